@@ -1,0 +1,172 @@
+//! The control protocol: one JSON object on a line, in both directions, over a Unix stream socket.
+//!
+//! A producer sends [`Request::Open`] and gets [`Reply::Opened`] with the ring's memory as the one file descriptor
+//! (SCM_RIGHTS) beside it, or [`Reply::Refused`]. The session lasts until either side closes. `docs/protocol.md` is the reference.
+
+use std::num::NonZeroU32;
+
+use ringgear_ring::format::PixelFormat;
+use serde::{Deserialize, Serialize};
+
+/// The protocol's version, which both sides have to name alike.
+pub const PROTOCOL: u32 = 1;
+
+/// The longest line either side may send, its newline included.
+pub const MAX_LINE: usize = 64 * 1024;
+
+/// The default control socket.
+pub const DEFAULT_SOCKET: &str = "/run/ringgear/control.sock";
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Starts a session: this connection will feed `stream`.
+    Open(Open),
+    /// Ends the session: every committed frame may still be taken, then the reply is [`Reply::Closed`].
+    Close {},
+    /// Asks for what `ringgear status` shows; the reply is [`Reply::Status`].
+    Status {},
+    /// Reads the config again, as SIGHUP does. Administrative.
+    Reload {},
+    /// Stops the daemon, as SIGTERM does. Administrative.
+    Stop {},
+}
+
+/// The fields of [`Request::Open`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Open {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// The stream to feed.
+    pub stream: String,
+    /// How pixels are stored; a name of [`PixelFormat`], as text so that an unknown one is refused by name.
+    pub format: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Bytes from row to row, for each plane; none for rows without padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strides: Option<Vec<usize>>,
+    /// How many slots the ring shall have; none for the daemon's choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
+    /// Whether to end a session that another producer holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
+    /// The client's own name and version, for logs and status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+}
+
+/// What the daemon says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Reply {
+    /// The session has begun. The ring's file descriptor travels with this message's first byte.
+    Opened(Opened),
+    /// The session or request is refused; nothing has changed.
+    Refused(Refused),
+    /// The daemon ends the session.
+    Ended(Ended),
+    /// The client's `close` is done.
+    Closed(FrameCounts),
+    /// The answer to `status`: the JSON of `/api/v1/streams`.
+    Status {
+        /// As at `/api/v1/streams`.
+        status: serde_json::Value,
+    },
+    /// An administrative request was carried out.
+    Done {},
+}
+
+/// The fields of [`Reply::Opened`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// The session's number, unique in the daemon's life.
+    pub session: u64,
+    /// The size of the ring's memory, all of it to be mapped.
+    pub memory_bytes: u64,
+    /// How many slots the ring has.
+    pub slots: u32,
+    /// The stream's framerate, numerator.
+    pub framerate_num: NonZeroU32,
+    /// The stream's framerate, denominator.
+    pub framerate_den: NonZeroU32,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The client speaks another version of the protocol.
+    ProtocolMismatch,
+    /// The line was no request: not JSON, an unknown type or field, too long.
+    BadRequest,
+    /// No stream has this name.
+    UnknownStream,
+    /// No pixel format has this name.
+    UnknownFormat,
+    /// The size, strides or slots can't be had.
+    BadSize,
+    /// Another producer holds the stream.
+    StreamBusy,
+    /// The peer may not do this.
+    NotPermitted,
+    /// Memory, descriptors or another resource ran out.
+    OutOfResources,
+    /// The daemon is stopping.
+    Stopping,
+    /// The request came at the wrong time: a second open, a close without a session.
+    OutOfOrder,
+}
+
+/// The fields of [`Reply::Refused`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people: what was wrong and how to mend it.
+    pub message: String,
+    /// With [`RefusalCode::StreamBusy`]: who holds the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder_pid: Option<i32>,
+}
+
+/// Why the daemon ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndCode {
+    /// The daemon is stopping; reconnect with backoff.
+    Stopping,
+    /// Another producer took the stream over; do not reconnect by yourself.
+    TakenOver,
+    /// The ring's memory held an impossible value.
+    RingCorrupt,
+    /// The stream was removed from the config or restarts with another.
+    StreamGone,
+}
+
+/// The fields of [`Reply::Ended`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// For programs.
+    pub code: EndCode,
+    /// For people.
+    pub message: String,
+}
+
+/// What became of a session's committed frames, counted by the daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameCounts {
+    /// Shown by a tick.
+    pub used: u64,
+    /// Passed over for a newer one, by the daemon or by the producer's own ring being full.
+    pub superseded: u64,
+    /// Committed when the session had already ended.
+    pub late: u64,
+}

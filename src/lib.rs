@@ -1,0 +1,11 @@
+//! Ringgear turns raw camera frames in shared memory into live HLS and MPEG-DASH. `docs/architecture.md` is the map.
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod package;
+pub mod picture;
+pub mod sample;
+pub mod status;
+pub mod tick;
+pub mod window;

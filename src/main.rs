@@ -1,0 +1,5 @@
+//! The `ringgear` program: dispatches to one file per subcommand.
+
+#![forbid(unsafe_code)]
+
+fn main() {}

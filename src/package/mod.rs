@@ -1,0 +1,33 @@
+//! Samples in, parts out: CMAF chunks (ISO/IEC 23000-19) cut at the grid's edges. Pure: no I/O, no clock.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::tick::{PartNumber, SegmentNumber, Tick};
+
+/// A few samples of one track in one CMAF chunk (moof + mdat): what the window lists, stores and serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The segment that it belongs to.
+    pub segment: SegmentNumber,
+    /// Its place in the segment, from 0.
+    pub number: PartNumber,
+    /// Its first sample's tick.
+    pub first_tick: Tick,
+    /// How many ticks it covers.
+    pub ticks: u32,
+    /// Whether it starts with a keyframe.
+    pub independent: bool,
+    /// Whether it is its segment's last.
+    pub last: bool,
+    /// The CMAF chunk.
+    pub bytes: Bytes,
+}
+
+impl Part {
+    /// How long it is shown at `framerate`.
+    pub fn duration(&self, framerate: crate::tick::Framerate) -> Duration {
+        framerate.duration_of(u64::from(self.ticks))
+    }
+}

@@ -1,0 +1,198 @@
+//! What `/api/v1/streams` answers and `ringgear status` shows: plain numbers, read by programs and people.
+
+use serde::{Deserialize, Serialize};
+
+/// The answer of `/api/v1/streams`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamsStatus {
+    /// The daemon's version.
+    pub version: String,
+    /// The time on the daemon's anchor, RFC 3339.
+    pub time: String,
+    /// How long the daemon has run.
+    pub uptime_seconds: f64,
+    /// Every stream of the config, by name.
+    pub streams: Vec<StreamStatus>,
+}
+
+/// What a stream is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamState {
+    /// No producer has come yet, so nothing is known to encode.
+    Waiting,
+    /// The encoders are being tried and started.
+    Starting,
+    /// Frames come in and are published.
+    Live,
+    /// No fresh frame for `stale_after`: the slate is published.
+    NoSignal,
+    /// The encoder does not run; it is tried again.
+    Failed,
+    /// Stopping or stopped.
+    Ended,
+}
+
+impl std::fmt::Display for StreamState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::Live => "live",
+            Self::NoSignal => "no signal",
+            Self::Failed => "failed",
+            Self::Ended => "ended",
+        })
+    }
+}
+
+/// One stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub state: StreamState,
+    /// Why it failed or waits, for people; absent when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// `live`, `event` or `vod`.
+    pub mode: String,
+    /// `30` or `30000/1001`.
+    pub framerate: String,
+    /// When its first tick of this run was fed, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// Who feeds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionStatus>,
+    /// What became of the frames of all sessions.
+    pub frames: FrameStatus,
+    /// What the ticks showed.
+    pub ticks: TickStatus,
+    /// The encoder process.
+    pub encoder: EncoderStatus,
+    /// The tracks.
+    pub renditions: Vec<RenditionStatus>,
+    /// What viewers may fetch.
+    pub window: WindowStatus,
+}
+
+/// The producer's session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Its number.
+    pub id: u64,
+    /// The producer's process, as the kernel says.
+    pub pid: i32,
+    /// The producer's user, as the kernel says.
+    pub uid: u32,
+    /// The client's name and version, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The frames' format.
+    pub format: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// When it was opened, RFC 3339.
+    pub opened: String,
+    /// Frames committed by the producer in this session.
+    pub committed: u64,
+}
+
+/// Frames: `received` = `used` + `superseded` + `late` + those waiting in the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FrameStatus {
+    /// Committed by producers.
+    pub received: u64,
+    /// Shown by a tick.
+    pub used: u64,
+    /// Passed over for a newer one.
+    pub superseded: u64,
+    /// Committed after their session's end.
+    pub late: u64,
+    /// Fresh frames per second over the last seconds.
+    pub per_second: f64,
+}
+
+/// Ticks: `total` = `fresh` + `repeated` + `slate`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TickStatus {
+    /// Ticks fed.
+    pub total: u64,
+    /// With a frame of their own.
+    pub fresh: u64,
+    /// With the picture before.
+    pub repeated: u64,
+    /// With the slate.
+    pub slate: u64,
+    /// Fed after the next tick's deadline.
+    pub overdue: u64,
+    /// Never fed, nor backfilled.
+    pub missed: u64,
+    /// The newest tick fed.
+    pub last: u64,
+}
+
+/// The encoder process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EncoderStatus {
+    /// Its process, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Pictures given to it and not yet returned as samples.
+    pub pending: u64,
+    /// Picture in to the last rendition's sample out, mean over the last second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_seconds: Option<f64>,
+    /// FFmpeg's last words when it last died.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_error: Vec<String>,
+}
+
+/// One rendition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RenditionStatus {
+    /// Its name; its folder.
+    pub name: String,
+    /// The encoder.
+    pub codec: String,
+    /// RFC 6381, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codecs: Option<String>,
+    /// Pixels, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Pixels, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// What the config asks for, if it names a bitrate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured_bits_per_second: Option<u64>,
+    /// Measured over the window.
+    pub average_bits_per_second: u64,
+    /// The window's highest segment.
+    pub peak_bits_per_second: u64,
+}
+
+/// The window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WindowStatus {
+    /// The first listed segment.
+    pub first_segment: u64,
+    /// The last listed segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_segment: Option<u64>,
+    /// Listed segments.
+    pub segments: u64,
+    /// What the listed segments last.
+    pub seconds: f64,
+    /// Bytes of all tracks, retained segments included.
+    pub bytes: u64,
+    /// Requests answered with media or a playlist in the last ten seconds, by distinct client address.
+    pub viewers: u64,
+}

@@ -1,0 +1,187 @@
+//! An immutable view of the window at one moment. One is made per change and shared by everyone who reads: the
+//! origin's viewers, the publishers, `status`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::package::Part;
+use crate::picture::Size;
+use crate::sample::TrackDescription;
+use crate::tick::{Framerate, Grid, PartNumber, SegmentNumber, Tick, UnixTime};
+
+/// A stretch of the stream in which nothing is missing and no encoding changes: a DASH Period.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Period {
+    /// Where it starts on its grid; it is named `p{first_tick}`.
+    pub first_tick: Tick,
+    /// The grid that its ticks and numbers are of.
+    pub grid: Grid,
+    /// Whether timestamps or an encoding break at its start, so that HLS has EXT-X-DISCONTINUITY there; a Period after
+    /// mere absence of media has none.
+    pub discontinuity: bool,
+    /// Each track's encoding, in the order of the tracks.
+    pub tracks: Vec<TrackInit>,
+}
+
+/// One track's encoding within a period.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TrackInit {
+    /// What the manifests say of it.
+    pub description: TrackDescription,
+    /// The init segment's version: a hash of its content, in hexadecimal. Its file is `init-{version}.mp4`.
+    pub version: String,
+    /// The init segment (ftyp + moov).
+    pub init: Bytes,
+}
+
+/// A finished segment of one track, or the place of one that is missing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its media sequence number; its file is `{number}.m4s`.
+    pub number: SegmentNumber,
+    /// The period that it belongs to. A gap belongs to the period before it.
+    pub period: Arc<Period>,
+    /// Where it starts: not at an edge of the grid only for a period's first.
+    pub first_tick: Tick,
+    /// How many ticks it covers.
+    pub ticks: u32,
+    /// Its parts in order; none for a gap.
+    pub parts: Vec<Part>,
+    /// Whether its media is missing (EXT-X-GAP).
+    pub gap: bool,
+    /// When it stops being fetchable; none while a playlist lists it.
+    pub expires: Option<UnixTime>,
+}
+
+/// The segment that is being written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSegment {
+    /// Its number.
+    pub number: SegmentNumber,
+    /// The period that it belongs to.
+    pub period: Arc<Period>,
+    /// Where it starts.
+    pub first_tick: Tick,
+    /// The parts that are whole.
+    pub parts: Vec<Part>,
+}
+
+/// One track in the window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackView {
+    /// The rendition's name; its folder.
+    pub name: String,
+    /// What the playlists list, oldest first, without holes in the numbers.
+    pub listed: Vec<Arc<Segment>>,
+    /// What has left the playlists but is still fetchable, oldest first.
+    pub retained: Vec<Arc<Segment>>,
+    /// The segment being written, if any part of it is whole.
+    pub open: Option<OpenSegment>,
+    /// The highest bitrate of any listed segment, in bits per second; 0 before the first.
+    pub peak_bandwidth: u64,
+    /// The listed segments' bits over their duration, in bits per second; 0 before the first.
+    pub average_bandwidth: u64,
+}
+
+/// A stream's window at one moment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The stream's name.
+    pub stream: String,
+    /// EXT-X-TARGETDURATION in seconds, equal in every track and for ever.
+    pub target_duration: u64,
+    /// The number of the first listed segment (EXT-X-MEDIA-SEQUENCE), equal in every track; the next number when none is listed.
+    pub media_sequence: SegmentNumber,
+    /// How many discontinuities have left the window (EXT-X-DISCONTINUITY-SEQUENCE).
+    pub discontinuity_sequence: u64,
+    /// The window's nominal length in ticks of the newest grid.
+    pub window_ticks: u64,
+    /// The tracks, in the order of the config.
+    pub tracks: Vec<TrackView>,
+    /// Whether the stream has ended (EXT-X-ENDLIST).
+    pub ended: bool,
+    /// When this was made.
+    pub updated: UnixTime,
+}
+
+impl Segment {
+    /// The segment's size.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes.len()).sum()
+    }
+
+    /// Whether it has no media.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The tick after its last.
+    pub fn end_tick(&self) -> Tick {
+        self.first_tick.plus(u64::from(self.ticks))
+    }
+
+    /// When it begins to be shown: its PROGRAM-DATE-TIME.
+    pub fn starts(&self) -> UnixTime {
+        self.period.grid.time_of(self.first_tick)
+    }
+
+    /// The stream's framerate while it was made.
+    pub fn framerate(&self) -> Framerate {
+        self.period.grid.framerate
+    }
+}
+
+impl TrackView {
+    /// The segment `number` of this track, listed or retained, if it has media.
+    pub fn segment(&self, number: SegmentNumber) -> Option<&Arc<Segment>> {
+        let find = |segments: &'_ [Arc<Segment>]| {
+            let at = segments
+                .binary_search_by_key(&number, |segment| segment.number)
+                .ok()?;
+            Some(at)
+        };
+        let found = match find(&self.listed) {
+            Some(at) => &self.listed[at],
+            None => &self.retained[find(&self.retained)?],
+        };
+        (!found.gap).then_some(found)
+    }
+
+    /// Part `part` of segment `number`, open segment included.
+    pub fn part(&self, number: SegmentNumber, part: PartNumber) -> Option<&Part> {
+        let parts = match &self.open {
+            Some(open) if open.number == number => &open.parts,
+            _ => &self.segment(number)?.parts,
+        };
+        parts.iter().find(|candidate| candidate.number == part)
+    }
+
+    /// The init segment of `version`, if any segment in the window needs it.
+    pub fn init(&self, track: usize, version: &str) -> Option<Bytes> {
+        let open = self.open.as_ref().map(|open| &open.period);
+        let periods = self
+            .retained
+            .iter()
+            .chain(&self.listed)
+            .map(|segment| &segment.period);
+        periods
+            .chain(open)
+            .filter_map(|period| period.tracks.get(track))
+            .find(|init| init.version == version)
+            .map(|init| init.init.clone())
+    }
+
+    /// The encoded size of the newest period, for RESOLUTION.
+    pub fn newest_period(&self) -> Option<&Arc<Period>> {
+        match &self.open {
+            Some(open) => Some(&open.period),
+            None => self.listed.last().map(|segment| &segment.period),
+        }
+    }
+
+    /// The size of the newest encoding of this track, `index` being its place in the stream.
+    pub fn size(&self, index: usize) -> Option<Size> {
+        Some(self.newest_period()?.tracks.get(index)?.description.size)
+    }
+}
