@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod package;
 pub mod picture;
 pub mod sample;

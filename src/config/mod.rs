@@ -1,0 +1,5 @@
+//! TOML in, a checked [`Plan`] out.
+
+mod plan;
+
+pub use plan::{AtExit, Plan, RateControl, RenditionPlan, StreamPlan};

@@ -1,0 +1,91 @@
+//! The checked config: what the rest of the house works from. Every value in it is possible.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::picture::Size;
+use crate::tick::Grid;
+
+/// The whole config, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The control socket's path.
+    pub socket: PathBuf,
+    /// The control socket's permission bits.
+    pub socket_mode: u32,
+    /// Where to write a log of which frame each tick took, one `{stream}.csv` each; for tests.
+    pub tick_log: Option<PathBuf>,
+    /// Where the origin listens.
+    pub listen: SocketAddr,
+    /// The folder that holds one folder per stream.
+    pub publish_dir: PathBuf,
+    /// The FFmpeg program: a path, or a name to be looked up in `$PATH`.
+    pub ffmpeg: PathBuf,
+    /// The streams by name.
+    pub streams: BTreeMap<String, StreamPlan>,
+}
+
+/// One stream, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamPlan {
+    /// Its name, fit for a path and a URL.
+    pub name: String,
+    /// Its framerate, segment and part length.
+    pub grid: Grid,
+    /// What the playlists list.
+    pub window: Duration,
+    /// How long the last picture is repeated before the slate is shown.
+    pub stale_after: Duration,
+    /// How many newer frames may wait while an older one is taken.
+    pub slack: u32,
+    /// How much missed time is encoded afterwards.
+    pub backfill: Duration,
+    /// How long the encoder may return nothing though it was fed.
+    pub encoder_timeout: Duration,
+    /// Whether HLS playlists are made.
+    pub hls: bool,
+    /// Whether DASH manifests are made.
+    pub dash: bool,
+    /// What a stop of the daemon does to the window.
+    pub at_exit: AtExit,
+    /// Its renditions in the order of the config; at least one.
+    pub renditions: Vec<RenditionPlan>,
+}
+
+/// What a stop of the daemon does to a stream's window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtExit {
+    /// The window stays as it is, so that a restart goes on from it unnoticed.
+    #[default]
+    Keep,
+    /// The stream ends: EXT-X-ENDLIST, a static MPD.
+    End,
+}
+
+/// One rendition, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenditionPlan {
+    /// Its name, fit for a path and a URL; its folder.
+    pub name: String,
+    /// The encoded size, even; none for the source's (padded to even).
+    pub size: Option<Size>,
+    /// FFmpeg's name of the encoder.
+    pub codec: String,
+    /// The encoder's preset, if it has any.
+    pub preset: Option<String>,
+    /// Bits per second or constant quality.
+    pub rate: RateControl,
+    /// More encoder options, name and value, after ours.
+    pub options: Vec<(String, String)>,
+}
+
+/// How an encoder spends bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateControl {
+    /// At most this many bits per second, held by maxrate and bufsize.
+    Bitrate(u64),
+    /// Constant quality, the encoder's own scale.
+    Crf(u8),
+}
