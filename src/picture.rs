@@ -112,6 +112,16 @@ impl Picture {
         }
     }
 
+    /// What an encoder has to be made for to take it.
+    pub fn input(&self) -> (PictureFormat, Size) {
+        (self.format, self.size)
+    }
+
+    /// Whether `other` is the same pixels in the same memory.
+    pub fn shares_pixels(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pixels, &other.pixels)
+    }
+
     /// The pixels, plane after plane.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels

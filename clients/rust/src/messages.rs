@@ -27,8 +27,6 @@ pub enum Request {
     Close {},
     /// Asks for what `ringgear status` shows; the reply is [`Reply::Status`].
     Status {},
-    /// Reads the config again, as SIGHUP does. Administrative.
-    Reload {},
     /// Stops the daemon, as SIGTERM does. Administrative.
     Stop {},
 }

@@ -1,0 +1,249 @@
+//! One connection: requests in, replies out, and at most one session.
+
+use std::future::pending;
+use std::io::{IoSlice, Result as IoResult};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use interprocess::local_socket::tokio::Stream as Socket;
+use interprocess::local_socket::traits::StreamCommon as _;
+use ringgear_producer::messages::{
+    EndCode, Ended, FrameCounts, Opened, RefusalCode, Refused, Reply, Request,
+};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+use super::lines::{LineError, Lines};
+use super::{Desk, Peer, Seat};
+
+/// A peer that does not read its replies for so long is dropped.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that opens no session and asks nothing for so long is dropped.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) struct Connection {
+    socket: Socket,
+    desk: Arc<dyn Desk>,
+    stopping: watch::Receiver<bool>,
+    session: Option<Session>,
+}
+
+struct Session {
+    number: u64,
+    ended: watch::Receiver<Option<Ended>>,
+    /// Gone once the producer has closed.
+    seat: Option<Box<dyn Seat>>,
+    closing: Option<oneshot::Receiver<FrameCounts>>,
+}
+
+/// What happens next on a connection.
+enum Next {
+    Line(Result<Option<Vec<u8>>, LineError>),
+    Ended(Ended),
+    Closed(FrameCounts),
+    Idle,
+}
+
+impl Connection {
+    pub(super) fn new(socket: Socket, desk: Arc<dyn Desk>, stopping: watch::Receiver<bool>) -> Self {
+        Self { socket, desk, stopping, session: None }
+    }
+
+    /// Serves the peer until either side ends the connection. Without a place among the connections it is refused.
+    pub(super) async fn run(mut self, place: Option<OwnedSemaphorePermit>) {
+        let peer = match self.peer() {
+            Ok(peer) => peer,
+            Err(error) => {
+                tracing::warn!(%error, "a connection without peer credentials was dropped");
+                return;
+            }
+        };
+        let outcome = match place {
+            Some(_) => self.converse(peer).await,
+            None => {
+                let message = "too many connections to the control socket are open: close some".to_owned();
+                self.refuse(RefusalCode::OutOfResources, message).await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(pid = peer.pid, %error, "connection to a client broke");
+        }
+        if let Some(session) = &self.session
+            && session.seat.is_some()
+        {
+            tracing::info!(session = session.number, pid = peer.pid, "producer is gone");
+        }
+    }
+
+    fn peer(&self) -> IoResult<Peer> {
+        let credentials = self.socket.peer_creds()?;
+        let missing = || std::io::Error::other("the kernel names no peer");
+        Ok(Peer {
+            pid: credentials.pid().ok_or_else(missing)?,
+            uid: credentials.euid().ok_or_else(missing)?,
+            gid: credentials.egid().ok_or_else(missing)?,
+        })
+    }
+
+    async fn converse(&mut self, peer: Peer) -> IoResult<()> {
+        let mut lines = Lines::default();
+        loop {
+            match self.next(&mut lines).await {
+                Next::Line(Ok(Some(line))) => self.answer(&line, peer).await?,
+                Next::Line(Ok(None)) | Next::Idle => return Ok(()),
+                Next::Line(Err(LineError::Io(error))) => return Err(error),
+                Next::Line(Err(error)) => {
+                    return self.refuse(RefusalCode::BadRequest, error.to_string()).await;
+                }
+                Next::Ended(ended) => return self.reply(&Reply::Ended(ended), None).await,
+                Next::Closed(counts) => {
+                    self.session = None;
+                    self.reply(&Reply::Closed(counts), None).await?;
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self, lines: &mut Lines) -> Next {
+        let idle = self.session.is_none();
+        let (ended, closing) = match &mut self.session {
+            Some(session) => (Some(&mut session.ended), session.closing.as_mut()),
+            None => (None, None),
+        };
+        let ended = async {
+            let Some(ended) = ended else { return pending().await };
+            let said = ended.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());
+            said.unwrap_or_else(|| Ended {
+                code: EndCode::StreamGone,
+                message: "the stream is gone".to_owned(),
+            })
+        };
+        let closed = async {
+            match closing {
+                Some(closing) => closing.await.unwrap_or_default(),
+                None => pending().await,
+            }
+        };
+        let idle = async {
+            if idle { tokio::time::sleep(IDLE_TIMEOUT).await } else { pending().await }
+        };
+        let mut stopping = self.stopping.clone();
+        let mut reader = &self.socket;
+        tokio::select! {
+            biased;
+            counts = closed => Next::Closed(counts),
+            ended = ended => Next::Ended(ended),
+            _ = stopping.wait_for(|stopping| *stopping) => Next::Ended(Ended {
+                code: EndCode::Stopping,
+                message: "ringgear is stopping".to_owned(),
+            }),
+            line = lines.next(&mut reader) => Next::Line(line),
+            () = idle => Next::Idle,
+        }
+    }
+
+    async fn answer(&mut self, line: &[u8], peer: Peer) -> IoResult<()> {
+        let request: Request = match serde_json::from_slice(line) {
+            Ok(request) => request,
+            Err(error) => {
+                let message = format!("no request could be read: {error}; see docs/protocol.md");
+                return self.refuse(RefusalCode::BadRequest, message).await;
+            }
+        };
+        match request {
+            Request::Open(_) if self.session.is_some() => {
+                let message = "this connection already has a session: close it, or connect again".to_owned();
+                self.refuse(RefusalCode::OutOfOrder, message).await
+            }
+            Request::Open(open) => match self.desk.open(&open, peer) {
+                Ok(granted) => {
+                    self.session = Some(Session {
+                        number: granted.opened.session,
+                        ended: granted.ended,
+                        seat: Some(granted.seat),
+                        closing: None,
+                    });
+                    self.opened(granted.opened, granted.memory).await
+                }
+                Err(refused) => {
+                    tracing::warn!(
+                        stream = %open.stream.escape_debug(), pid = peer.pid, uid = peer.uid,
+                        reason = %refused.message.escape_debug(), "producer refused"
+                    );
+                    self.reply(&Reply::Refused(refused), None).await
+                }
+            },
+            Request::Close {} => match self.session.as_mut().and_then(|session| {
+                session.closing = Some(session.seat.take()?.close());
+                Some(())
+            }) {
+                Some(()) => Ok(()),
+                None => {
+                    let message = "there is no session to close on this connection".to_owned();
+                    self.refuse(RefusalCode::OutOfOrder, message).await
+                }
+            },
+            Request::Status {} => {
+                let status = self.desk.status();
+                self.reply(&Reply::Status { status }, None).await
+            }
+            Request::Stop {} if self.desk.may_administer(peer) => {
+                tracing::info!(pid = peer.pid, uid = peer.uid, "asked to stop");
+                self.reply(&Reply::Done {}, None).await?;
+                self.desk.stop();
+                Ok(())
+            }
+            Request::Stop {} => {
+                let message = "only root and the daemon's own user may stop it".to_owned();
+                self.refuse(RefusalCode::NotPermitted, message).await
+            }
+        }
+    }
+
+    async fn opened(&mut self, opened: Opened, memory: OwnedFd) -> IoResult<()> {
+        self.reply(&Reply::Opened(opened), Some(memory.as_fd())).await
+    }
+
+    async fn refuse(&mut self, code: RefusalCode, message: String) -> IoResult<()> {
+        self.reply(&Reply::Refused(Refused { code, message, holder_pid: None }), None).await
+    }
+
+    async fn reply(&mut self, reply: &Reply, fd: Option<BorrowedFd<'_>>) -> IoResult<()> {
+        let mut line = serde_json::to_vec(reply)?;
+        line.push(b'\n');
+        let write = async {
+            let sent = match fd {
+                Some(fd) => self.send_with_fd(&line, fd).await?,
+                None => 0,
+            };
+            (&self.socket).write_all(&line[sent..]).await
+        };
+        tokio::time::timeout(WRITE_TIMEOUT, write)
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::other("the client does not read its replies")))
+    }
+
+    /// Sends as much of `line` as goes, `fd` with its first byte.
+    async fn send_with_fd(&self, line: &[u8], fd: BorrowedFd<'_>) -> IoResult<usize> {
+        let Socket::UdSocket(socket) = &self.socket;
+        let socket = socket.inner();
+        loop {
+            socket.writable().await?;
+            let sent = socket.try_io(Interest::WRITABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                let fds = [fd];
+                control.push(SendAncillaryMessage::ScmRights(&fds));
+                let data = [IoSlice::new(line)];
+                Ok(rustix::net::sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)?)
+            });
+            match sent {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The control socket: producers open and close their sessions here, `ringgear status` and `ringgear stop` ask here.
+//! A connection carries at most one session, and its end is the session's end, however it comes. The messages are
+//! `ringgear_producer::messages`; `docs/protocol.md` is their reference.
+
+mod connection;
+mod lines;
+mod listen;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use interprocess::local_socket::traits::tokio::Listener as _;
+use ringgear_producer::messages::{Ended, FrameCounts, Open, Opened, Refused};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+pub use listen::Listener;
+
+/// How many connections may be open at once; more are refused.
+const MAX_CONNECTIONS: usize = 256;
+
+/// The control socket could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another process listens there.
+    #[error("another ringgear already listens on {}: stop it first, or set [daemon] socket to another path", .0.display())]
+    InUse(PathBuf),
+    /// Something that is no socket has the name.
+    #[error("{} is there but is no socket: move it away, or set [daemon] socket to another path", .0.display())]
+    NotASocket(PathBuf),
+    /// Anything else.
+    #[error("the control socket {} can't be made: {source}; its folder has to exist and be writable for this user ([daemon] socket)", path.display())]
+    Io {
+        /// The socket's path.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+/// Who is at the other end, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its process.
+    pub pid: i32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+}
+
+/// A session that has begun.
+pub struct Granted {
+    /// What the producer is told.
+    pub opened: Opened,
+    /// The ring's memory, to be passed with it.
+    pub memory: OwnedFd,
+    /// The session's end as the stream decides it.
+    pub ended: watch::Receiver<Option<Ended>>,
+    /// Ends the session when it is closed or dropped.
+    pub seat: Box<dyn Seat>,
+}
+
+/// A producer's hold on a stream. Dropping it is what the producer's death does.
+pub trait Seat: Send {
+    /// Ends the session after its last waiting frame has been shown; the account of its frames comes then.
+    fn close(self: Box<Self>) -> oneshot::Receiver<FrameCounts>;
+}
+
+/// What the connections ask of the daemon.
+pub trait Desk: Send + Sync + 'static {
+    /// Starts a session.
+    fn open(&self, open: &Open, peer: Peer) -> Result<Granted, Refused>;
+    /// The JSON of `/api/v1/streams`.
+    fn status(&self) -> serde_json::Value;
+    /// Stops the daemon, as SIGTERM does.
+    fn stop(&self);
+    /// Whether `peer` may administer: root, or the daemon's own user.
+    fn may_administer(&self, peer: Peer) -> bool;
+}
+
+/// Serves the socket until `stopping` says so; the connections then tell their producers and end.
+pub async fn serve(listener: Listener, desk: Arc<dyn Desk>, mut stopping: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.inner().accept() => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        match accepted {
+            Ok(socket) => {
+                let place = Arc::clone(&places).try_acquire_owned().ok();
+                let connection = connection::Connection::new(socket, Arc::clone(&desk), stopping.clone());
+                tokio::spawn(async move { connection.run(place).await });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: waiting for one to come free is all that can be done.
+                tracing::warn!(%error, "a connection to the control socket could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The ring's end of the street: one picture per tick, by absolute deadlines. Each tick takes a waiting frame, or shows
+//! the last picture again, or the slate; every frame and every tick is accounted for. A tick never waits for a producer.
+
+mod choose;
+mod convert;
+mod counters;
+mod session;
+mod slate;
+mod tick_log;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+
+use ringgear_producer::messages::FrameCounts;
+use tokio::sync::{oneshot, watch};
+
+pub(crate) use counters::Counters;
+pub(crate) use session::NewSession;
+pub use tick_log::TickLogError;
+pub(crate) use tick_log::TickLog;
+
+use crate::clock::Anchor;
+use crate::picture::{Picture, PictureFormat, Size};
+use crate::tick::{Grid, Tick};
+use session::Session;
+use slate::Slate;
+
+/// What a tick shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TickKind {
+    /// A frame of its own.
+    Fresh,
+    /// The picture before.
+    Repeated,
+    /// No signal.
+    Slate,
+}
+
+/// One tick's picture, on its way to the encoder.
+#[derive(Clone)]
+pub(crate) struct TickPicture {
+    pub(crate) tick: Tick,
+    pub(crate) picture: Picture,
+    pub(crate) kind: TickKind,
+}
+
+/// What ingest is told by the stream.
+pub(crate) enum Command {
+    /// A producer has come; it replaces any session there is.
+    Begin(NewSession),
+    /// The session's producer commits no more; the account goes to `done`.
+    Close { session: u64, done: Option<oneshot::Sender<FrameCounts>> },
+    /// No more ticks.
+    Stop,
+}
+
+/// What ingest works by.
+pub(crate) struct IngestPlan {
+    pub(crate) stream: String,
+    pub(crate) grid: Grid,
+    pub(crate) slack: u32,
+    pub(crate) stale_after: Duration,
+    /// How far behind the clock ticks are still made one by one; beyond, they are skipped.
+    pub(crate) backfill: Duration,
+    /// The pictures of an earlier run, so that the slate can be shown before any producer comes.
+    pub(crate) remembered: Option<(PictureFormat, Size)>,
+    pub(crate) tick_log: Option<TickLog>,
+}
+
+/// The newest frame that a tick took.
+struct Last {
+    tick: Tick,
+    frame: u64,
+    picture: Picture,
+}
+
+/// A stream's ingest, on a thread of its own.
+pub(crate) struct Ingest<S> {
+    plan: IngestPlan,
+    anchor: Anchor,
+    commands: Receiver<Command>,
+    counters: Arc<Counters>,
+    newest: watch::Sender<Option<Picture>>,
+    sink: S,
+    session: Option<Session>,
+    last: Option<Last>,
+    slate: Option<Slate>,
+    second: (u64, u64),
+}
+
+impl<S: FnMut(TickPicture)> Ingest<S> {
+    /// An ingest that gives each tick's picture to `sink` and shows the newest in `newest`.
+    pub(crate) fn new(
+        plan: IngestPlan,
+        anchor: Anchor,
+        commands: Receiver<Command>,
+        counters: Arc<Counters>,
+        newest: watch::Sender<Option<Picture>>,
+        sink: S,
+    ) -> Self {
+        let slate = plan.remembered.map(|(format, size)| Slate::plain(&plan.stream, format, size));
+        Self {
+            plan,
+            anchor,
+            commands,
+            counters,
+            newest,
+            sink,
+            session: None,
+            last: None,
+            slate,
+            second: (0, 0),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self) {
+        let grid = self.plan.grid;
+        let backfill = u64::from(grid.framerate.ticks_in(self.plan.backfill).get());
+        let mut tick = grid.tick_at(self.anchor.now()).next();
+        loop {
+            self.anchor.sleep_until(grid.time_of(tick));
+            if !self.obey_commands() {
+                break;
+            }
+            let due = grid.tick_at(self.anchor.now());
+            if due.since(tick) > backfill {
+                tick = due;
+            }
+            self.make(tick);
+            tick = tick.next();
+        }
+        if let Some(session) = self.session.take() {
+            session.finish(&self.counters);
+        }
+    }
+
+    /// Whether to go on.
+    fn obey_commands(&mut self) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Begin(new)) => {
+                    if let Some(old) = self.session.replace(Session::new(new)) {
+                        old.finish(&self.counters);
+                    }
+                }
+                Ok(Command::Close { session, done }) => match &mut self.session {
+                    Some(current) if current.id == session => current.close(done),
+                    _ => {}
+                },
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    fn make(&mut self, tick: Tick) {
+        self.count_second(tick);
+        let fresh = self.take_fresh();
+        let session = self.session.as_ref().map_or(0, |session| session.id);
+        if self.session.as_ref().is_some_and(Session::is_drained) {
+            self.session.take().into_iter().for_each(|session| session.finish(&self.counters));
+        }
+        let (kind, frame, picture) = match fresh {
+            Some(fresh) => {
+                self.counters.fresh.add(1);
+                self.second.1 += 1;
+                self.slate = None;
+                let (frame, picture) = (fresh.frame_number, fresh.picture);
+                self.last = Some(Last { tick, frame, picture: picture.clone() });
+                (TickKind::Fresh, Some(frame), picture)
+            }
+            None => match self.repeat_or_slate(tick) {
+                Some(shown) => shown,
+                None => return,
+            },
+        };
+        if let Some(log) = &mut self.plan.tick_log {
+            log.write(tick, kind, session, frame, picture.captured);
+        }
+        self.newest.send_replace(Some(picture.clone()));
+        (self.sink)(TickPicture { tick, picture, kind });
+    }
+
+    fn take_fresh(&mut self) -> Option<session::Fresh> {
+        let session = self.session.as_mut()?;
+        match session.take(self.plan.slack, self.anchor.monotonic(), &self.counters) {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                tracing::error!(stream = %self.plan.stream, session = session.id, %error, "session ended: its ring can't be read");
+                self.session.take().into_iter().for_each(|session| session.fail(&error, &self.counters));
+                None
+            }
+        }
+    }
+
+    fn repeat_or_slate(&mut self, tick: Tick) -> Option<(TickKind, Option<u64>, Picture)> {
+        let framerate = self.plan.grid.framerate;
+        let silent = self.last.as_ref().map(|last| framerate.duration_of(tick.since(last.tick)));
+        if let (Some(last), Some(silent)) = (&self.last, silent)
+            && silent <= self.plan.stale_after
+        {
+            self.counters.repeated.add(1);
+            return Some((TickKind::Repeated, Some(last.frame), last.picture.clone()));
+        }
+        if self.slate.is_none() {
+            self.slate = Some(Slate::over(&self.plan.stream, &self.last.as_ref()?.picture));
+        }
+        self.counters.slate.add(1);
+        let picture = self.slate.as_mut()?.picture(silent, self.anchor.monotonic());
+        Some((TickKind::Slate, None, picture))
+    }
+
+    /// Keeps the figure of frames in the last whole second.
+    fn count_second(&mut self, tick: Tick) {
+        let second = self.plan.grid.time_of(tick).as_nanos() / 1_000_000_000;
+        if second != self.second.0 {
+            self.counters.used_last_second.set(self.second.1);
+            self.second = (second, 0);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! One producer's session as ingest sees it: its ring, and an account of every frame that was committed to it.
+
+use ringgear_producer::messages::{EndCode, Ended, FrameCounts};
+use ringgear_ring::format::FrameFormat;
+use ringgear_ring::{Reader, RingError, Taken};
+use tokio::sync::{oneshot, watch};
+
+use super::choose::{Choice, choose};
+use super::convert::{ConvertError, Converter, Rows};
+use super::counters::Counters;
+use crate::clock::MonotonicTime;
+use crate::picture::{Picture, PictureFormat, Size};
+
+/// A frame's capture time is believed if it lies at most this long before the tick that takes it.
+const OLDEST_CAPTURE: u64 = 60_000_000_000;
+
+/// A session as it is handed to ingest.
+pub(crate) struct NewSession {
+    /// Unique in the daemon's life.
+    pub(crate) id: u64,
+    /// The daemon's end of its ring.
+    pub(crate) reader: Reader,
+    /// Its frames' format.
+    pub(crate) format: FrameFormat,
+    /// Where ingest says that the ring can't be read on.
+    pub(crate) ended: watch::Sender<Option<Ended>>,
+}
+
+/// A frame that a tick took.
+pub(crate) struct Fresh {
+    pub(crate) picture: Picture,
+    pub(crate) frame_number: u64,
+}
+
+/// The session that feeds a stream now.
+pub(crate) struct Session {
+    pub(crate) id: u64,
+    reader: Reader,
+    converter: Converter,
+    ended: watch::Sender<Option<Ended>>,
+    /// Once the producer has closed: who waits for the account.
+    closing: Option<Option<oneshot::Sender<FrameCounts>>>,
+    counts: FrameCounts,
+    last_sequence: u64,
+    committed: u64,
+}
+
+impl Rows for Taken<'_> {
+    fn copy_rows(&self, plane: usize, first: usize, rows: usize, into: &mut [u8]) -> Result<(), RingError> {
+        Taken::copy_rows(self, plane, first, rows, into)
+    }
+}
+
+impl Session {
+    pub(crate) fn new(new: NewSession) -> Self {
+        Self {
+            id: new.id,
+            reader: new.reader,
+            converter: Converter::new(new.format),
+            ended: new.ended,
+            closing: None,
+            counts: FrameCounts::default(),
+            last_sequence: 0,
+            committed: 0,
+        }
+    }
+
+    /// How its pictures are stored, and their size.
+    pub(crate) fn pictures(&self) -> (PictureFormat, Size) {
+        (self.converter.picture_format(), self.converter.size())
+    }
+
+    /// The producer commits no more; what waits in the ring is still shown.
+    pub(crate) fn close(&mut self, done: Option<oneshot::Sender<FrameCounts>>) {
+        self.closing = Some(done);
+    }
+
+    /// The frame that this tick takes, if one waits.
+    pub(crate) fn take(
+        &mut self,
+        slack: u32,
+        now: MonotonicTime,
+        counters: &Counters,
+    ) -> Result<Option<Fresh>, ConvertError> {
+        self.count_committed(counters);
+        // The producer may take the oldest back between the look and the take; then there are newer ones, so a second look finds one.
+        for _ in 0..4 {
+            let ready = self.reader.ready()?;
+            let chosen = match choose(ready.len(), slack) {
+                Choice::Repeat => return Ok(None),
+                Choice::Oldest => ready[0],
+                Choice::Newest => ready[ready.len() - 1],
+            };
+            let Some(taken) = self.reader.take(&chosen)? else { continue };
+            let (sequence, frame_number) = (taken.sequence(), taken.frame_number());
+            if sequence <= self.last_sequence {
+                return Err(RingError::SequenceNotRising { sequence, last: self.last_sequence }.into());
+            }
+            let captured = believable(taken.captured(), now);
+            let picture = self.converter.convert(&taken, captured)?;
+            drop(taken);
+            for older in ready.iter().take_while(|older| older.sequence < sequence) {
+                self.reader.skip(older)?;
+            }
+            let passed_over = sequence - self.last_sequence - 1;
+            self.last_sequence = sequence;
+            self.counts.used += 1;
+            self.counts.superseded = self.counts.superseded.saturating_add(passed_over);
+            counters.used.add(1);
+            counters.superseded.add(passed_over);
+            return Ok(Some(Fresh { picture, frame_number }));
+        }
+        Ok(None)
+    }
+
+    fn count_committed(&mut self, counters: &Counters) {
+        // The producer writes this word; one that lies spoils its own figures only, and never lowers any.
+        let committed = self.reader.committed();
+        if committed > self.committed {
+            counters.received.add(committed - self.committed);
+            self.committed = committed;
+        }
+        counters.session_committed.set(self.committed);
+    }
+
+    /// Whether the producer has closed and every frame that it committed has been shown.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.closing.is_some() && self.reader.ready().map_or(true, |ready| ready.is_empty())
+    }
+
+    /// Ends the account: what was committed and neither shown nor passed over came too late.
+    pub(crate) fn finish(mut self, counters: &Counters) {
+        self.count_committed(counters);
+        let late = self.committed.saturating_sub(self.last_sequence);
+        self.counts.late = late;
+        counters.late.add(late);
+        counters.session_committed.set(0);
+        if let Some(Some(done)) = self.closing.take() {
+            // The producer may be gone; then nobody asks for the account.
+            let _ = done.send(self.counts);
+        }
+    }
+
+    /// Tells the producer why its session ends here.
+    pub(crate) fn fail(self, error: &ConvertError, counters: &Counters) {
+        let ended = Ended { code: EndCode::RingCorrupt, message: error.to_string() };
+        self.ended.send_replace(Some(ended));
+        self.finish(counters);
+    }
+}
+
+/// A capture time as the rest of the house uses it: now, if the producer gave none or one of another clock.
+fn believable(captured: u64, now: MonotonicTime) -> MonotonicTime {
+    let oldest = now.0.saturating_sub(OLDEST_CAPTURE);
+    if (oldest.max(1)..=now.0).contains(&captured) { MonotonicTime(captured) } else { now }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_time_of_another_clock_is_replaced_by_now() {
+        let now = MonotonicTime(100_000_000_000);
+        assert_eq!(believable(99_000_000_000, now), MonotonicTime(99_000_000_000));
+        assert_eq!(believable(0, now), now);
+        assert_eq!(believable(1_800_000_000_000_000_000, now), now, "Unix time");
+        assert_eq!(believable(1_000_000_000, now), now, "a minute and a half ago");
+        assert_eq!(believable(0, MonotonicTime(5)), MonotonicTime(5));
+    }
+}

@@ -1,0 +1,158 @@
+//! The slate: what is shown when a stream has had no frame for `stale_after`. The last picture, darkened, with the
+//! stream's name, "no signal" and for how long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use font8x8::UnicodeFonts;
+
+use crate::clock::MonotonicTime;
+use crate::picture::{Picture, PictureFormat, PixelBuffer, Size};
+
+const BLACK: u8 = 16;
+const WHITE: u8 = 235;
+const NEUTRAL: u8 = 128;
+
+/// Draws slates over one darkened picture, a new one each second.
+pub(crate) struct Slate {
+    stream: String,
+    background: Vec<u8>,
+    format: PictureFormat,
+    size: Size,
+    drawn: Option<(u64, Picture)>,
+}
+
+impl Slate {
+    /// A slate over the last picture before the signal was lost.
+    pub(crate) fn over(stream: &str, last: &Picture) -> Self {
+        let luma = last.size.width as usize * last.size.height as usize;
+        let mut background = last.pixels().to_vec();
+        let (y, chroma) = background.split_at_mut(luma);
+        for value in y {
+            *value = BLACK + (value.saturating_sub(BLACK)) / 4;
+        }
+        for value in chroma {
+            *value = value.midpoint(NEUTRAL);
+        }
+        Self {
+            stream: stream.to_owned(),
+            background,
+            format: last.format,
+            size: last.size,
+            drawn: None,
+        }
+    }
+
+    /// A slate over plain dark grey, where no picture is known.
+    pub(crate) fn plain(stream: &str, format: PictureFormat, size: Size) -> Self {
+        let luma = size.width as usize * size.height as usize;
+        let mut background = vec![NEUTRAL; format.bytes(size)];
+        background[..luma].fill(BLACK + 12);
+        Self { stream: stream.to_owned(), background, format, size, drawn: None }
+    }
+
+    /// The slate to show now; the same picture for all ticks of a second. `silent` is the time without a frame, if there ever was one.
+    pub(crate) fn picture(&mut self, silent: Option<Duration>, now: MonotonicTime) -> Picture {
+        let second = silent.map_or(0, |silent| silent.as_secs());
+        if let Some((drawn, picture)) = &self.drawn
+            && *drawn == second
+        {
+            return Picture { captured: now, ..picture.clone() };
+        }
+        let since = match silent {
+            None => "no signal".to_owned(),
+            Some(silent) => format!("no signal for {}", spoken(silent)),
+        };
+        let mut pixels = self.background.clone();
+        let canvas = &mut Canvas { luma: &mut pixels, size: self.size };
+        canvas.write_centred(&self.stream, 0.42, 0.6);
+        canvas.write_centred(&since, 0.56, 0.7);
+        let buffer = Arc::new(PixelBuffer::unpooled(pixels));
+        let picture = Picture::new(self.format, self.size, now, buffer);
+        self.drawn = Some((second, picture.clone()));
+        picture
+    }
+}
+
+/// `7 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`.
+fn spoken(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if days > 0 => format!("{days} d {} h", hours % 24),
+        () if hours > 0 => format!("{hours} h {} min", minutes % 60),
+        () if minutes > 0 => format!("{minutes} min {} s", seconds % 60),
+        () => format!("{seconds} s"),
+    }
+}
+
+/// The luma plane, to be written on.
+struct Canvas<'a> {
+    luma: &'a mut [u8],
+    size: Size,
+}
+
+impl Canvas<'_> {
+    /// Writes one line, centred, as large as `share` of the width allows but at most a twelfth of the height; `centre` is its
+    /// height in the picture, 0 to 1.
+    fn write_centred(&mut self, text: &str, centre: f64, share: f64) {
+        let (width, height) = (self.size.width as usize, self.size.height as usize);
+        let cells = text.chars().count().max(1) * 8;
+        let by_width = (f64::from(self.size.width) * share) as usize / cells;
+        let scale = by_width.min(height / 96).max(1);
+        let left = width.saturating_sub(cells * scale) / 2;
+        let top = ((f64::from(self.size.height) * centre) as usize).saturating_sub(4 * scale);
+        for (index, letter) in text.chars().enumerate() {
+            let glyph = font8x8::BASIC_FONTS.get(letter).unwrap_or([0x7e; 8]);
+            for (row, bits) in glyph.into_iter().enumerate() {
+                for column in (0..8).filter(|column| bits >> column & 1 == 1) {
+                    self.fill(left + (index * 8 + column) * scale, top + row * scale, scale);
+                }
+            }
+        }
+    }
+
+    fn fill(&mut self, left: usize, top: usize, side: usize) {
+        let width = self.size.width as usize;
+        let right = (left + side).min(width);
+        for row in top..(top + side).min(self.size.height as usize) {
+            if left < right {
+                self.luma[row * width + left..row * width + right].fill(WHITE);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slate_shows_text_over_the_darkened_last_picture() {
+        let size = Size::new(320, 180);
+        let bright = Arc::new(PixelBuffer::unpooled(vec![200; PictureFormat::I420.bytes(size)]));
+        let last = Picture::new(PictureFormat::I420, size, MonotonicTime(0), bright);
+        let mut slate = Slate::over("door", &last);
+        let picture = slate.picture(Some(Duration::from_secs(3)), MonotonicTime(5));
+        let luma = &picture.pixels()[..320 * 180];
+        assert_eq!(luma[0], BLACK + (200 - BLACK) / 4);
+        assert!(luma.iter().filter(|&&y| y == WHITE).count() > 200, "letters are drawn");
+        let later = slate.picture(Some(Duration::from_secs(4)), MonotonicTime(6));
+        assert_ne!(picture.pixels(), later.pixels(), "the time since is told");
+        assert_eq!(later.captured, MonotonicTime(6));
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_tiny_picture_is_cut_not_an_error() {
+        let mut slate = Slate::plain(&"x".repeat(64), PictureFormat::Nv12, Size::new(16, 16));
+        assert_eq!(slate.picture(None, MonotonicTime(0)).pixels().len(), 16 * 16 * 3 / 2);
+    }
+
+    #[test]
+    fn times_are_told_in_two_units_at_most() {
+        assert_eq!(spoken(Duration::from_secs(7)), "7 s");
+        assert_eq!(spoken(Duration::from_secs(725)), "12 min 5 s");
+        assert_eq!(spoken(Duration::from_secs(12_000)), "3 h 20 min");
+        assert_eq!(spoken(Duration::from_secs(187_200)), "2 d 4 h");
+    }
+}

@@ -1,0 +1,191 @@
+//! The pictures that the encoder has not returned as samples yet. When it dies, a new one starts at the first of them, so
+//! that no tick is lost. Bounded in memory: what is beyond the bound becomes the picture before it, shown again.
+
+use std::collections::VecDeque;
+
+use crate::clock::MonotonicTime;
+use crate::picture::{Picture, PictureFormat, Size};
+use crate::tick::Tick;
+
+/// What an encoder process is made for; other pictures need another process.
+pub(super) type Input = (PictureFormat, Size);
+
+struct Entry {
+    picture: Picture,
+    fed: Option<MonotonicTime>,
+}
+
+/// The ticks from the first unreturned one to the newest, without holes.
+pub(super) struct Backlog {
+    first: Tick,
+    entries: VecDeque<Entry>,
+    /// How many of the first entries the running encoder has been given.
+    fed: usize,
+    max_pictures: usize,
+    distinct: usize,
+    replaced: u64,
+}
+
+impl Backlog {
+    /// An empty backlog whose first tick will be `first`; it holds at most `max_pictures` different pictures.
+    pub(super) fn new(first: Tick, max_pictures: usize) -> Self {
+        let max_pictures = max_pictures.max(2);
+        Self { first, entries: VecDeque::new(), fed: 0, max_pictures, distinct: 0, replaced: 0 }
+    }
+
+    /// The tick that has to be pushed next.
+    pub(super) fn next(&self) -> Tick {
+        self.first.plus(self.entries.len() as u64)
+    }
+
+    /// The first tick that the encoder has not returned.
+    pub(super) fn first(&self) -> Tick {
+        self.first
+    }
+
+    /// How many ticks are not returned.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many pictures the running encoder has and has not returned.
+    pub(super) fn pending(&self) -> usize {
+        self.fed
+    }
+
+    /// How many pictures were replaced by the one before them because of the bound.
+    pub(super) fn replaced(&self) -> u64 {
+        self.replaced
+    }
+
+    /// Adds the picture of tick [`Self::next`].
+    pub(super) fn push(&mut self, picture: Picture) {
+        let picture = match self.entries.back() {
+            Some(last) if last.picture.shares_pixels(&picture) => picture,
+            Some(last) if self.distinct >= self.max_pictures && last.picture.input() == picture.input() => {
+                self.replaced += 1;
+                last.picture.clone()
+            }
+            _ => {
+                self.distinct += 1;
+                picture
+            }
+        };
+        self.entries.push_back(Entry { picture, fed: None });
+    }
+
+    /// The picture to be given to the encoder next.
+    pub(super) fn next_unfed(&self) -> Option<(Tick, &Picture)> {
+        let entry = self.entries.get(self.fed)?;
+        Some((self.first.plus(self.fed as u64), &entry.picture))
+    }
+
+    /// The encoder has been given what [`Self::next_unfed`] said.
+    pub(super) fn mark_fed(&mut self, now: MonotonicTime) {
+        if let Some(entry) = self.entries.get_mut(self.fed) {
+            entry.fed = Some(now);
+            self.fed += 1;
+        }
+    }
+
+    /// Every track has returned the ticks before `tick`: they are let go. Says when the last of them was fed.
+    pub(super) fn release_before(&mut self, tick: Tick) -> Option<MonotonicTime> {
+        let mut fed = None;
+        while self.first < tick {
+            let Some(entry) = self.entries.pop_front() else {
+                self.first = tick;
+                break;
+            };
+            let shared = self.entries.front().is_some_and(|next| next.picture.shares_pixels(&entry.picture));
+            if !shared {
+                self.distinct = self.distinct.saturating_sub(1);
+            }
+            self.first = self.first.next();
+            self.fed = self.fed.saturating_sub(1);
+            fed = entry.fed;
+        }
+        fed
+    }
+
+    /// The encoder is gone: a new one will be given everything again. Pictures of another input than the newest's can't be
+    /// shown by it; they are replaced by the next that can.
+    pub(super) fn rewind(&mut self) {
+        self.fed = 0;
+        let Some(mut next) = self.entries.back().map(|entry| entry.picture.clone()) else { return };
+        for entry in self.entries.iter_mut().rev() {
+            entry.fed = None;
+            if entry.picture.input() == next.input() {
+                next = entry.picture.clone();
+            } else {
+                self.replaced += 1;
+                entry.picture = next.clone();
+            }
+        }
+    }
+
+    /// What the first picture needs of an encoder.
+    pub(super) fn input(&self) -> Option<Input> {
+        self.entries.front().map(|entry| entry.picture.input())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::picture::PixelBuffer;
+
+    fn picture(side: u32) -> Picture {
+        let size = Size::new(side, side);
+        let pixels = vec![0; PictureFormat::I420.bytes(size)];
+        Picture::new(PictureFormat::I420, size, MonotonicTime(0), Arc::new(PixelBuffer::unpooled(pixels)))
+    }
+
+    #[test]
+    fn unreturned_pictures_are_fed_again_from_the_first() {
+        let mut backlog = Backlog::new(Tick(100), 8);
+        for _ in 0..5 {
+            backlog.push(picture(4));
+        }
+        for at in 0..4 {
+            assert_eq!(backlog.next_unfed().unwrap().0, Tick(100 + at));
+            backlog.mark_fed(MonotonicTime(at));
+        }
+        assert_eq!(backlog.release_before(Tick(102)), Some(MonotonicTime(1)));
+        assert_eq!((backlog.first(), backlog.pending(), backlog.len()), (Tick(102), 2, 3));
+        backlog.rewind();
+        assert_eq!(backlog.next_unfed().unwrap().0, Tick(102));
+        assert_eq!(backlog.next(), Tick(105));
+    }
+
+    #[test]
+    fn beyond_the_bound_the_picture_before_is_repeated() {
+        let mut backlog = Backlog::new(Tick(0), 2);
+        for _ in 0..10 {
+            backlog.push(picture(4));
+        }
+        assert_eq!((backlog.len(), backlog.replaced()), (10, 8));
+        backlog.release_before(Tick(9));
+        assert_eq!(backlog.distinct, 1);
+        backlog.push(picture(4));
+        assert_eq!(backlog.replaced(), 8, "there is room again");
+        backlog.release_before(Tick(11));
+        assert_eq!(backlog.distinct, 0);
+    }
+
+    #[test]
+    fn pictures_that_the_new_encoder_cant_take_become_the_next_that_it_can() {
+        let mut backlog = Backlog::new(Tick(0), 8);
+        backlog.push(picture(4));
+        backlog.push(picture(8));
+        backlog.push(picture(8));
+        backlog.rewind();
+        assert_eq!(backlog.input().unwrap().1, Size::new(8, 8));
+        assert_eq!((backlog.len(), backlog.replaced()), (3, 1));
+    }
+}

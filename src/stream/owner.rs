@@ -1,0 +1,591 @@
+//! A stream's owner: one thread that takes pictures from ingest and samples from the encoder, and keeps the encoder, the
+//! packagers and the window in step. It blocks on nothing but its own events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::backlog::{Backlog, Input};
+use super::shared::Shared;
+use crate::clock::{Anchor, MonotonicTime};
+use crate::config::{AtExit, StreamPlan};
+use crate::encode::{
+    EncodeError, EncodePlan, EncodeRendition, Encoder, EncoderEvent, EncoderStart, ExitReport, FeedError,
+    FfmpegInfo, ProbeCache,
+};
+use crate::ingest::{TickKind, TickPicture};
+use crate::package::{Part, TrackPackager};
+use crate::picture::{Picture, Size};
+use crate::sample::{Sample, TrackDescription};
+use crate::tick::{Grid, Tick};
+use crate::window::{Snapshot, TrackInit, Window};
+
+/// How many events may wait: pictures and samples of more than a second.
+pub(super) const EVENTS: usize = 1024;
+/// How long a stop may take until the encoder is killed.
+const DRAIN: Duration = Duration::from_secs(4);
+/// An encoder that has returned nothing since its start is given this long on top.
+const START_ALLOWANCE: Duration = Duration::from_secs(10);
+/// Pictures kept for an encoder's restart: those of its usual start time and of the time until its death is noticed.
+const REPLAY: Duration = Duration::from_secs(3);
+/// However little `backfill` is, ticks this late are still encoded while the daemon runs.
+const LEAST_LAG: Duration = Duration::from_secs(2);
+
+/// What reaches the owner.
+pub(super) enum Event {
+    Picture(TickPicture),
+    Probed(Result<Vec<TrackDescription>, EncodeError>),
+    Encoder { generation: u64, event: EncoderEvent },
+    /// Ingest has ended: publish what is there and end.
+    Stop,
+}
+
+/// What a stream's owner is made of.
+pub(super) struct Parts {
+    pub(super) plan: StreamPlan,
+    /// The stream's grid, numbered.
+    pub(super) grid: Grid,
+    pub(super) ffmpeg: Arc<FfmpegInfo>,
+    pub(super) probes: Arc<ProbeCache>,
+    pub(super) anchor: Anchor,
+    pub(super) shared: Arc<Shared>,
+    pub(super) events: Receiver<Event>,
+    pub(super) sender: SyncSender<Event>,
+    pub(super) window: Window,
+    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    /// Where an earlier run stopped.
+    pub(super) resume: Option<Tick>,
+    /// The sizes that an earlier run gave its renditions, by name.
+    pub(super) sizes: BTreeMap<String, Size>,
+}
+
+enum State {
+    /// Nothing is known to encode yet.
+    Waiting,
+    /// A thread tries the encoders; [`Event::Probed`] will come.
+    Probing,
+    Running(Running),
+    /// The encoder is started again at this time.
+    Resting { until: MonotonicTime },
+}
+
+struct Running {
+    encoder: Encoder,
+    input: Input,
+    started: MonotonicTime,
+    /// When it last returned something, or was first given something to return.
+    progress: MonotonicTime,
+    returned: bool,
+    /// No more pictures go in; its exit is expected.
+    finishing: bool,
+    /// It has been killed; its exit comes.
+    killed: bool,
+}
+
+pub(super) struct Owner {
+    parts: Parts,
+    state: State,
+    generation: u64,
+    backlog: Option<Backlog>,
+    /// The newest picture, for the ticks that complete the last segment at a stop.
+    newest: Option<Picture>,
+    packagers: Vec<TrackPackager>,
+    inits: Option<Vec<TrackDescription>>,
+    /// How many starts have failed in a row.
+    failures: u32,
+    /// The longest that the encoder took from picture to last sample, slowly forgotten.
+    delay: Duration,
+    stopping: Option<MonotonicTime>,
+    dirty: bool,
+    done: bool,
+}
+
+impl Owner {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            state: State::Waiting,
+            generation: 0,
+            backlog: None,
+            newest: None,
+            packagers: Vec::new(),
+            inits: None,
+            failures: 0,
+            delay: Duration::ZERO,
+            stopping: None,
+            dirty: true,
+            done: false,
+        }
+    }
+
+    /// Runs until the stream has ended.
+    pub(super) fn run(mut self) {
+        while !self.done {
+            match self.parts.events.recv_timeout(Duration::from_millis(100)) {
+                Ok(event) => self.obey(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while !self.done {
+                let Ok(event) = self.parts.events.try_recv() else { break };
+                self.obey(event);
+            }
+            self.tend();
+            self.publish();
+        }
+        self.parts.shared.report().ended = true;
+    }
+
+    fn name(&self) -> &str {
+        &self.parts.plan.name
+    }
+
+    fn obey(&mut self, event: Event) {
+        match event {
+            Event::Picture(picture) => self.take_picture(picture),
+            Event::Probed(result) => self.take_probe(result),
+            Event::Encoder { generation, event } if generation == self.generation => match event {
+                EncoderEvent::Sample(sample) => self.take_sample(sample),
+                EncoderEvent::Failed(error) => self.fault(&error),
+                EncoderEvent::Exited(report) => self.take_exit(&report),
+            },
+            // An encoder that was replaced has nothing more to say.
+            Event::Encoder { .. } => {}
+            Event::Stop => self.begin_stop(),
+        }
+    }
+
+    // ---- pictures in ----
+
+    fn take_picture(&mut self, new: TickPicture) {
+        let TickPicture { tick, picture, kind } = new;
+        self.parts.shared.report().no_signal = kind == TickKind::Slate;
+        self.newest = Some(picture.clone());
+        let first = self.parts.resume.take().unwrap_or(tick);
+        let max_pictures = self.ticks(REPLAY);
+        let backlog = self.backlog.get_or_insert_with(|| Backlog::new(first, max_pictures));
+        let expected = backlog.next();
+        if tick < expected {
+            // An earlier run has published this tick already.
+            return;
+        }
+        let lag_limit = self.ticks(self.parts.plan.backfill.max(LEAST_LAG)) as u64;
+        let backlog = self.backlog.get_or_insert_with(|| Backlog::new(first, max_pictures));
+        if tick.since(backlog.first()) > lag_limit {
+            self.skip_to(tick);
+        }
+        let Some(backlog) = &mut self.backlog else { return };
+        let counters = &self.parts.shared.counters;
+        let filled = if kind == TickKind::Slate { &counters.slate } else { &counters.repeated };
+        while backlog.next() < tick {
+            filled.add(1);
+            backlog.push(picture.clone());
+        }
+        backlog.push(picture);
+    }
+
+    /// Gives up the ticks that are too late to be encoded: the stream goes on at the segment that holds `tick`.
+    fn skip_to(&mut self, tick: Tick) {
+        let Some(backlog) = &self.backlog else { return };
+        let from = self.packagers.iter().map(TrackPackager::next_tick).min().unwrap_or(backlog.first());
+        let start = self.parts.grid.segment_start(tick);
+        if start <= from {
+            return;
+        }
+        let now = self.parts.anchor.now();
+        let missed = start.since(from);
+        tracing::warn!(
+            stream = %self.name(), missed, from = %self.parts.grid.time_of(from), to = %self.parts.grid.time_of(start),
+            "pictures could not be encoded in time: the window shows a gap"
+        );
+        self.parts.shared.counters.missed.add(missed);
+        self.discard_encoder();
+        if self.parts.window.next_tick(0).is_some() {
+            self.parts.window.mark_missing(from, start, now);
+            self.dirty = true;
+        }
+        self.packagers.clear();
+        self.backlog = Some(Backlog::new(start, self.ticks(REPLAY)));
+    }
+
+    fn ticks(&self, duration: Duration) -> usize {
+        self.parts.grid.framerate.ticks_in(duration).get() as usize
+    }
+
+    // ---- the encoder's life ----
+
+    /// Whatever is due: a start, pictures to be fed, a stall, the end.
+    fn tend(&mut self) {
+        self.parts.window.expire(self.parts.anchor.now());
+        let now = self.parts.anchor.monotonic();
+        match &self.state {
+            State::Waiting => self.start(),
+            State::Resting { until } if now >= *until => self.start(),
+            State::Running(_) => {
+                self.feed();
+                self.watch_for_stall(now);
+            }
+            State::Probing | State::Resting { .. } => {}
+        }
+        if let Some(since) = self.stopping {
+            self.drain(now.saturating_since(since) > DRAIN);
+        }
+        let report = &mut self.parts.shared.report();
+        report.encoder.pending = self.backlog.as_ref().map_or(0, |backlog| backlog.pending() as u64);
+    }
+
+    /// Starts an encoder for what waits, trying it first if that was not done yet.
+    fn start(&mut self) {
+        let Some(backlog) = &mut self.backlog else { return };
+        backlog.rewind();
+        let Some(input) = backlog.input() else { return };
+        let plan = self.encode_plan(input);
+        match self.inits.clone() {
+            Some(descriptions) => self.start_encoder(&plan, input, descriptions),
+            None => {
+                self.parts.shared.report().starting = true;
+                self.state = State::Probing;
+                let (probes, ffmpeg, sender) =
+                    (Arc::clone(&self.parts.probes), Arc::clone(&self.parts.ffmpeg), self.parts.sender.clone());
+                let probe = move || {
+                    // The owner may have ended meanwhile; then nobody asks.
+                    let _ = sender.send(Event::Probed(crate::encode::probe(&plan, &ffmpeg, &probes)));
+                };
+                let spawned = std::thread::Builder::new().name(format!("probe {}", self.name())).spawn(probe);
+                if let Err(error) = spawned {
+                    self.rest(format!("no thread could be started: {error}"), Vec::new());
+                }
+            }
+        }
+    }
+
+    fn encode_plan(&mut self, input: Input) -> EncodePlan {
+        let (input_format, input_size) = input;
+        let sizes = &mut self.parts.sizes;
+        let renditions = self.parts.plan.renditions.iter().map(|plan| EncodeRendition {
+            name: plan.name.clone(),
+            // A rendition of the source's size keeps the first source's, so that a later one of another size is no break.
+            size: plan.size.unwrap_or_else(|| *sizes.entry(plan.name.clone()).or_insert(input_size)),
+            codec: plan.codec.clone(),
+            preset: plan.preset.clone(),
+            rate: plan.rate,
+            options: plan.options.clone(),
+        });
+        EncodePlan {
+            ffmpeg: self.parts.ffmpeg.path.clone(),
+            input_format,
+            input_size,
+            grid: self.parts.grid,
+            renditions: renditions.collect(),
+        }
+    }
+
+    fn take_probe(&mut self, result: Result<Vec<TrackDescription>, EncodeError>) {
+        self.parts.shared.report().starting = false;
+        match result {
+            Ok(descriptions) => {
+                self.inits = Some(descriptions);
+                self.state = State::Waiting;
+            }
+            Err(error) => self.rest(error.to_string(), Vec::new()),
+        }
+    }
+
+    fn start_encoder(&mut self, plan: &EncodePlan, input: Input, descriptions: Vec<TrackDescription>) {
+        let Some(backlog) = &self.backlog else { return };
+        let first_tick = backlog.first();
+        self.begin_period(first_tick, &descriptions);
+        let keyframes_at = self.packagers.iter().map(|packager| {
+            let next = packager.next_tick();
+            (next != first_tick).then_some(next)
+        });
+        let start = EncoderStart { first_tick, keyframes_at: keyframes_at.collect() };
+        self.generation += 1;
+        let (generation, sender) = (self.generation, self.parts.sender.clone());
+        let events = move |event| {
+            let _ = sender.send(Event::Encoder { generation, event });
+        };
+        for packager in &mut self.packagers {
+            packager.encoder_restarted();
+        }
+        match Encoder::start(plan, &descriptions, start, events) {
+            Ok(encoder) => {
+                let now = self.parts.anchor.monotonic();
+                let mut report = self.parts.shared.report();
+                report.encoder.pid = Some(encoder.pid());
+                report.starting = false;
+                report.started.get_or_insert_with(|| self.parts.anchor.now());
+                drop(report);
+                tracing::info!(stream = %self.name(), pid = encoder.pid(), tick = %first_tick, "encoder started");
+                self.state = State::Running(Running {
+                    encoder,
+                    input,
+                    started: now,
+                    progress: now,
+                    returned: false,
+                    finishing: false,
+                    killed: false,
+                });
+                self.feed();
+            }
+            Err(error) => self.rest(error.to_string(), Vec::new()),
+        }
+    }
+
+    /// Makes sure that the window's period is of these encodings and reaches `first_tick`, and that each track has a packager.
+    fn begin_period(&mut self, first_tick: Tick, descriptions: &[TrackDescription]) {
+        let tracks: Vec<TrackInit> = descriptions.iter().cloned().map(TrackInit::new).collect();
+        let window = &mut self.parts.window;
+        let now = self.parts.anchor.now();
+        let old = window.period().cloned();
+        let same_encodings = old.as_ref().is_some_and(|old| old.tracks == tracks && old.grid == self.parts.grid);
+        let goes_on = same_encodings
+            && (!self.packagers.is_empty() || window.resume_tick() == Some(first_tick));
+        if !goes_on {
+            let discontinuity = old.is_some() && !same_encodings;
+            if discontinuity {
+                tracing::warn!(stream = %self.name(), tick = %first_tick, "the encoding changes: players see a discontinuity");
+            }
+            window.begin_period(self.parts.grid, first_tick, tracks, discontinuity, now);
+            self.packagers.clear();
+            self.dirty = true;
+        }
+        if self.packagers.is_empty() {
+            let grid = self.parts.grid;
+            let first = |track| self.parts.window.next_tick(track).unwrap_or(first_tick).max(first_tick);
+            self.packagers = (0..descriptions.len())
+                .map(|track| match goes_on {
+                    true => TrackPackager::continue_at(track, grid, first(track)),
+                    false => TrackPackager::start_at(track, grid, first_tick),
+                })
+                .collect();
+        }
+    }
+
+    fn feed(&mut self) {
+        let (State::Running(running), Some(backlog)) = (&mut self.state, &mut self.backlog) else { return };
+        if running.finishing || running.killed {
+            return;
+        }
+        let grid = self.parts.grid;
+        while let Some((tick, picture)) = backlog.next_unfed() {
+            if picture.input() != running.input {
+                // The source has changed: this encoder gives back what it has, and another one takes over.
+                running.encoder.finish();
+                running.finishing = true;
+                return;
+            }
+            match running.encoder.feed(picture.clone()) {
+                Ok(()) => {}
+                Err(FeedError::Full | FeedError::Gone) => return,
+            }
+            let now = self.parts.anchor.monotonic();
+            if backlog.pending() == 0 {
+                running.progress = now;
+            }
+            backlog.mark_fed(now);
+            let counters = &self.parts.shared.counters;
+            if tick.0 > counters.last_tick.get() {
+                counters.last_tick.set(tick.0);
+                if self.parts.anchor.to_unix(now) >= grid.time_of(tick.next()) && self.stopping.is_none() {
+                    counters.overdue.add(1);
+                }
+            }
+        }
+    }
+
+    /// An encoder that was given pictures and returns none is as good as dead.
+    fn watch_for_stall(&mut self, now: MonotonicTime) {
+        let timeout = self.parts.plan.encoder_timeout;
+        let State::Running(running) = &mut self.state else { return };
+        let pending = self.backlog.as_ref().is_some_and(|backlog| backlog.pending() > 0);
+        let allowed = timeout + if running.returned { 4 * self.delay } else { START_ALLOWANCE };
+        if !running.killed && pending && now.saturating_since(running.progress) > allowed {
+            running.killed = true;
+            running.encoder.kill();
+            let pid = running.encoder.pid();
+            tracing::warn!(stream = %self.name(), pid, waited = ?allowed, "encoder returns nothing: it is killed and started again");
+        }
+    }
+
+    /// The encoder's output can't be used.
+    fn fault(&mut self, error: &EncodeError) {
+        tracing::error!(stream = %self.name(), %error, "encoder is stopped: its output can't be used");
+        self.parts.shared.report().failure = Some(error.to_string());
+        // What the probe said may no longer hold.
+        self.inits = None;
+        if let State::Running(running) = &mut self.state {
+            running.killed = true;
+            running.encoder.kill();
+        }
+    }
+
+    fn take_exit(&mut self, report: &ExitReport) {
+        let State::Running(running) = std::mem::replace(&mut self.state, State::Waiting) else { return };
+        self.parts.shared.report().encoder.pid = None;
+        if running.finishing && report.expected {
+            return;
+        }
+        let lived = self.parts.anchor.monotonic().saturating_since(running.started);
+        if running.returned && lived > Duration::from_secs(10) {
+            self.failures = 0;
+        }
+        if self.stopping.is_some() && running.killed {
+            return;
+        }
+        let last = report.last_lines.last().map_or("it said nothing", String::as_str);
+        let cause = format!("FFmpeg ended by itself ({}): {last}", report.status);
+        tracing::error!(stream = %self.name(), status = %report.status, last_line = last, "encoder died");
+        self.parts.shared.report().encoder.restarts += 1;
+        self.rest(cause, report.last_lines.clone());
+    }
+
+    /// Waits before the next start: not at all after a first death, then longer each time.
+    fn rest(&mut self, cause: String, last_lines: Vec<String>) {
+        let wait = match self.failures {
+            0 => Duration::ZERO,
+            failures => Duration::from_millis(125 << failures.min(6)),
+        };
+        self.failures += 1;
+        let now = self.parts.anchor.monotonic();
+        let mut report = self.parts.shared.report();
+        if self.failures > 1 {
+            tracing::error!(stream = %self.parts.plan.name, %cause, retry_in = ?wait, "encoder does not run");
+            report.failure = Some(cause);
+        }
+        report.starting = false;
+        if !last_lines.is_empty() {
+            report.encoder.last_error = last_lines;
+        }
+        drop(report);
+        self.state = State::Resting { until: MonotonicTime(now.0 + u64::try_from(wait.as_nanos()).unwrap_or(0)) };
+    }
+
+    /// Ends the running encoder without listening to it any more.
+    fn discard_encoder(&mut self) {
+        if let State::Running(running) = &self.state {
+            running.encoder.kill();
+            self.generation += 1;
+            self.parts.shared.report().encoder.pid = None;
+            self.state = State::Waiting;
+        }
+    }
+
+    // ---- samples out ----
+
+    fn take_sample(&mut self, sample: Sample) {
+        let track = sample.track;
+        let Some(tick) = self.parts.grid.tick_of_decode_time(sample.decode_time) else { return };
+        let Some(packager) = self.packagers.get_mut(track) else { return };
+        if tick < packager.next_tick() {
+            // The encoder before this one returned it already.
+            return;
+        }
+        let part = match packager.push(sample) {
+            Ok(part) => part,
+            Err(error) => {
+                tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples don't fit the grid");
+                self.parts.shared.report().failure = Some(error.to_string());
+                if let State::Running(running) = &mut self.state {
+                    running.killed = true;
+                    running.encoder.kill();
+                }
+                return;
+            }
+        };
+        self.push_part(track, part);
+        self.note_return();
+    }
+
+    fn push_part(&mut self, track: usize, part: Option<Part>) {
+        let Some(part) = part else { return };
+        match self.parts.window.push(track, part, self.parts.anchor.now()) {
+            Ok(()) => self.dirty = true,
+            Err(error) => tracing::error!(stream = %self.name(), %error, "a part does not fit the window"),
+        }
+    }
+
+    /// Lets go of the pictures that every track has returned.
+    fn note_return(&mut self) {
+        let now = self.parts.anchor.monotonic();
+        let all = self.packagers.iter().map(TrackPackager::next_tick).min();
+        if let State::Running(running) = &mut self.state {
+            running.progress = now;
+            running.returned = true;
+        }
+        if self.failures > 0 || self.parts.shared.report().failure.is_some() {
+            self.recovered(now);
+        }
+        let (Some(all), Some(backlog)) = (all, &mut self.backlog) else { return };
+        if let Some(fed) = backlog.release_before(all) {
+            let delay = now.saturating_since(fed);
+            self.delay = delay.max(self.delay - self.delay / 64);
+            let mut report = self.parts.shared.report();
+            let before = report.encoder.delay_seconds.unwrap_or(delay.as_secs_f64());
+            report.encoder.delay_seconds = Some(before + (delay.as_secs_f64() - before) / 16.0);
+        }
+    }
+
+    fn recovered(&mut self, now: MonotonicTime) {
+        let State::Running(running) = &self.state else { return };
+        if now.saturating_since(running.started) > Duration::from_secs(10) {
+            self.failures = 0;
+        }
+        self.parts.shared.report().failure = None;
+    }
+
+    // ---- the end ----
+
+    fn begin_stop(&mut self) {
+        self.stopping = Some(self.parts.anchor.monotonic());
+        let (Some(backlog), Some(last)) = (&mut self.backlog, &self.newest) else { return };
+        if self.parts.plan.at_exit == AtExit::Keep {
+            // The last segment is made whole with the last picture, so that a restart goes on at an edge of the grid.
+            let end = self.parts.grid.segment_end(Tick(backlog.next().0.saturating_sub(1)));
+            while backlog.next() < end {
+                backlog.push(last.clone());
+                self.parts.shared.counters.repeated.add(1);
+            }
+        }
+    }
+
+    /// Ends when everything is published, or at once when that takes too long.
+    fn drain(&mut self, too_long: bool) {
+        let unfed = self.backlog.as_ref().is_some_and(|backlog| backlog.next_unfed().is_some());
+        match &mut self.state {
+            State::Running(running) if too_long && !running.killed => {
+                running.killed = true;
+                running.encoder.kill();
+                tracing::warn!(stream = %self.name(), "encoder was killed: it did not drain in time");
+            }
+            State::Running(running) if !unfed && !running.finishing => {
+                running.encoder.finish();
+                running.finishing = true;
+            }
+            State::Running(_) => {}
+            _ if !too_long && self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty()) && self.failures < 2 => {}
+            _ => self.end(),
+        }
+    }
+
+    fn end(&mut self) {
+        if self.parts.plan.at_exit == AtExit::End {
+            for track in 0..self.packagers.len() {
+                let part = self.packagers[track].flush();
+                self.push_part(track, part);
+            }
+            self.parts.window.end(self.parts.anchor.now());
+        }
+        self.dirty = true;
+        self.done = true;
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.dirty) {
+            self.parts.snapshots.send_replace(self.parts.window.snapshot(self.parts.anchor.now()));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Who feeds a stream: one producer at a time, holding its seat until it closes, dies or is taken over.
+
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ringgear_producer::messages::{
+    EndCode, Ended, FrameCounts, Open, Opened, PROTOCOL, RefusalCode, Refused,
+};
+use ringgear_ring::format::{FrameFormat, PixelFormat};
+use ringgear_ring::{Reader, RingMemory};
+use tokio::sync::{oneshot, watch};
+
+use crate::control::{Granted, Peer, Seat};
+use crate::ingest::{Command, NewSession};
+use crate::status::SessionStatus;
+use crate::tick::{Framerate, UnixTime};
+
+/// A ring's slots if the producer does not say: one being written, one being read, two waiting by the slack of one, and two to
+/// spare for a producer or a daemon that is late.
+const DEFAULT_SLOTS: u32 = 6;
+const SLOTS: std::ops::RangeInclusive<u32> = 3..=64;
+/// The most memory that one session's ring may take.
+const MAX_RING_BYTES: u64 = 2 << 30;
+
+static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
+
+/// A stream's seat for a producer.
+#[derive(Clone)]
+pub(super) struct Bench {
+    stream: String,
+    framerate: Framerate,
+    commands: Sender<Command>,
+    holder: Arc<Mutex<Option<Holder>>>,
+}
+
+struct Holder {
+    session: u64,
+    status: SessionStatus,
+    ended: watch::Sender<Option<Ended>>,
+}
+
+impl Bench {
+    pub(super) fn new(stream: &str, framerate: Framerate, commands: Sender<Command>) -> Self {
+        Self { stream: stream.to_owned(), framerate, commands, holder: Arc::default() }
+    }
+
+    /// Who holds the seat, `committed` being what ingest has counted of its session.
+    pub(super) fn session(&self, committed: u64) -> Option<SessionStatus> {
+        let holder = self.holder();
+        holder.as_ref().map(|holder| SessionStatus { committed, ..holder.status.clone() })
+    }
+
+    /// Gives `peer` the seat, or says why not.
+    pub(super) fn open(&self, open: &Open, peer: Peer, now: UnixTime) -> Result<Granted, Refused> {
+        let format = checked_format(open)?;
+        let slots = open.slots.unwrap_or(DEFAULT_SLOTS);
+        let bytes = format.bytes() as u64 * u64::from(slots);
+        if !SLOTS.contains(&slots) || bytes > MAX_RING_BYTES {
+            let (least, most) = (SLOTS.start(), SLOTS.end());
+            let message = format!(
+                "a ring of {slots} slots of {format} ({bytes} bytes) can't be had: {least} to {most} slots and at most \
+                 {MAX_RING_BYTES} bytes are possible; leave 'slots' out for {DEFAULT_SLOTS}"
+            );
+            return Err(refused(RefusalCode::BadSize, message));
+        }
+        let mut holder = self.holder();
+        if let Some(held) = holder.as_ref()
+            && !open.take_over
+        {
+            let message = format!(
+                "stream '{}' is fed by process {} (user {}) since {}: stop it, or ask to take over",
+                self.stream, held.status.pid, held.status.uid, held.status.opened
+            );
+            return Err(Refused {
+                code: RefusalCode::StreamBusy,
+                message,
+                holder_pid: Some(held.status.pid),
+            });
+        }
+        let resources = |error: &dyn std::fmt::Display| {
+            let message = format!("no memory for a ring of {slots} slots of {format}: {error}");
+            refused(RefusalCode::OutOfResources, message)
+        };
+        let memory = RingMemory::create(&format, slots).map_err(|error| resources(&error))?;
+        let fd = memory.fd().as_fd().try_clone_to_owned().map_err(|error| resources(&error))?;
+        let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
+        let (ended, said) = watch::channel(None);
+        let memory_bytes = memory.bytes() as u64;
+        if let Some(held) = holder.take() {
+            let message = format!("process {} (user {}) has taken the stream over", peer.pid, peer.uid);
+            held.ended.send_replace(Some(Ended { code: EndCode::TakenOver, message }));
+        }
+        let client = open.client.as_deref().map(|client| client.chars().take(100).collect::<String>());
+        tracing::info!(
+            stream = %self.stream, session, pid = peer.pid, uid = peer.uid, gid = peer.gid, %format, slots,
+            client = client.as_deref().unwrap_or_default(), "producer opened a session"
+        );
+        let status = SessionStatus {
+            id: session,
+            pid: peer.pid,
+            uid: peer.uid,
+            client,
+            format: format.pixels().name().to_owned(),
+            width: format.width(),
+            height: format.height(),
+            opened: now.rfc3339(),
+            committed: 0,
+        };
+        *holder = Some(Holder { session, status, ended: ended.clone() });
+        let new = NewSession { id: session, reader: Reader::new(memory), format, ended };
+        // Ingest lives as long as the stream; when it has just stopped, the connection's end tells the producer.
+        let _ = self.commands.send(Command::Begin(new));
+        let (framerate_num, framerate_den) = self.framerate.parts();
+        Ok(Granted {
+            opened: Opened {
+                protocol: PROTOCOL,
+                session,
+                memory_bytes,
+                slots,
+                framerate_num,
+                framerate_den,
+            },
+            memory: fd,
+            ended: said,
+            seat: Box::new(HeldSeat { bench: self.clone(), session, closed: false }),
+        })
+    }
+
+    fn leave(&self, session: u64, done: Option<oneshot::Sender<FrameCounts>>) {
+        self.holder().take_if(|holder| holder.session == session);
+        let _ = self.commands.send(Command::Close { session, done });
+    }
+
+    fn holder(&self) -> MutexGuard<'_, Option<Holder>> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The seat in its holder's hands.
+struct HeldSeat {
+    bench: Bench,
+    session: u64,
+    closed: bool,
+}
+
+impl Seat for HeldSeat {
+    fn close(mut self: Box<Self>) -> oneshot::Receiver<FrameCounts> {
+        let (done, counts) = oneshot::channel();
+        self.closed = true;
+        self.bench.leave(self.session, Some(done));
+        counts
+    }
+}
+
+impl Drop for HeldSeat {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.bench.leave(self.session, None);
+        }
+    }
+}
+
+/// A refusal without a holder.
+pub(crate) fn refused(code: RefusalCode, message: String) -> Refused {
+    Refused { code, message, holder_pid: None }
+}
+
+fn checked_format(open: &Open) -> Result<FrameFormat, Refused> {
+    let Some(pixels) = PixelFormat::from_name(&open.format) else {
+        let known = PixelFormat::ALL.map(PixelFormat::name).join(", ");
+        let given = open.format.chars().take(40).collect::<String>();
+        let message = format!("no pixel format is called '{}': use one of {known}", given.escape_debug());
+        return Err(refused(RefusalCode::UnknownFormat, message));
+    };
+    let format = match &open.strides {
+        None => FrameFormat::packed(pixels, open.width, open.height),
+        Some(strides) => FrameFormat::with_strides(pixels, open.width, open.height, strides),
+    };
+    format.map_err(|error| refused(RefusalCode::BadSize, error.to_string()))
+}

@@ -1,0 +1,117 @@
+//! What a stream tells about itself: written by its own threads, read by status and pages.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::config::StreamPlan;
+use crate::ingest::Counters;
+use crate::status::{EncoderStatus, RenditionStatus, SessionStatus, StreamState, StreamStatus, WindowStatus};
+use crate::tick::UnixTime;
+use crate::window::Snapshot;
+
+/// One stream's figures.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) counters: std::sync::Arc<Counters>,
+    report: Mutex<Report>,
+}
+
+/// What changes seldom, or is told by the stream's owner.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    /// Whether the encoders are being tried.
+    pub(super) starting: bool,
+    /// Why the encoder does not run, for people.
+    pub(super) failure: Option<String>,
+    /// Whether the newest tick showed the slate.
+    pub(super) no_signal: bool,
+    /// Why disk publishing does not work, for people.
+    pub(super) ended: bool,
+    pub(super) started: Option<UnixTime>,
+    pub(super) encoder: EncoderStatus,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self { counters: std::sync::Arc::default(), report: Mutex::default() }
+    }
+
+    /// The report, to be read or changed briefly.
+    pub(super) fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As `/api/v1/streams` tells it.
+    pub(super) fn status(
+        &self,
+        plan: &StreamPlan,
+        snapshot: &Snapshot,
+        session: Option<SessionStatus>,
+        disk_trouble: Option<String>,
+    ) -> StreamStatus {
+        let report = self.report().clone();
+        let state = match &report {
+            report if report.ended => StreamState::Ended,
+            report if report.failure.is_some() => StreamState::Failed,
+            report if report.starting => StreamState::Starting,
+            report if report.started.is_none() => StreamState::Waiting,
+            report if report.no_signal => StreamState::NoSignal,
+            _ => StreamState::Live,
+        };
+        StreamStatus {
+            name: plan.name.clone(),
+            state,
+            detail: report.failure.or(disk_trouble),
+            mode: "live".to_owned(),
+            framerate: plan.grid.framerate.to_string(),
+            started: report.started.map(UnixTime::rfc3339),
+            session,
+            frames: self.counters.frames(),
+            ticks: self.counters.ticks(),
+            encoder: report.encoder,
+            renditions: renditions(plan, snapshot),
+            window: window(snapshot),
+        }
+    }
+}
+
+fn renditions(plan: &StreamPlan, snapshot: &Snapshot) -> Vec<RenditionStatus> {
+    let rendition = |(index, plan): (usize, &crate::config::RenditionPlan)| {
+        let view = snapshot.tracks.get(index);
+        let period = view.and_then(|view| view.newest_period());
+        let description = period.and_then(|period| period.tracks.get(index)).map(|track| &track.description);
+        RenditionStatus {
+            name: plan.name.clone(),
+            codec: plan.codec.clone(),
+            codecs: description.map(|description| description.codecs.clone()),
+            width: description.map(|description| description.size.width),
+            height: description.map(|description| description.size.height),
+            configured_bits_per_second: match plan.rate {
+                crate::config::RateControl::Bitrate(bits) => Some(bits),
+                crate::config::RateControl::Crf(_) => None,
+            },
+            average_bits_per_second: view.map_or(0, |view| view.average_bandwidth),
+            peak_bits_per_second: view.map_or(0, |view| view.peak_bandwidth),
+        }
+    };
+    plan.renditions.iter().enumerate().map(rendition).collect()
+}
+
+fn window(snapshot: &Snapshot) -> WindowStatus {
+    let Some(first) = snapshot.tracks.first() else { return WindowStatus::default() };
+    let bytes = snapshot.tracks.iter().flat_map(|track| {
+        let open = track.open.iter().flat_map(|open| open.parts.iter().map(|part| part.bytes.len()));
+        let whole = track.retained.iter().chain(&track.listed).map(|segment| segment.len());
+        whole.chain(open)
+    });
+    let seconds = first.listed.iter().map(|segment| {
+        segment.framerate().duration_of(u64::from(segment.ticks)).as_secs_f64()
+    });
+    WindowStatus {
+        first_segment: snapshot.media_sequence.0,
+        last_segment: first.listed.last().map(|segment| segment.number.0),
+        segments: first.listed.len() as u64,
+        seconds: seconds.sum(),
+        bytes: bytes.map(|bytes| bytes as u64).sum(),
+        viewers: 0,
+    }
+}
