@@ -1,5 +1,7 @@
-//! The `ringgear` program: dispatches to one file per subcommand.
+//! The `ringgear` program.
 
 #![forbid(unsafe_code)]
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    ringgear::cli::main()
+}

@@ -126,6 +126,11 @@ impl Framerate {
         self.den.get()
     }
 
+    /// Numerator and denominator.
+    pub const fn parts(self) -> (NonZeroU32, NonZeroU32) {
+        (self.num, self.den)
+    }
+
     /// Frames per second, rounded to a float, for display only.
     pub fn as_f64(self) -> f64 {
         f64::from(self.num.get()) / f64::from(self.den.get())

@@ -1,6 +1,21 @@
 //! The command line: one file per subcommand.
 
-/// Why a subcommand failed: decides the exit status. The text is one line, with the cause and the mend.
+mod check;
+mod demo;
+mod logging;
+mod pattern;
+mod push;
+mod serve;
+mod signals;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ringgear_producer::messages::DEFAULT_SOCKET;
+
+/// Why a subcommand failed: decides the exit status. The text is one line per error, with the cause and the mend.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// Wrong arguments or config: exit status 2.
@@ -9,4 +24,57 @@ pub enum CliError {
     /// Anything else: exit status 1.
     #[error("{0}")]
     Failed(String),
+}
+
+/// Raw camera frames in shared memory become live HLS and MPEG-DASH.
+#[derive(Debug, Parser)]
+#[command(name = "ringgear", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Subcommands,
+    /// The daemon's control socket, for commands that talk to it
+    #[arg(long, global = true, value_name = "PATH", env = "RINGGEAR_SOCKET", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Run the daemon
+    Serve(serve::ServeArgs),
+    /// Run a daemon with two test cameras and print where to see them
+    Demo(demo::DemoArgs),
+    /// Say whether a config is good, and how to mend it
+    Check(check::CheckArgs),
+    /// Feed a stream with frames from standard input
+    Push(push::PushArgs),
+    /// Feed a stream with test frames
+    Pattern(pattern::PatternArgs),
+    /// Show what the streams do
+    Status(status::StatusArgs),
+    /// Stop the daemon: the last segments are published
+    Stop,
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Subcommands::Serve(args) => serve::run(args),
+        Subcommands::Demo(args) => demo::run(args),
+        Subcommands::Check(args) => check::run(args),
+        Subcommands::Push(args) => push::run(args, &cli.socket),
+        Subcommands::Pattern(args) => pattern::run(args, &cli.socket),
+        Subcommands::Status(args) => status::run(args, &cli.socket),
+        Subcommands::Stop => status::stop(&cli.socket),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(match error {
+                CliError::Usage(_) => 2,
+                CliError::Failed(_) => 1,
+            })
+        }
+    }
 }

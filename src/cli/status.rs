@@ -1,0 +1,128 @@
+//! `ringgear status` and `ringgear stop`: what the daemon is asked over its control socket.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use ringgear_producer::messages::{Reply, Request};
+
+use super::CliError;
+use crate::status::{StreamStatus, StreamsStatus};
+
+/// No answer is longer.
+const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+/// A daemon that is well answers in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Shows streams, sessions, rates and drops.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// The JSON of /api/v1/streams instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what the daemon says of itself.
+pub fn run(args: StatusArgs, socket: &Path) -> Result<(), CliError> {
+    let Reply::Status { status } = ask(socket, &Request::Status {})? else {
+        return Err(CliError::Failed("the daemon answered something else than its status".to_owned()));
+    };
+    let text = if args.json {
+        serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
+    } else {
+        let status = serde_json::from_value(status)
+            .map_err(|error| CliError::Failed(format!("the daemon is of another version: {error}; try --json")))?;
+        table(&status)
+    };
+    // A reader that has seen enough closes the pipe; that is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+/// Asks the daemon to stop, as SIGTERM does.
+pub fn stop(socket: &Path) -> Result<(), CliError> {
+    match ask(socket, &Request::Stop {})? {
+        Reply::Done {} => Ok(()),
+        Reply::Refused(refused) => Err(CliError::Failed(refused.message)),
+        _ => Err(CliError::Failed("the daemon answered something unexpected".to_owned())),
+    }
+}
+
+fn ask(socket: &Path, request: &Request) -> Result<Reply, CliError> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        CliError::Failed(format!(
+            "{what} {}: {error}; is the daemon running? --socket or $RINGGEAR_SOCKET name its socket",
+            socket.display()
+        ))
+    };
+    let mut stream = UnixStream::connect(socket).map_err(|error| failed("no daemon at", &error))?;
+    let answer = (|| {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let mut answer = String::new();
+        BufReader::new(&stream).take(MAX_ANSWER).read_line(&mut answer)?;
+        std::io::Result::Ok(serde_json::from_str(&answer)?)
+    })();
+    answer.map_err(|error| failed("no answer from the daemon at", &error))
+}
+
+fn table(status: &StreamsStatus) -> String {
+    let mut text = format!(
+        "ringgear {}, up {}\n",
+        status.version,
+        humantime::format_duration(Duration::from_secs(status.uptime_seconds as u64))
+    );
+    if status.streams.is_empty() {
+        text.push_str("no streams in the config\n");
+        return text;
+    }
+    let header = ["STREAM", "STATE", "RATE", "PRODUCER", "FRAMES/S", "USED", "DROPPED", "REPEATED", "SLATE", "OVERDUE", "DELAY", "RENDITIONS"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(status.streams.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..header.len()).map(width).collect();
+    for row in &rows {
+        let line = row.iter().zip(&widths).fold(String::new(), |mut line, (cell, width)| {
+            let _ = write!(line, "{cell:<width$}  ", width = *width);
+            line
+        });
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    for stream in &status.streams {
+        if let Some(detail) = &stream.detail {
+            let _ = writeln!(text, "{}: {detail}", stream.name);
+        }
+    }
+    text
+}
+
+fn row(stream: &StreamStatus) -> Vec<String> {
+    let producer = stream.session.as_ref().map_or("none".to_owned(), |session| {
+        format!("pid {} {}x{} {}", session.pid, session.width, session.height, session.format)
+    });
+    let renditions = stream.renditions.iter().map(|rendition| {
+        let size = rendition.width.zip(rendition.height).map_or(String::new(), |(w, h)| format!(" {w}x{h}"));
+        format!("{}{size} {}k", rendition.name, rendition.average_bits_per_second / 1000)
+    });
+    let delay = stream.encoder.delay_seconds.map_or("-".to_owned(), |delay| format!("{:.1} ms", delay * 1e3));
+    vec![
+        stream.name.clone(),
+        stream.state.to_string(),
+        stream.framerate.clone(),
+        producer,
+        format!("{:.0}", stream.frames.per_second),
+        stream.frames.used.to_string(),
+        (stream.frames.superseded + stream.frames.late).to_string(),
+        stream.ticks.repeated.to_string(),
+        stream.ticks.slate.to_string(),
+        stream.ticks.overdue.to_string(),
+        delay,
+        renditions.collect::<Vec<_>>().join(", "),
+    ]
+}
