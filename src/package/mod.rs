@@ -1,17 +1,27 @@
 //! Samples in, parts out: CMAF chunks (ISO/IEC 23000-19) cut at the grid's edges. Pure: no I/O, no clock.
 
+mod boxes;
+mod chunk;
+mod init;
+mod packager;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::tick::{PartNumber, SegmentNumber, Tick};
 
+pub use init::{init_segment, init_version};
+pub use packager::{MAX_PART_BYTES, PackageError, TrackPackager};
+
 /// A few samples of one track in one CMAF chunk (moof + mdat): what the window lists, stores and serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The segment that it belongs to.
     pub segment: SegmentNumber,
-    /// Its place in the segment, from 0.
+    /// Its place in the segment on the grid, from 0; a segment that starts late starts with a later one.
     pub number: PartNumber,
     /// Its first sample's tick.
     pub first_tick: Tick,

@@ -1,0 +1,97 @@
+//! The bytes of one part: a CMAF chunk (ISO/IEC 23000-19, 7.3.2.3), `moof` and `mdat`, with a `styp` where a segment starts.
+
+use bytes::Bytes;
+
+use super::boxes::BoxWriter;
+use super::init::TRACK_ID;
+use crate::sample::Sample;
+
+// Sample flags (ISO/IEC 14496-12, 8.8.3.1).
+const DEPENDS_ON_NO_OTHER: u32 = 0x0200_0000;
+const DEPENDS_ON_OTHERS_AND_NO_SYNC: u32 = 0x0101_0000;
+
+const STYP_BYTES: usize = 32;
+// moof, mfhd, traf, tfhd, tfdt, trun up to its first sample.
+const MOOF_BYTES: usize = 8 + 16 + 8 + 20 + 20 + 20;
+const MDAT_HEADER_BYTES: usize = 8;
+
+/// What a chunk's headers say beside its samples.
+pub(super) struct ChunkHeader {
+    /// `mfhd.sequence_number`.
+    pub(super) sequence_number: u32,
+    /// `tfdt.baseMediaDecodeTime`.
+    pub(super) decode_time: u64,
+    /// Each sample's duration.
+    pub(super) sample_duration: u32,
+    /// Whether the chunk is a segment's first.
+    pub(super) starts_segment: bool,
+}
+
+/// The chunk that holds `samples`, together fewer than 2^31 bytes, in one buffer of the exact size.
+pub(super) fn chunk(header: &ChunkHeader, samples: &[Sample]) -> Bytes {
+    let reordered = samples.iter().any(|sample| sample.composition_offset != 0);
+    let media_bytes: usize = samples.iter().map(|sample| sample.data.len()).sum();
+    let sample_row = if reordered { 12 } else { 8 };
+    let moof_bytes = MOOF_BYTES + sample_row * samples.len();
+    let styp_bytes = if header.starts_segment { STYP_BYTES } else { 0 };
+    let total = styp_bytes + moof_bytes + MDAT_HEADER_BYTES + media_bytes;
+
+    let mut b = BoxWriter::with_capacity(total);
+    if header.starts_segment {
+        b.container(*b"styp", |b| {
+            b.raw(b"cmfs");
+            b.u32(0);
+            b.raw(b"cmfscmffcmflmsdh");
+        });
+    }
+    b.container(*b"moof", |b| {
+        b.full(*b"mfhd", 0, 0, |b| b.u32(header.sequence_number));
+        b.container(*b"traf", |b| {
+            const DEFAULT_BASE_IS_MOOF_AND_DURATION: u32 = 0x02_0008;
+            b.full(*b"tfhd", 0, DEFAULT_BASE_IS_MOOF_AND_DURATION, |b| {
+                b.u32(TRACK_ID);
+                b.u32(header.sample_duration);
+            });
+            b.full(*b"tfdt", 1, 0, |b| b.u64(header.decode_time));
+            track_run(b, samples, reordered, moof_bytes + MDAT_HEADER_BYTES);
+        });
+    });
+    b.container(*b"mdat", |b| {
+        for sample in samples {
+            b.raw(&sample.data);
+        }
+    });
+    debug_assert_eq!(
+        b.len(),
+        total,
+        "the boxes have the sizes that were reckoned"
+    );
+    b.into_bytes()
+}
+
+// ISO/IEC 14496-12, 8.8.8. Version 1: composition offsets are signed.
+fn track_run(b: &mut BoxWriter, samples: &[Sample], reordered: bool, data_offset: usize) {
+    const DATA_OFFSET_SIZES_AND_FLAGS: u32 = 0x601;
+    const COMPOSITION_OFFSETS: u32 = 0x800;
+    let flags = if reordered {
+        DATA_OFFSET_SIZES_AND_FLAGS | COMPOSITION_OFFSETS
+    } else {
+        DATA_OFFSET_SIZES_AND_FLAGS
+    };
+    const BOUNDED: &str = "the packager bounds a part's samples and bytes";
+    b.full(*b"trun", 1, flags, |b| {
+        b.u32(u32::try_from(samples.len()).expect(BOUNDED));
+        b.u32(u32::try_from(data_offset).expect(BOUNDED));
+        for sample in samples {
+            b.u32(u32::try_from(sample.data.len()).expect(BOUNDED));
+            b.u32(if sample.keyframe {
+                DEPENDS_ON_NO_OTHER
+            } else {
+                DEPENDS_ON_OTHERS_AND_NO_SYNC
+            });
+            if reordered {
+                b.i32(sample.composition_offset);
+            }
+        }
+    });
+}

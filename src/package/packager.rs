@@ -1,0 +1,296 @@
+//! Cuts one track's samples into parts and segments at the grid's edges, and refuses every sample that would
+//! leave a hole, an overlap or a segment that can't be decoded from its start.
+
+use crate::package::Part;
+use crate::package::chunk::{ChunkHeader, chunk};
+use crate::sample::{Sample, TrackIndex};
+use crate::tick::{Grid, SegmentNumber, Tick};
+
+/// The most bytes of samples in one part. The highest bitrates of the codecs stay far below.
+pub const MAX_PART_BYTES: usize = 256 << 20;
+
+/// Why a sample or a move is refused. What had been taken before stays as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackageError {
+    /// The sample is another track's.
+    #[error("a sample of track {got} came to the packager of track {expected}")]
+    WrongTrack {
+        /// The packager's track.
+        expected: TrackIndex,
+        /// The sample's.
+        got: TrackIndex,
+    },
+    /// The decode time lies between two ticks.
+    #[error(
+        "decode time {decode_time} is on no tick of {ticks_last} units; expected tick {expected}"
+    )]
+    OffGrid {
+        /// The sample's decode time.
+        decode_time: u64,
+        /// A tick's duration in the timescale.
+        ticks_last: u32,
+        /// The tick that has to come next.
+        expected: Tick,
+    },
+    /// Samples are missing.
+    #[error(
+        "the encoder returned tick {got}, but tick {expected} has to come next: samples are missing"
+    )]
+    Hole {
+        /// The tick that has to come next.
+        expected: Tick,
+        /// The sample's.
+        got: Tick,
+    },
+    /// A tick came again.
+    #[error("the encoder returned tick {got} again: tick {expected} has to come next")]
+    Overlap {
+        /// The tick that has to come next.
+        expected: Tick,
+        /// The sample's.
+        got: Tick,
+    },
+    /// The sample does not last one tick.
+    #[error("the sample of tick {tick} lasts {got} units, but a tick lasts {expected}")]
+    Duration {
+        /// The sample's tick.
+        tick: Tick,
+        /// A tick's duration in the timescale.
+        expected: u32,
+        /// The sample's.
+        got: u32,
+    },
+    /// Decoding can't start where it has to.
+    #[error(
+        "the sample of tick {tick} is no keyframe, but segment {segment} or a new encoder starts there"
+    )]
+    NoKeyframe {
+        /// The sample's tick.
+        tick: Tick,
+        /// The segment that it falls into.
+        segment: SegmentNumber,
+    },
+    /// The sample has no bytes.
+    #[error("the sample of tick {tick} is empty")]
+    Empty {
+        /// The sample's tick.
+        tick: Tick,
+    },
+    /// The part would be larger than any real one.
+    #[error("the part that holds tick {tick} would have {bytes} bytes, more than {MAX_PART_BYTES}")]
+    TooLarge {
+        /// The sample's tick.
+        tick: Tick,
+        /// What the part's samples would have together.
+        bytes: usize,
+    },
+    /// The segment is closed; its number can't be given twice.
+    #[error(
+        "segment {segment} is closed, so nothing can start at its tick {tick}: the next start is tick {next_start}"
+    )]
+    SegmentClosed {
+        /// Where packaging was to go on.
+        tick: Tick,
+        /// The segment that holds it.
+        segment: SegmentNumber,
+        /// The first tick that packaging can go on from.
+        next_start: Tick,
+    },
+}
+
+/// One track's packager.
+///
+/// A part is returned by the very [`push`](Self::push) that completes it, never by the one after. A keyframe in the
+/// middle of a segment is fine (an encoder was started again): it starts no part and no segment.
+///
+/// What a part's `mfhd.sequence_number` is follows from its place on the grid alone, so that it is the same after a
+/// restart and on two machines: the number of parts that the grid has had before it since its first segment,
+/// plus one, modulo 2^32.
+#[derive(Debug)]
+pub struct TrackPackager {
+    track: TrackIndex,
+    grid: Grid,
+    next: Tick,
+    samples: Vec<Sample>,
+    sample_bytes: usize,
+    // Whether the next sample is the first of its segment that this window has.
+    segment_start: bool,
+    // Whether the next sample is the first of an encoder.
+    encoder_start: bool,
+}
+
+impl TrackPackager {
+    /// A packager whose first sample is `first`'s. A segment begins there, even if `first` is not at an edge.
+    pub fn start_at(track: TrackIndex, grid: Grid, first: Tick) -> Self {
+        Self {
+            track,
+            grid,
+            next: first,
+            samples: Vec::with_capacity(sample_capacity(&grid)),
+            sample_bytes: 0,
+            segment_start: true,
+            encoder_start: true,
+        }
+    }
+
+    /// A packager whose first sample is `first`'s, in a segment whose parts up to there exist already: for a daemon
+    /// that goes on from durable parts. At an edge this is [`Self::start_at`].
+    pub fn continue_at(track: TrackIndex, grid: Grid, first: Tick) -> Self {
+        Self {
+            segment_start: grid.starts_segment(first),
+            ..Self::start_at(track, grid, first)
+        }
+    }
+
+    /// The tick whose sample has to come next.
+    pub fn next_tick(&self) -> Tick {
+        self.next
+    }
+
+    /// Takes the next sample, in decode order; returns the part that it completes.
+    pub fn push(&mut self, sample: Sample) -> Result<Option<Part>, PackageError> {
+        self.check(&sample)?;
+        let tick = self.next;
+        self.sample_bytes += sample.data.len();
+        self.samples.push(sample);
+        self.next = tick.next();
+        self.encoder_start = false;
+        Ok(self
+            .grid
+            .ends_part(tick)
+            .then(|| self.close(self.grid.starts_segment(self.next))))
+    }
+
+    /// Closes the segment early: the end of the stream, or of what this encoder can give. Returns the unfinished part,
+    /// marked as its segment's last. None if there is none: the segment then ends with the part before, which was not marked
+    /// as last when it was returned. What comes after starts in a later segment.
+    pub fn flush(&mut self) -> Option<Part> {
+        let next_start = self.next_start();
+        let part = (!self.samples.is_empty()).then(|| self.close(true));
+        self.next = next_start;
+        self.segment_start = true;
+        self.encoder_start = true;
+        part
+    }
+
+    /// Goes on at `tick` after a gap: flushes as [`Self::flush`] does, returning what it returns; then a segment begins at
+    /// `tick`. Refused without any change if `tick` is in or before a segment that already has samples.
+    pub fn resume_at(&mut self, tick: Tick) -> Result<Option<Part>, PackageError> {
+        let next_start = self.next_start();
+        if tick < next_start {
+            return Err(PackageError::SegmentClosed {
+                tick,
+                segment: self.grid.segment_of(tick),
+                next_start,
+            });
+        }
+        let part = self.flush();
+        self.next = tick;
+        Ok(part)
+    }
+
+    /// Says that the next sample comes from a new encoder, which goes on without a gap: it has to be a keyframe.
+    pub fn encoder_restarted(&mut self) {
+        self.encoder_start = true;
+    }
+
+    // The first tick at which a segment can begin: not in one that has samples already.
+    fn next_start(&self) -> Tick {
+        let begun = !self.segment_start || !self.samples.is_empty();
+        if begun && !self.grid.starts_segment(self.next) {
+            self.grid.segment_end(self.next)
+        } else {
+            self.next
+        }
+    }
+
+    fn check(&self, sample: &Sample) -> Result<(), PackageError> {
+        if sample.track != self.track {
+            return Err(PackageError::WrongTrack {
+                expected: self.track,
+                got: sample.track,
+            });
+        }
+        let expected = self.next;
+        let got =
+            self.grid
+                .tick_of_decode_time(sample.decode_time)
+                .ok_or(PackageError::OffGrid {
+                    decode_time: sample.decode_time,
+                    ticks_last: self.grid.framerate.den(),
+                    expected,
+                })?;
+        match got.cmp(&expected) {
+            std::cmp::Ordering::Greater => return Err(PackageError::Hole { expected, got }),
+            std::cmp::Ordering::Less => return Err(PackageError::Overlap { expected, got }),
+            std::cmp::Ordering::Equal => {}
+        }
+        let tick = got;
+        if sample.duration != self.grid.framerate.den() {
+            return Err(PackageError::Duration {
+                tick,
+                expected: self.grid.framerate.den(),
+                got: sample.duration,
+            });
+        }
+        if !sample.keyframe && (self.segment_start || self.encoder_start) {
+            return Err(PackageError::NoKeyframe {
+                tick,
+                segment: self.grid.segment_of(tick),
+            });
+        }
+        if sample.data.is_empty() {
+            return Err(PackageError::Empty { tick });
+        }
+        let bytes = self.sample_bytes.saturating_add(sample.data.len());
+        if bytes > MAX_PART_BYTES {
+            return Err(PackageError::TooLarge { tick, bytes });
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, last: bool) -> Part {
+        let ticks = u32::try_from(self.samples.len())
+            .expect("a part has at most ticks_per_part samples, and that is a u32");
+        let first_tick = Tick(self.next.0 - u64::from(ticks));
+        let header = ChunkHeader {
+            sequence_number: sequence_number(&self.grid, first_tick),
+            decode_time: self.grid.decode_time(first_tick),
+            sample_duration: self.grid.framerate.den(),
+            starts_segment: self.segment_start,
+        };
+        let part = Part {
+            segment: self.grid.segment_of(first_tick),
+            number: self.grid.part_of(first_tick),
+            first_tick,
+            ticks,
+            independent: self.samples.first().is_some_and(|sample| sample.keyframe),
+            last,
+            bytes: chunk(&header, &self.samples),
+        };
+        self.samples.clear();
+        self.sample_bytes = 0;
+        self.segment_start = last;
+        part
+    }
+}
+
+fn sample_capacity(grid: &Grid) -> usize {
+    const MOST_ALLOCATED_AHEAD: u32 = 1024;
+    grid.ticks_per_part.get().min(MOST_ALLOCATED_AHEAD) as usize
+}
+
+fn sequence_number(grid: &Grid, first_tick: Tick) -> u32 {
+    let ticks_per_segment = u64::from(grid.ticks_per_segment.get());
+    let parts_per_segment = u64::from(
+        grid.ticks_per_segment
+            .get()
+            .div_ceil(grid.ticks_per_part.get()),
+    );
+    let segment = first_tick.0 / ticks_per_segment;
+    let parts_before = segment
+        .wrapping_mul(parts_per_segment)
+        .wrapping_add(u64::from(grid.part_of(first_tick)));
+    u32::try_from(parts_before.wrapping_add(1) & u64::from(u32::MAX))
+        .expect("masked to 32 bits in this line")
+}
