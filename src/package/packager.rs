@@ -113,7 +113,7 @@ pub struct TrackPackager {
     next: Tick,
     samples: Vec<Sample>,
     sample_bytes: usize,
-    // Whether the next sample is the first of its segment that this window has.
+    // Whether the next part, begun or not, is the first of its segment.
     segment_start: bool,
     // Whether the next sample is the first of an encoder.
     encoder_start: bool,
@@ -233,7 +233,8 @@ impl TrackPackager {
                 got: sample.duration,
             });
         }
-        if !sample.keyframe && (self.segment_start || self.encoder_start) {
+        let starts_segment = self.segment_start && self.samples.is_empty();
+        if !sample.keyframe && (starts_segment || self.encoder_start) {
             return Err(PackageError::NoKeyframe {
                 tick,
                 segment: self.grid.segment_of(tick),
