@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod manifest;
 pub mod package;
 pub mod picture;
 pub mod sample;
