@@ -160,3 +160,6 @@ fn three_decimals(rate: Framerate) -> String {
 fn quotable(text: &str) -> String {
     text.replace(['"', '\r', '\n'], "")
 }
+
+#[cfg(test)]
+mod tests;
