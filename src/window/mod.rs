@@ -1,5 +1,7 @@
 //! What viewers may fetch now: the segments of each track, their rotation, and how long each stays fetchable after it left the playlists.
 
+mod mutable;
 mod snapshot;
 
+pub use mutable::{MAX_LEAD, MIN_SEGMENTS, PushError, Window, WindowSettings};
 pub use snapshot::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};

@@ -2,6 +2,7 @@
 //! origin's viewers, the publishers, `status`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -25,7 +26,7 @@ pub struct Period {
 }
 
 /// One track's encoding within a period.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackInit {
     /// What the manifests say of it.
     pub description: TrackDescription,
@@ -78,7 +79,8 @@ pub struct TrackView {
     pub retained: Vec<Arc<Segment>>,
     /// The segment being written, if any part of it is whole.
     pub open: Option<OpenSegment>,
-    /// The highest bitrate of any listed segment, in bits per second; 0 before the first.
+    /// The highest bitrate of any run of listed segments that lasts between half and one and a half target durations
+    /// (RFC 8216, 4.3.4.2), in bits per second; 0 before the first.
     pub peak_bandwidth: u64,
     /// The listed segments' bits over their duration, in bits per second; 0 before the first.
     pub average_bandwidth: u64,
@@ -99,6 +101,9 @@ pub struct Snapshot {
     pub window_ticks: u64,
     /// The tracks, in the order of the config.
     pub tracks: Vec<TrackView>,
+    /// The longest that a playlist has been while it listed any of what is listed now: decides how long that stays
+    /// fetchable afterwards.
+    pub longest_playlist: Duration,
     /// Whether the stream has ended (EXT-X-ENDLIST).
     pub ended: bool,
     /// When this was made.
@@ -126,6 +131,29 @@ impl Segment {
         self.period.grid.time_of(self.first_tick)
     }
 
+    /// How long it is shown.
+    pub fn duration(&self) -> Duration {
+        self.framerate().duration_of(u64::from(self.ticks))
+    }
+
+    /// Whether EXT-X-DISCONTINUITY stands before it. The window counts those that left by the same rule.
+    pub fn starts_discontinuity(&self) -> bool {
+        self.period.discontinuity && self.first_tick == self.period.first_tick
+    }
+
+    /// The same segment once no playlist lists it.
+    pub(super) fn leaving(&self, expires: UnixTime) -> Self {
+        Self {
+            number: self.number,
+            period: Arc::clone(&self.period),
+            first_tick: self.first_tick,
+            ticks: self.ticks,
+            parts: self.parts.clone(),
+            gap: self.gap,
+            expires: Some(expires),
+        }
+    }
+
     /// The stream's framerate while it was made.
     pub fn framerate(&self) -> Framerate {
         self.period.grid.framerate
@@ -133,6 +161,24 @@ impl Segment {
 }
 
 impl TrackView {
+    /// A view of these segments, with the bitrates measured over them; `target` is the target duration.
+    pub fn new(
+        name: String,
+        listed: Vec<Arc<Segment>>,
+        retained: Vec<Arc<Segment>>,
+        open: Option<OpenSegment>,
+        target: Duration,
+    ) -> Self {
+        Self {
+            name,
+            peak_bandwidth: peak_bandwidth(&listed, target),
+            average_bandwidth: bandwidth_of(&listed),
+            listed,
+            retained,
+            open,
+        }
+    }
+
     /// The segment `number` of this track, listed or retained, if it has media.
     pub fn segment(&self, number: SegmentNumber) -> Option<&Arc<Segment>> {
         let find = |segments: &'_ [Arc<Segment>]| {
@@ -184,4 +230,32 @@ impl TrackView {
     pub fn size(&self, index: usize) -> Option<Size> {
         Some(self.newest_period()?.tracks.get(index)?.description.size)
     }
+}
+
+/// Bits over duration; gaps count for neither.
+fn bandwidth_of(segments: &[Arc<Segment>]) -> u64 {
+    let media = segments.iter().filter(|segment| !segment.gap);
+    let (bytes, duration) = media.fold((0_u128, Duration::ZERO), |(bytes, duration), segment| {
+        (bytes + segment.len() as u128, duration + segment.duration())
+    });
+    (bytes * 8 * 1_000_000_000)
+        .checked_div(duration.as_nanos())
+        .map_or(0, |rate| u64::try_from(rate).unwrap_or(u64::MAX))
+}
+
+fn peak_bandwidth(segments: &[Arc<Segment>], target: Duration) -> u64 {
+    let mut peak = None;
+    for first in 0..segments.len() {
+        let mut duration = Duration::ZERO;
+        for (last, segment) in segments.iter().enumerate().skip(first) {
+            duration += segment.duration();
+            if segment.gap || duration > target * 3 / 2 {
+                break;
+            }
+            if duration >= target / 2 {
+                peak = peak.max(Some(bandwidth_of(&segments[first..=last])));
+            }
+        }
+    }
+    peak.unwrap_or_else(|| bandwidth_of(segments))
 }

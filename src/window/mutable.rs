@@ -1,0 +1,777 @@
+//! The window itself: parts come in, segments rotate out in step in all tracks, and time is an argument. It promises the
+//! rules of a live playlist: numbers without holes, a media sequence that never falls, and that whatever was listed stays
+//! fetchable for its own duration plus that of the longest playlist that listed it, and no longer.
+//!
+//! Memory is bounded by construction. A segment has at most as many parts as its grid has ticks for it; a track can be at
+//! most [`MAX_LEAD`] segments ahead of the slowest one, whose missing segments then become gaps; a longer gap than the
+//! window makes only as many entries as the window lists; and there are hard limits on what is listed and retained, which
+//! only a stream of nothing but shortened segments, or a clock that stands still, can reach.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::package::Part;
+use crate::sample::TrackIndex;
+use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
+
+use super::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+
+/// A playlist lists at least this many segments once the stream is old enough.
+pub const MIN_SEGMENTS: usize = 6;
+/// How many segments a track may be ahead of another before the other's missing ones become gaps.
+pub const MAX_LEAD: usize = 6;
+
+/// What a stream's window is made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowSettings {
+    /// The stream's name.
+    pub stream: String,
+    /// The renditions' names, in the order of the config.
+    pub tracks: Vec<String>,
+    /// What the playlists list at least.
+    pub window: Duration,
+    /// EXT-X-TARGETDURATION in seconds.
+    pub target_duration: u64,
+}
+
+/// Why a part was not taken. The window is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// The stream has ended.
+    #[error("the stream has ended")]
+    Ended,
+    /// No period has begun.
+    #[error("no period has begun")]
+    NoPeriod,
+    /// The stream has no such track.
+    #[error("there is no track {0}")]
+    UnknownTrack(TrackIndex),
+    /// Those ticks are there already, or were given up: nothing is lost by dropping the part.
+    #[error("tick {got} of track {track} is past: the next is {expected}")]
+    Past {
+        /// The part's track.
+        track: TrackIndex,
+        /// The track's next tick.
+        expected: Tick,
+        /// The part's first tick.
+        got: Tick,
+    },
+    /// Ticks before it are missing: mark them so, and begin a period.
+    #[error("tick {got} of track {track} follows a hole: the next is {expected}")]
+    Hole {
+        /// The part's track.
+        track: TrackIndex,
+        /// The track's next tick.
+        expected: Tick,
+        /// The part's first tick.
+        got: Tick,
+    },
+    /// The part's numbers or length contradict the grid.
+    #[error(
+        "part {part} of segment {segment} in track {track} does not fit the grid: {ticks} ticks from {first}"
+    )]
+    OffGrid {
+        /// The part's track.
+        track: TrackIndex,
+        /// The segment that it claims.
+        segment: SegmentNumber,
+        /// The place that it claims.
+        part: u32,
+        /// Its first tick.
+        first: Tick,
+        /// Its length.
+        ticks: u32,
+    },
+}
+
+/// One track's share of a column.
+#[derive(Debug)]
+enum Cell {
+    Empty,
+    /// At least one part.
+    Open(Vec<Part>),
+    Done(Arc<Segment>),
+}
+
+/// The segments of one number, in all tracks.
+#[derive(Debug)]
+struct Column {
+    number: SegmentNumber,
+    period: Arc<Period>,
+    first_tick: Tick,
+    cells: Vec<Cell>,
+    /// The longest playlist that has listed it.
+    longest: Duration,
+    expires: Option<UnixTime>,
+}
+
+impl Column {
+    fn done(&self, track: TrackIndex) -> Option<&Arc<Segment>> {
+        match self.cells.get(track) {
+            Some(Cell::Done(segment)) => Some(segment),
+            _ => None,
+        }
+    }
+
+    fn is_gap(&self) -> bool {
+        self.cells
+            .iter()
+            .all(|cell| matches!(cell, Cell::Done(segment) if segment.gap))
+    }
+
+    /// How long it is shown, in the track where that is longest.
+    fn duration(&self) -> Duration {
+        let done = (0..self.cells.len()).filter_map(|track| self.done(track));
+        done.map(|segment| segment.duration())
+            .max()
+            .unwrap_or_default()
+    }
+
+    fn starts_discontinuity(&self) -> bool {
+        self.period.discontinuity && self.first_tick == self.period.first_tick
+    }
+
+    /// Gives up what is not finished.
+    fn give_up(&mut self, track: TrackIndex) {
+        if self.done(track).is_none() {
+            self.cells[track] = Cell::Done(Arc::new(gap(
+                self.number,
+                Arc::clone(&self.period),
+                self.first_tick,
+            )));
+        }
+    }
+}
+
+fn gap(number: SegmentNumber, period: Arc<Period>, first_tick: Tick) -> Segment {
+    let ticks = period.grid.ticks_per_segment.get() - period.grid.ticks_into_segment(first_tick);
+    Segment {
+        number,
+        first_tick,
+        ticks,
+        period,
+        parts: Vec::new(),
+        gap: true,
+        expires: None,
+    }
+}
+
+/// What viewers may fetch, and the rules by which that changes.
+#[derive(Debug)]
+pub struct Window {
+    settings: WindowSettings,
+    /// The newest period, which the next part belongs to.
+    period: Option<Arc<Period>>,
+    /// A discontinuity whose period got no media: the next period takes it over.
+    owed_discontinuity: bool,
+    /// Left the playlists, oldest first.
+    retained: VecDeque<Column>,
+    /// In the playlists or being written, oldest first, numbers without holes. In each track: done, then at most one open, then empty.
+    columns: VecDeque<Column>,
+    /// The number of the first column, or of the next one when there is none.
+    media_sequence: SegmentNumber,
+    discontinuity_sequence: u64,
+    ended: bool,
+}
+
+impl Window {
+    /// An empty window, or one that goes on from `restored`, which has to be of the same tracks.
+    pub fn new(settings: WindowSettings, restored: Option<&Snapshot>) -> Self {
+        let mut window = Self {
+            settings,
+            period: None,
+            owed_discontinuity: false,
+            retained: VecDeque::new(),
+            columns: VecDeque::new(),
+            media_sequence: SegmentNumber(0),
+            discontinuity_sequence: 0,
+            ended: false,
+        };
+        if let Some(snapshot) = restored {
+            window.load(snapshot);
+        }
+        window
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) {
+        assert_eq!(
+            snapshot.tracks.len(),
+            self.settings.tracks.len(),
+            "a restored window has the tracks of its stream"
+        );
+        self.media_sequence = snapshot.media_sequence;
+        self.discontinuity_sequence = snapshot.discontinuity_sequence;
+        self.ended = snapshot.ended;
+        for (track, view) in snapshot.tracks.iter().enumerate() {
+            for segment in &view.retained {
+                place(&mut self.retained, segment, snapshot.tracks.len()).cells[track] =
+                    Cell::Done(Arc::clone(segment));
+            }
+            for segment in &view.listed {
+                place(&mut self.columns, segment, snapshot.tracks.len()).cells[track] =
+                    Cell::Done(Arc::clone(segment));
+            }
+        }
+        for (track, view) in snapshot.tracks.iter().enumerate() {
+            if let Some(open) = view.open.as_ref().filter(|open| !open.parts.is_empty()) {
+                let like = gap(open.number, Arc::clone(&open.period), open.first_tick);
+                place(&mut self.columns, &like, snapshot.tracks.len()).cells[track] =
+                    Cell::Open(open.parts.clone());
+            }
+        }
+        self.period = self
+            .columns
+            .back()
+            .or(self.retained.back())
+            .map(|column| Arc::clone(&column.period));
+        self.note_lengths(snapshot.longest_playlist);
+    }
+
+    /// Begins a period at `first_tick`: what is unfinished becomes a gap, and so do the numbers up to it. A period that would
+    /// begin inside a segment that has already been taken up begins at the next edge instead. When `grid` makes the
+    /// numbers jump (it was changed between runs), all that is listed leaves the playlists at once.
+    pub fn begin_period(
+        &mut self,
+        grid: Grid,
+        first_tick: Tick,
+        tracks: Vec<TrackInit>,
+        discontinuity: bool,
+        now: UnixTime,
+    ) {
+        debug_assert_eq!(tracks.len(), self.settings.tracks.len());
+        self.ended = false;
+        self.give_up_unfinished(None);
+        let number = grid.segment_of(first_tick);
+        let same_numbers = self.period.as_ref().is_none_or(|old| {
+            old.grid.same_edges(&grid) && old.grid.number_offset == grid.number_offset
+        });
+        if same_numbers {
+            self.fill_gaps(number, now);
+        } else if number > self.next_number() {
+            self.retire_all(now);
+            self.media_sequence = number;
+        }
+        let next = self.next_number();
+        let first_tick = if number < next {
+            grid.first_tick_of(next).unwrap_or(first_tick)
+        } else {
+            first_tick
+        };
+        if let Some(unused) = self.period_without_media() {
+            self.owed_discontinuity |= unused.discontinuity;
+        }
+        self.period = Some(Arc::new(Period {
+            first_tick,
+            grid,
+            discontinuity: discontinuity || std::mem::take(&mut self.owed_discontinuity),
+            tracks,
+        }));
+        self.rotate(now);
+    }
+
+    /// Takes the next part of `track`. Its segment closes when the part says that it is the last, or when it reaches the edge.
+    pub fn push(&mut self, track: TrackIndex, part: Part, now: UnixTime) -> Result<(), PushError> {
+        if self.ended {
+            return Err(PushError::Ended);
+        }
+        if track >= self.settings.tracks.len() {
+            return Err(PushError::UnknownTrack(track));
+        }
+        let expected = self.next_tick(track).ok_or(PushError::NoPeriod)?;
+        let index = self.frontier(track);
+        self.check(track, index, expected, &part)?;
+        if index == self.columns.len() {
+            self.add_column(part.segment, part.first_tick);
+        }
+        let column = &mut self.columns[index];
+        let end = part.first_tick.plus(u64::from(part.ticks));
+        let closes = part.last || column.period.grid.starts_segment(end);
+        match &mut column.cells[track] {
+            Cell::Open(parts) => parts.push(part),
+            cell => *cell = Cell::Open(vec![part]),
+        }
+        if closes {
+            self.close(index, track);
+            self.leave_behind(index);
+            self.rotate(now);
+            self.expire(now);
+        }
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        track: TrackIndex,
+        index: usize,
+        expected: Tick,
+        part: &Part,
+    ) -> Result<(), PushError> {
+        let got = part.first_tick;
+        if got < expected {
+            return Err(PushError::Past {
+                track,
+                expected,
+                got,
+            });
+        }
+        if got > expected {
+            return Err(PushError::Hole {
+                track,
+                expected,
+                got,
+            });
+        }
+        let period = match self.columns.get(index) {
+            Some(column) => Some(&column.period),
+            None => self.period.as_ref(),
+        };
+        let grid = &period.ok_or(PushError::NoPeriod)?.grid;
+        let number = match self.columns.get(index) {
+            Some(column) => column.number,
+            None => self.next_number(),
+        };
+        let before = match self.columns.get(index).map(|column| &column.cells[track]) {
+            Some(Cell::Open(parts)) => parts.last().map(|part| part.number),
+            _ => None,
+        };
+        let room = grid.segment_end(got).since(got);
+        let fits = part.segment == number
+            && part.ticks > 0
+            && u64::from(part.ticks) <= room
+            && before.is_none_or(|before| before < part.number);
+        if fits {
+            Ok(())
+        } else {
+            Err(PushError::OffGrid {
+                track,
+                segment: part.segment,
+                part: part.number,
+                first: got,
+                ticks: part.ticks,
+            })
+        }
+    }
+
+    /// Nothing will come for the ticks from `from` to `to`, nor for what before them was not pushed: an unfinished segment
+    /// becomes a gap, and so do the segments up to the one that `to` lies in. What a track has finished already stays, because
+    /// a playlist may have listed it. The next part begins a period, which the caller may have begun itself.
+    pub fn mark_missing(&mut self, from: Tick, to: Tick, now: UnixTime) {
+        let Some(period) = &self.period else { return };
+        if from >= to {
+            return;
+        }
+        let until = period.grid.segment_of(to);
+        self.give_up_unfinished(Some(until));
+        self.fill_gaps(until, now);
+        self.rotate(now);
+        self.expire(now);
+    }
+
+    /// The stream ends: open segments close where they are, and nothing rotates any more.
+    pub fn end(&mut self, now: UnixTime) {
+        for index in 0..self.columns.len() {
+            for track in 0..self.settings.tracks.len() {
+                if matches!(self.columns[index].cells[track], Cell::Open(_)) {
+                    self.close(index, track);
+                }
+            }
+        }
+        self.rotate(now);
+        self.ended = true;
+    }
+
+    /// Lets go of what nobody may fetch any more at `now`.
+    pub fn expire(&mut self, now: UnixTime) {
+        self.retained
+            .retain(|column| column.expires.is_none_or(|expires| expires > now));
+    }
+
+    /// The first tick of `track` that is not there: where to go on. None before the first period.
+    pub fn next_tick(&self, track: TrackIndex) -> Option<Tick> {
+        let index = self.frontier(track);
+        if let Some(column) = self.columns.get(index) {
+            return Some(match column.cells.get(track) {
+                Some(Cell::Open(parts)) => end_of(parts).unwrap_or(column.first_tick),
+                _ => column.first_tick,
+            });
+        }
+        let period = self.period.as_ref()?;
+        let next = self.next_number();
+        if period.grid.segment_of(period.first_tick) == next {
+            return Some(period.first_tick);
+        }
+        period.grid.first_tick_of(next)
+    }
+
+    /// The first tick that some track lacks: where a restarted encoder goes on, those of its parts that a track has already being refused as past.
+    pub fn resume_tick(&self) -> Option<Tick> {
+        (0..self.settings.tracks.len())
+            .filter_map(|track| self.next_tick(track))
+            .min()
+    }
+
+    /// The newest period.
+    pub fn period(&self) -> Option<&Arc<Period>> {
+        self.period.as_ref()
+    }
+
+    /// The window as it is now.
+    pub fn snapshot(&self, now: UnixTime) -> Arc<Snapshot> {
+        let views = self.settings.tracks.iter().enumerate();
+        let grid = self.period.as_ref().map(|period| period.grid);
+        Arc::new(Snapshot {
+            stream: self.settings.stream.clone(),
+            target_duration: self.settings.target_duration,
+            media_sequence: self.media_sequence,
+            discontinuity_sequence: self.discontinuity_sequence,
+            window_ticks: grid.map_or(0, |grid| {
+                u64::from(grid.framerate.ticks_in(self.settings.window).get())
+            }),
+            tracks: views.map(|(track, name)| self.view(track, name)).collect(),
+            longest_playlist: self
+                .columns
+                .iter()
+                .map(|column| column.longest)
+                .max()
+                .unwrap_or_default(),
+            ended: self.ended,
+            updated: now,
+        })
+    }
+
+    fn view(&self, track: TrackIndex, name: &str) -> TrackView {
+        let done = |columns: &VecDeque<Column>| -> Vec<Arc<Segment>> {
+            columns
+                .iter()
+                .filter_map(|column| column.done(track).cloned())
+                .collect()
+        };
+        let open =
+            self.columns
+                .get(self.frontier(track))
+                .and_then(|column| match &column.cells[track] {
+                    Cell::Open(parts) => Some(OpenSegment {
+                        number: column.number,
+                        period: Arc::clone(&column.period),
+                        first_tick: column.first_tick,
+                        parts: parts.clone(),
+                    }),
+                    _ => None,
+                });
+        TrackView::new(
+            name.to_owned(),
+            done(&self.columns),
+            done(&self.retained),
+            open,
+            Duration::from_secs(self.settings.target_duration),
+        )
+    }
+
+    /// The index of the first column that `track` has not finished.
+    fn frontier(&self, track: TrackIndex) -> usize {
+        self.columns
+            .iter()
+            .position(|column| column.done(track).is_none())
+            .unwrap_or(self.columns.len())
+    }
+
+    fn next_number(&self) -> SegmentNumber {
+        self.columns
+            .back()
+            .map_or(self.media_sequence, |column| column.number.next())
+    }
+
+    /// The newest period, if nothing belongs to it yet though something belongs to one before.
+    fn period_without_media(&self) -> Option<&Arc<Period>> {
+        let newest = self.period.as_ref()?;
+        let last = &self.columns.back()?.period;
+        (!Arc::ptr_eq(newest, last)).then_some(newest)
+    }
+
+    fn add_column(&mut self, number: SegmentNumber, first_tick: Tick) {
+        let period = self.period_for(first_tick);
+        if self.columns.is_empty() {
+            self.media_sequence = number;
+        }
+        let cells = self.settings.tracks.iter().map(|_| Cell::Empty).collect();
+        self.columns.push_back(Column {
+            number,
+            period,
+            first_tick,
+            cells,
+            longest: Duration::ZERO,
+            expires: None,
+        });
+    }
+
+    /// The newest period if a segment at `first_tick` begins it or follows on in it, else a new one of the same encodings:
+    /// nothing is ever missing inside a period.
+    fn period_for(&mut self, first_tick: Tick) -> Arc<Period> {
+        let newest = self
+            .period
+            .as_ref()
+            .expect("parts are taken only once a period has begun");
+        let last = self
+            .columns
+            .back()
+            .filter(|column| Arc::ptr_eq(&column.period, newest));
+        let fits = match last {
+            Some(column) => {
+                let mut done = (0..column.cells.len()).filter_map(|track| column.done(track));
+                !column.is_gap() && done.all(|segment| segment.end_tick() == first_tick)
+            }
+            None => newest.first_tick == first_tick,
+        };
+        if fits {
+            return Arc::clone(newest);
+        }
+        let unused = last.is_none() && newest.discontinuity;
+        let period = Arc::new(Period {
+            first_tick,
+            grid: newest.grid,
+            discontinuity: std::mem::take(&mut self.owed_discontinuity) || unused,
+            tracks: newest.tracks.iter().map(TrackInit::clone).collect(),
+        });
+        self.period = Some(Arc::clone(&period));
+        period
+    }
+
+    fn close(&mut self, index: usize, track: TrackIndex) {
+        let column = &mut self.columns[index];
+        let Cell::Open(parts) = std::mem::replace(&mut column.cells[track], Cell::Empty) else {
+            return;
+        };
+        let end = end_of(&parts).unwrap_or(column.first_tick);
+        column.cells[track] = Cell::Done(Arc::new(Segment {
+            number: column.number,
+            period: Arc::clone(&column.period),
+            first_tick: column.first_tick,
+            ticks: u32::try_from(end.since(column.first_tick)).unwrap_or(u32::MAX),
+            parts,
+            gap: false,
+            expires: None,
+        }));
+    }
+
+    /// Gives up what the slowest tracks lack of the columns that lie too far behind column `index`.
+    fn leave_behind(&mut self, index: usize) {
+        for column in self
+            .columns
+            .iter_mut()
+            .take(index.saturating_sub(MAX_LEAD - 1))
+        {
+            for track in 0..column.cells.len() {
+                column.give_up(track);
+            }
+        }
+    }
+
+    /// Makes gaps of what is unfinished before `until`, or of all that is.
+    fn give_up_unfinished(&mut self, until: Option<SegmentNumber>) {
+        for index in 0..self.columns.len() {
+            if until.is_some_and(|until| self.columns[index].number >= until) {
+                break;
+            }
+            let touched = self.columns[index]
+                .cells
+                .iter()
+                .any(|cell| matches!(cell, Cell::Done(_)));
+            // A period's first segment that never was is a gap of the period before: no period is empty.
+            if !touched && let Some(before) = index.checked_sub(1) {
+                let before = Arc::clone(&self.columns[before].period);
+                let column = &mut self.columns[index];
+                if before.grid == column.period.grid && !Arc::ptr_eq(&before, &column.period) {
+                    self.owed_discontinuity |= column.period.discontinuity;
+                    column.first_tick = before
+                        .grid
+                        .first_tick_of(column.number)
+                        .unwrap_or(column.first_tick);
+                    column.period = before;
+                }
+            }
+            for track in 0..self.settings.tracks.len() {
+                self.columns[index].give_up(track);
+            }
+        }
+    }
+
+    /// Makes the numbers before `until` gaps, as many of them as the playlists will list.
+    fn fill_gaps(&mut self, until: SegmentNumber, now: UnixTime) {
+        let missing = until.since(self.next_number());
+        if missing == 0 {
+            return;
+        }
+        let Some(last) = self.columns.back() else {
+            self.media_sequence = until;
+            return;
+        };
+        let newest = self.period.as_ref().unwrap_or(&last.period);
+        let period = if last.period.grid.same_edges(&newest.grid)
+            && last.period.grid.number_offset == newest.grid.number_offset
+        {
+            Arc::clone(&last.period)
+        } else {
+            Arc::clone(newest)
+        };
+        let enough = self.segments_to_cover(&period.grid);
+        if missing >= enough {
+            self.retire_all(now);
+            self.media_sequence = SegmentNumber(until.0 - enough);
+        }
+        for number in self.next_number().0..until.0 {
+            let number = SegmentNumber(number);
+            let Some(edge) = period.grid.first_tick_of(number) else {
+                continue;
+            };
+            let first_tick = edge.max(period.first_tick);
+            let mut column = Column {
+                number,
+                period: Arc::clone(&period),
+                first_tick,
+                cells: self.settings.tracks.iter().map(|_| Cell::Empty).collect(),
+                longest: Duration::ZERO,
+                expires: None,
+            };
+            for track in 0..column.cells.len() {
+                column.give_up(track);
+            }
+            self.columns.push_back(column);
+        }
+    }
+
+    fn least_duration(&self) -> Duration {
+        self.settings
+            .window
+            .max(Duration::from_secs(self.settings.target_duration) * 3)
+    }
+
+    /// How many whole segments of `grid` a playlist lists at least.
+    fn segments_to_cover(&self, grid: &Grid) -> u64 {
+        let segment = grid
+            .framerate
+            .duration_of(u64::from(grid.ticks_per_segment.get()));
+        let count = self
+            .least_duration()
+            .as_nanos()
+            .div_ceil(segment.as_nanos().max(1));
+        u64::try_from(count)
+            .unwrap_or(u64::MAX)
+            .max(MIN_SEGMENTS as u64)
+    }
+
+    /// The hard limit on listed columns: twice what whole segments need, and the lead of the fastest track.
+    fn most_listed(&self) -> usize {
+        let newest = self.period.as_ref();
+        let cover = newest.map_or(0, |period| self.segments_to_cover(&period.grid));
+        usize::try_from(cover)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(2)
+            .saturating_add(MAX_LEAD)
+    }
+
+    /// Retires columns while every track has enough newer ones.
+    fn rotate(&mut self, now: UnixTime) {
+        while !self.ended
+            && !self.columns.is_empty()
+            && (self.front_may_leave() || self.columns.len() > self.most_listed())
+        {
+            self.retire(now);
+        }
+        self.note_lengths(Duration::ZERO);
+        let most = self.most_listed().saturating_mul(2);
+        while self.retained.len() > most {
+            self.retained.pop_front();
+        }
+    }
+
+    fn front_may_leave(&self) -> bool {
+        (0..self.settings.tracks.len()).all(|track| {
+            let newer = self
+                .columns
+                .iter()
+                .map_while(|column| column.done(track))
+                .skip(1);
+            let (count, duration) = newer.fold((0, Duration::ZERO), |(count, sum), segment| {
+                (count + 1, sum + segment.duration())
+            });
+            count >= MIN_SEGMENTS && duration >= self.least_duration()
+        })
+    }
+
+    fn retire_all(&mut self, now: UnixTime) {
+        while !self.columns.is_empty() {
+            self.retire(now);
+        }
+    }
+
+    fn retire(&mut self, now: UnixTime) {
+        let Some(mut column) = self.columns.pop_front() else {
+            return;
+        };
+        self.media_sequence = column.number.next();
+        self.discontinuity_sequence += u64::from(column.starts_discontinuity());
+        let expires = now.saturating_add(column.duration() + column.longest);
+        column.expires = Some(expires);
+        for cell in &mut column.cells {
+            if let Cell::Done(segment) = cell {
+                *segment = Arc::new(segment.leaving(expires));
+            }
+        }
+        if !column.is_gap() {
+            self.retained.push_back(column);
+        }
+    }
+
+    /// Notes for each listed column how long the playlists are that list it now, at least `floor`.
+    fn note_lengths(&mut self, floor: Duration) {
+        let longest = (0..self.settings.tracks.len())
+            .map(|track| {
+                self.columns
+                    .iter()
+                    .filter_map(|column| column.done(track))
+                    .map(|segment| segment.duration())
+                    .sum::<Duration>()
+            })
+            .max()
+            .unwrap_or_default()
+            .max(floor);
+        for column in &mut self.columns {
+            column.longest = column.longest.max(longest);
+        }
+    }
+}
+
+/// The column of `segment`'s number, made if there is none, in the order of the numbers.
+fn place<'a>(
+    columns: &'a mut VecDeque<Column>,
+    segment: &Segment,
+    tracks: usize,
+) -> &'a mut Column {
+    let at = columns.binary_search_by_key(&segment.number, |column| column.number);
+    let at = at.unwrap_or_else(|at| {
+        columns.insert(
+            at,
+            Column {
+                number: segment.number,
+                period: Arc::clone(&segment.period),
+                first_tick: segment.first_tick,
+                cells: (0..tracks).map(|_| Cell::Empty).collect(),
+                longest: Duration::ZERO,
+                expires: segment.expires,
+            },
+        );
+        at
+    });
+    &mut columns[at]
+}
+
+fn end_of(parts: &[Part]) -> Option<Tick> {
+    parts
+        .last()
+        .map(|part| part.first_tick.plus(u64::from(part.ticks)))
+}
+
+#[cfg(test)]
+#[path = "mutable_tests.rs"]
+mod tests;
