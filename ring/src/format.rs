@@ -206,7 +206,7 @@ impl FrameFormat {
         };
         match pixels {
             Yuv420p | Nv12 if width % 2 + height % 2 > 0 => return Err(odd(" and height")),
-            Yuyv422 | Uyvy422 if width % 2 > 0 => return Err(odd("")),
+            Yuyv422 | Uyvy422 if !width.is_multiple_of(2) => return Err(odd("")),
             _ => {}
         }
         let (w, h) = (width as usize, height as usize);

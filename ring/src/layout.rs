@@ -1,0 +1,223 @@
+//! Where everything lies in a ring's memory, to the byte. Every word is a little-endian u64 at an offset divisible by 8.
+//!
+//! | offset | what |
+//! |---|---|
+//! | 0 | header words, written once by the daemon: see [`Layout::header_words`] |
+//! | [`COMMITTED`], [`SUPERSEDED`] | the writer's counters, on a line of their own |
+//! | [`TAKEN`] | the reader's counter, on a line of its own |
+//! | [`SLOT_HEADERS`] + [`SLOT_HEADER_BYTES`] * i | slot i's header: word, frame number, capture time |
+//! | [`Layout::slot_offset`] | slot i's frame, on a page boundary |
+//!
+//! What is not named is zero and reserved.
+
+use crate::error::RingError;
+use crate::format::FrameFormat;
+
+/// The header's first word: the bytes `RINGGEAR`.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"RINGGEAR");
+/// The layout's version, the header's second word.
+pub const VERSION: u64 = 1;
+/// What slots and the whole memory are rounded up to, whatever the machine's page size.
+pub const PAGE: usize = 4096;
+/// The fewest slots: one being read, one waiting.
+pub const MIN_SLOTS: u32 = 2;
+/// The most slots.
+pub const MAX_SLOTS: u32 = 32;
+/// How many slots a ring has when nobody asks for a number.
+pub const DEFAULT_SLOTS: u32 = 4;
+/// The largest ring.
+pub const MAX_MEMORY_BYTES: usize = 1 << 30;
+
+/// Offset of the count of committed frames; the writer stores it.
+pub const COMMITTED: usize = 1024;
+/// Offset of the count of frames that the writer stole back; the writer stores it.
+pub const SUPERSEDED: usize = 1032;
+/// Offset of the count of frames that the reader took; the reader stores it, for information.
+pub const TAKEN: usize = 1152;
+/// Offset of the first slot's header.
+pub const SLOT_HEADERS: usize = PAGE;
+/// From one slot's header to the next.
+pub const SLOT_HEADER_BYTES: usize = 128;
+/// Within a slot's header: sequence number and state.
+pub const SLOT_WORD: usize = 0;
+/// Within a slot's header: the producer's own number for the frame.
+pub const SLOT_FRAME_NUMBER: usize = 8;
+/// Within a slot's header: CLOCK_MONOTONIC in nanoseconds, 0 where it is not known.
+pub const SLOT_CAPTURED: usize = 16;
+
+const PLANE_NAMES: [[&str; 4]; 3] = [
+    [
+        "plane0_offset",
+        "plane0_stride",
+        "plane0_row_bytes",
+        "plane0_rows",
+    ],
+    [
+        "plane1_offset",
+        "plane1_stride",
+        "plane1_row_bytes",
+        "plane1_rows",
+    ],
+    [
+        "plane2_offset",
+        "plane2_stride",
+        "plane2_row_bytes",
+        "plane2_rows",
+    ],
+];
+
+/// A word of the header that never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderWord {
+    /// Its name in `docs/protocol.md`.
+    pub name: &'static str,
+    /// Bytes from the memory's start.
+    pub offset: usize,
+    /// What it holds.
+    pub value: u64,
+}
+
+/// The layout of one ring: follows from its frame format and number of slots alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    format: FrameFormat,
+    slots: u32,
+    slot_bytes: usize,
+    data_offset: usize,
+    bytes: usize,
+}
+
+impl Layout {
+    /// The layout of `slots` slots for frames of `format`.
+    ///
+    /// # Errors
+    /// [`RingError::Slots`] and [`RingError::TooLarge`].
+    pub fn new(format: &FrameFormat, slots: u32) -> Result<Self, RingError> {
+        if !(MIN_SLOTS..=MAX_SLOTS).contains(&slots) {
+            return Err(RingError::Slots { slots });
+        }
+        let count = slots as usize;
+        let slot_bytes = format.bytes().next_multiple_of(PAGE);
+        let data_offset = (SLOT_HEADERS + SLOT_HEADER_BYTES * count).next_multiple_of(PAGE);
+        // A frame is below 2^40 bytes, so nothing overflows here.
+        let bytes = data_offset + slot_bytes * count;
+        if bytes > MAX_MEMORY_BYTES {
+            let frame_bytes = format.bytes();
+            return Err(RingError::TooLarge { slots, frame_bytes });
+        }
+        Ok(Self {
+            format: format.clone(),
+            slots,
+            slot_bytes,
+            data_offset,
+            bytes,
+        })
+    }
+
+    /// The frames' format.
+    pub fn format(&self) -> &FrameFormat {
+        &self.format
+    }
+
+    /// How many slots the ring has.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// The whole memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where slot `slot`'s frame begins.
+    pub fn slot_offset(&self, slot: u32) -> usize {
+        self.data_offset + self.slot_bytes * slot as usize
+    }
+
+    /// Where slot `slot`'s header begins.
+    pub fn slot_header(&self, slot: u32) -> usize {
+        SLOT_HEADERS + SLOT_HEADER_BYTES * slot as usize
+    }
+
+    /// The header's fixed words, one after the other from offset 0.
+    pub fn header_words(&self) -> impl Iterator<Item = HeaderWord> + '_ {
+        let planes = self.format.planes();
+        let fixed = [
+            ("magic", MAGIC),
+            ("version", VERSION),
+            ("memory_bytes", self.bytes as u64),
+            ("slots", u64::from(self.slots)),
+            ("slot_headers_offset", SLOT_HEADERS as u64),
+            ("slot_header_bytes", SLOT_HEADER_BYTES as u64),
+            ("data_offset", self.data_offset as u64),
+            ("slot_bytes", self.slot_bytes as u64),
+            ("frame_bytes", self.format.bytes() as u64),
+            ("format", u64::from(self.format.pixels().code())),
+            ("width", u64::from(self.format.width())),
+            ("height", u64::from(self.format.height())),
+            ("planes", planes.len() as u64),
+        ];
+        let of_planes = PLANE_NAMES.into_iter().enumerate().flat_map(|(i, names)| {
+            let plane = planes.get(i).copied().unwrap_or_default();
+            let values = [plane.offset, plane.stride, plane.row_bytes, plane.rows];
+            names.into_iter().zip(values.map(|value| value as u64))
+        });
+        fixed
+            .into_iter()
+            .chain(of_planes)
+            .enumerate()
+            .map(|(i, (name, value))| HeaderWord {
+                name,
+                offset: i * 8,
+                value,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::PixelFormat;
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        let format = FrameFormat::packed(PixelFormat::Yuv420p, 1280, 720).unwrap();
+        let layout = Layout::new(&format, 4).unwrap();
+        assert_eq!(layout.slot_offset(0), 8192);
+        assert_eq!(layout.slot_offset(1), 8192 + 1_384_448);
+        assert_eq!(layout.bytes(), 8192 + 4 * 1_384_448);
+        let words: Vec<_> = layout.header_words().collect();
+        assert_eq!(words.len(), 25);
+        assert_eq!(
+            words[13],
+            HeaderWord {
+                name: "plane0_offset",
+                offset: 104,
+                value: 0
+            }
+        );
+        assert_eq!(
+            words[17],
+            HeaderWord {
+                name: "plane1_offset",
+                offset: 136,
+                value: 1280 * 720
+            }
+        );
+        assert!(words.last().unwrap().offset < COMMITTED);
+        assert_eq!(Layout::new(&format, 32).unwrap().slot_offset(0), 8192);
+    }
+
+    #[test]
+    fn impossible_rings_are_refused() {
+        let format = FrameFormat::packed(PixelFormat::Gray, 64, 48).unwrap();
+        for slots in [0, 1, 33, u32::MAX] {
+            assert_eq!(Layout::new(&format, slots), Err(RingError::Slots { slots }));
+        }
+        let format = FrameFormat::packed(PixelFormat::Bgra, 16_384, 16_384).unwrap();
+        assert!(matches!(
+            Layout::new(&format, 2),
+            Err(RingError::TooLarge { .. })
+        ));
+    }
+}

@@ -1,0 +1,89 @@
+//! A shared mapping and the three things that may be done with it: look at a word, copy bytes out, and, on the
+//! producer's side, write bytes. All `unsafe` of the project's Rust side is here.
+
+use std::ffi::c_void;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::sync::AtomicU64;
+
+/// A shared, writable mapping of a whole file, unmapped when dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the mapping is an address range of the process, bound to no thread, and `Mapping` is its only owner.
+unsafe impl Send for Mapping {}
+// SAFETY: through `&Mapping` one gets atomics, which are made for sharing, and copies out of memory that is foreign anyway;
+// Rust-visible writes to pixels need `&mut Mapping`.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `bytes` bytes of `file`, which must be sealed against shrinking: then no access inside can fault.
+    pub(crate) fn new(file: impl AsFd, bytes: usize) -> Result<Self, Errno> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        // SAFETY: the address is the kernel's choice (null hint, no MAP_FIXED), so no memory that Rust knows of is touched.
+        let start = unsafe { mmap(std::ptr::null_mut(), bytes, protection, flags, file, 0) }?;
+        // A null mapping is not handed out without MAP_FIXED; should it be, it is refused here.
+        let start = NonNull::new(start.cast::<u8>()).ok_or(Errno::NOMEM)?;
+        Ok(Self { start, bytes })
+    }
+
+    /// The word at `offset`.
+    pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(
+            offset.is_multiple_of(8) && offset < self.bytes && self.bytes - offset >= 8,
+            "words lie inside of the layout"
+        );
+        // SAFETY: `offset` is inside of the mapping, by the assertion.
+        let word = unsafe { self.start.as_ptr().add(offset) };
+        // SAFETY: the 8 bytes are mapped readable and writable for as long as `self` lives, which the returned lifetime is bound to; they
+        // are aligned (a mapping starts on a page, `offset` is a multiple of 8); and this process accesses them by atomics only: `copy_out`
+        // and `bytes_mut` are used on slots' data alone, which `Layout` puts behind all words.
+        unsafe { AtomicU64::from_ptr(word.cast()) }
+    }
+
+    /// Copies the bytes from `offset` into `target`. Another process may change them meanwhile; then `target` holds a mixture.
+    pub(crate) fn copy_out(&self, offset: usize, target: &mut [u8]) {
+        assert!(
+            offset <= self.bytes && self.bytes - offset >= target.len(),
+            "rows lie inside of the layout"
+        );
+        // SAFETY: `offset` is inside of the mapping or just past it, by the assertion.
+        let from = unsafe { self.start.as_ptr().add(offset) };
+        // SAFETY: `target.len()` bytes from `from` are mapped (assertion) and can't vanish (the file is sealed against shrinking);
+        // `target` is exclusive memory of Rust's, so the two don't overlap. No reference to the shared bytes is made. A writer in another process
+        // that breaks the protocol and writes meanwhile does so outside of this program: every value of a byte is a valid u8. A writer in
+        // this process is a `Writer`, which writes only to slots that are not in state reading.
+        unsafe { std::ptr::copy_nonoverlapping(from, target.as_mut_ptr(), target.len()) }
+    }
+
+    /// The `bytes` bytes from `offset`, for writing. The caller must own them by the ring's protocol: a slot in state writing.
+    pub(crate) fn bytes_mut(&mut self, offset: usize, bytes: usize) -> &mut [u8] {
+        assert!(
+            offset <= self.bytes && self.bytes - offset >= bytes,
+            "slots lie inside of the layout"
+        );
+        // SAFETY: `offset` is inside of the mapping or just past it, by the assertion.
+        let start = unsafe { self.start.as_ptr().add(offset) };
+        // SAFETY: the bytes are mapped, initialised (shared memory starts as zeros) and valid for `self`'s borrow. Exclusive in this mapping by
+        // `&mut self`; the other end, the daemon, never writes pixels, and reads a slot's only in state reading, which this slot
+        // is not in. No word's atomic overlaps: slots' data lies behind all words.
+        unsafe { std::slice::from_raw_parts_mut(start, bytes) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let start = self.start.as_ptr().cast::<c_void>();
+        // SAFETY: exactly what `mmap` returned, unmapped once; every borrow of it has ended, for they all borrow `self`.
+        // An error is impossible for such a range, and there is nothing to be done about one.
+        let _ = unsafe { munmap(start, self.bytes) };
+    }
+}

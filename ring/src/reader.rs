@@ -1,0 +1,161 @@
+//! The daemon's end of a ring. It waits for nothing, allocates nothing, and believes nothing that the memory says without a check.
+
+use crate::error::RingError;
+use crate::format::FrameFormat;
+use crate::memory::RingMemory;
+use crate::slots::{Captured, ReaderState, ReadySlot, ReadySlots};
+
+/// Takes frames out of a ring. A [`RingError`] from it means that the producer broke the protocol: end the session.
+#[derive(Debug)]
+pub struct Reader {
+    memory: RingMemory,
+    state: ReaderState,
+}
+
+impl Reader {
+    /// The reading end of `memory`.
+    pub fn new(memory: RingMemory) -> Self {
+        Self {
+            memory,
+            state: ReaderState::default(),
+        }
+    }
+
+    /// The ring's memory, with its descriptor.
+    pub fn memory(&self) -> &RingMemory {
+        &self.memory
+    }
+
+    /// The frames' format.
+    pub fn format(&self) -> &FrameFormat {
+        self.memory.format()
+    }
+
+    /// The frames that wait, oldest first. The writer may steal the oldest back at any time.
+    ///
+    /// # Errors
+    /// An impossible word in the memory.
+    pub fn ready(&mut self) -> Result<ReadySlots, RingError> {
+        self.state.ready(&self.memory.mapped)
+    }
+
+    /// Takes the oldest frame that waits.
+    ///
+    /// # Errors
+    /// An impossible word in the memory.
+    pub fn take_oldest(&mut self) -> Result<Option<Taken<'_>>, RingError> {
+        let taken = self.state.take_oldest(&self.memory.mapped)?;
+        Ok(taken.map(|ready| Taken {
+            reader: self,
+            ready,
+        }))
+    }
+
+    /// Takes one of the frames that [`Self::ready`] listed; none if the writer has stolen it back meanwhile.
+    pub fn take(&mut self, ready: ReadySlot) -> Option<Taken<'_>> {
+        self.state
+            .take(&self.memory.mapped, &ready)
+            .then_some(Taken {
+                reader: self,
+                ready,
+            })
+    }
+
+    /// Frees the slot of one of the frames that [`Self::ready`] listed without reading it: a newer one is wanted. False if the writer has
+    /// stolen it back meanwhile, which [`Self::superseded`] then counts.
+    pub fn skip(&mut self, ready: ReadySlot) -> bool {
+        self.state.skip(&self.memory.mapped, &ready)
+    }
+
+    /// How many frames the writer has committed.
+    ///
+    /// # Errors
+    /// A counter that fell or contradicts the other.
+    pub fn committed(&mut self) -> Result<u64, RingError> {
+        Ok(self.state.counters(&self.memory.mapped)?.0)
+    }
+
+    /// How many committed frames the writer has stolen back because the ring was full.
+    ///
+    /// # Errors
+    /// A counter that fell or contradicts the other.
+    pub fn superseded(&mut self) -> Result<u64, RingError> {
+        Ok(self.state.counters(&self.memory.mapped)?.1)
+    }
+}
+
+/// A frame being read. Its slot is the writer's again when this is dropped.
+#[derive(Debug)]
+pub struct Taken<'a> {
+    reader: &'a mut Reader,
+    ready: ReadySlot,
+}
+
+impl Taken<'_> {
+    /// The frame's place among the ring's committed frames, from 1.
+    pub fn sequence(&self) -> u64 {
+        self.ready.sequence
+    }
+
+    /// The producer's own number for the frame.
+    pub fn frame_number(&self) -> u64 {
+        self.ready.frame_number
+    }
+
+    /// When the frame was captured, if the producer says. Its word: check it against the clock.
+    pub fn captured(&self) -> Option<Captured> {
+        self.ready.captured
+    }
+
+    /// The frame's format.
+    pub fn format(&self) -> &FrameFormat {
+        self.reader.format()
+    }
+
+    /// Copies `rows` rows of a plane from `first_row` on into `target`, without padding: row after row of [`row_bytes`] bytes.
+    /// `target` has to be of just that length.
+    ///
+    /// [`row_bytes`]: crate::format::Plane::row_bytes
+    ///
+    /// # Errors
+    /// [`RingError::Rows`] if the plane has no such rows or `target` another length.
+    pub fn copy_rows(
+        &self,
+        plane: usize,
+        first_row: usize,
+        rows: usize,
+        target: &mut [u8],
+    ) -> Result<(), RingError> {
+        let end_row = first_row.saturating_add(rows);
+        let wrong = RingError::Rows {
+            plane,
+            first_row,
+            end_row,
+            bytes: target.len(),
+        };
+        let ring = &self.reader.memory.mapped;
+        let Some(lies) = ring.layout.format().planes().get(plane) else {
+            return Err(wrong);
+        };
+        if end_row > lies.rows || target.len() != rows * lies.row_bytes {
+            return Err(wrong);
+        }
+        let start =
+            ring.layout.slot_offset(self.ready.slot) + lies.offset + lies.stride * first_row;
+        if lies.stride == lies.row_bytes {
+            ring.mapping.copy_out(start, target);
+        } else {
+            for (row, target) in target.chunks_exact_mut(lies.row_bytes).enumerate() {
+                ring.mapping.copy_out(start + lies.stride * row, target);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let reader = &mut *self.reader;
+        reader.state.free(&reader.memory.mapped, &self.ready);
+    }
+}

@@ -1,0 +1,454 @@
+//! The ring as a whole: against a model, against a writer in another thread, and against a writer that lies.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+
+use crate::format::{FrameFormat, PixelFormat};
+use crate::layout::{Layout, VERSION};
+use crate::memory::RingMemory;
+use crate::slots::{SlotWord, State, Words};
+use crate::{Captured, Reader, RingError, Writer};
+
+fn pair(format: &FrameFormat, slots: u32) -> (Reader, Writer) {
+    let memory = RingMemory::create(format, slots).unwrap();
+    let fd = memory.fd().try_clone_to_owned().unwrap();
+    let bytes = memory.bytes() as u64;
+    let writer = Writer::from_fd(fd, format, bytes, slots).unwrap();
+    (Reader::new(memory), writer)
+}
+
+fn small() -> FrameFormat {
+    FrameFormat::packed(PixelFormat::Gray, 64, 48).unwrap()
+}
+
+fn put(writer: &mut Writer, value: u8) -> u64 {
+    let mut slot = writer.begin().unwrap();
+    slot.bytes_mut().fill(value);
+    slot.commit(u64::from(value), Some(Captured(1000 + u64::from(value))))
+}
+
+#[test]
+fn a_frame_arrives_with_its_number_and_time() {
+    let (mut reader, mut writer) = pair(&small(), 2);
+    assert!(reader.take_oldest().unwrap().is_none());
+    assert_eq!(put(&mut writer, 7), 1);
+    let taken = reader.take_oldest().unwrap().unwrap();
+    assert_eq!((taken.sequence(), taken.frame_number()), (1, 7));
+    assert_eq!(taken.captured(), Some(Captured(1007)));
+    let mut rows = [0; 64 * 48];
+    taken.copy_rows(0, 0, 48, &mut rows).unwrap();
+    assert!(rows.iter().all(|&byte| byte == 7));
+    drop(taken);
+    assert!(reader.take_oldest().unwrap().is_none());
+    assert_eq!(reader.committed().unwrap(), 1);
+}
+
+#[test]
+fn a_full_ring_gives_back_the_oldest_frame() {
+    let (mut reader, mut writer) = pair(&small(), 3);
+    for value in 1..=5 {
+        put(&mut writer, value);
+    }
+    let ready = reader.ready().unwrap();
+    let sequences: Vec<_> = ready.iter().map(|slot| slot.sequence).collect();
+    assert_eq!(sequences, [3, 4, 5]);
+    assert_eq!((writer.superseded(), reader.superseded().unwrap()), (2, 2));
+    assert!(reader.skip(ready[0]) && !reader.skip(ready[0]));
+    put(&mut writer, 6);
+    assert_eq!(
+        writer.superseded(),
+        2,
+        "the skipped frame's slot was free again"
+    );
+    assert_eq!(reader.take(ready[2]).unwrap().frame_number(), 5);
+    assert!(
+        reader.take(ready[0]).is_none(),
+        "a frame that is gone can't be taken"
+    );
+}
+
+#[test]
+fn a_slot_dropped_uncommitted_is_free_again() {
+    let (mut reader, mut writer) = pair(&small(), 2);
+    put(&mut writer, 1);
+    writer.begin().unwrap().bytes_mut().fill(99);
+    assert_eq!(put(&mut writer, 2), 2);
+    let ready = reader.ready().unwrap();
+    assert_eq!(
+        ready.iter().map(|s| s.frame_number).collect::<Vec<_>>(),
+        [1, 2]
+    );
+}
+
+#[test]
+fn a_slot_being_read_is_never_given_back() {
+    let (mut reader, mut writer) = pair(&small(), 2);
+    put(&mut writer, 1);
+    let taken = reader.take_oldest().unwrap().unwrap();
+    for value in 2..=9 {
+        put(&mut writer, value);
+    }
+    let mut row = [0; 64];
+    taken.copy_rows(0, 47, 1, &mut row).unwrap();
+    assert_eq!(row, [1; 64]);
+    drop(taken);
+    assert_eq!(reader.take_oldest().unwrap().unwrap().frame_number(), 9);
+}
+
+#[test]
+fn strides_are_honoured_on_both_sides() {
+    let format = FrameFormat::with_strides(PixelFormat::Yuv420p, 6, 4, &[16, 8, 5]).unwrap();
+    let (mut reader, mut writer) = pair(&format, 2);
+    let frame: Vec<u8> = (0..36).collect();
+    let mut slot = writer.begin().unwrap();
+    slot.bytes_mut().fill(0xEE);
+    slot.fill(&frame).unwrap();
+    assert_eq!(
+        &slot.bytes_mut()[16..24],
+        &[6, 7, 8, 9, 10, 11, 0xEE, 0xEE],
+        "the second row, then padding"
+    );
+    assert!(matches!(
+        slot.fill(&frame[1..]),
+        Err(RingError::FrameBytes {
+            expected: 36,
+            given: 35
+        })
+    ));
+    assert!(matches!(
+        slot.write_plane_rows(1, 1, &frame[..6]),
+        Err(RingError::Rows { .. })
+    ));
+    slot.commit(1, None);
+    let taken = reader.take_oldest().unwrap().unwrap();
+    assert_eq!(taken.captured(), None);
+    let mut read = vec![0; 36];
+    taken.copy_rows(0, 0, 4, &mut read[..24]).unwrap();
+    taken.copy_rows(1, 0, 2, &mut read[24..30]).unwrap();
+    taken.copy_rows(2, 0, 2, &mut read[30..]).unwrap();
+    assert_eq!(read, frame);
+    for (plane, first, rows, bytes) in [
+        (3, 0, 1, 3),
+        (1, 1, 2, 6),
+        (1, 0, 2, 7),
+        (0, usize::MAX, 2, 12),
+    ] {
+        let mut target = vec![0; bytes];
+        assert!(matches!(
+            taken.copy_rows(plane, first, rows, &mut target),
+            Err(RingError::Rows { .. })
+        ));
+    }
+}
+
+/// What a frame of number `number` holds: words that each depend on the number and their place.
+fn checked_pattern(number: u64, frame: &mut [u8]) {
+    for (place, word) in frame.chunks_exact_mut(8).enumerate() {
+        let value = (number ^ (place as u64) << 40).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        word.copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+#[test]
+fn every_frame_read_under_a_hammering_writer_is_whole_and_newer() {
+    const FRAMES: u64 = 60_000;
+    for slots in [2, 3, 5] {
+        let (mut reader, mut writer) = pair(&small(), slots);
+        let done = Arc::new(AtomicBool::new(false));
+        let finished = Arc::clone(&done);
+        let hammer = std::thread::spawn(move || {
+            for number in 0..FRAMES {
+                let mut slot = writer.begin().unwrap();
+                checked_pattern(number, slot.bytes_mut());
+                if number % 97 == 0 {
+                    continue; // dropped uncommitted now and then
+                }
+                slot.commit(number, Some(Captured(number + 1)));
+            }
+            finished.store(true, Ordering::Release);
+            writer.superseded()
+        });
+        let (mut seen, mut last, mut skipped) = (0, (0, 0), 0);
+        let (mut read, mut expected) = (vec![0; 64 * 48], vec![0; 64 * 48]);
+        loop {
+            let over = done.load(Ordering::Acquire);
+            let ready = reader.ready().unwrap();
+            for pair in ready.windows(2) {
+                assert!(pair[0].sequence < pair[1].sequence);
+                assert!(pair[0].frame_number < pair[1].frame_number);
+            }
+            // Each third look takes the newest, as ingest may.
+            if seen % 3 == 2 && ready.len() > 1 {
+                skipped += ready[..ready.len() - 1]
+                    .iter()
+                    .filter(|&&old| reader.skip(old))
+                    .count() as u64;
+            }
+            let Some(taken) = reader.take_oldest().unwrap() else {
+                if over {
+                    break;
+                }
+                std::hint::spin_loop();
+                continue;
+            };
+            let now = (taken.sequence(), taken.frame_number());
+            assert!(now.0 > last.0 && now.1 > last.1, "{now:?} after {last:?}");
+            assert_eq!(taken.captured(), Some(Captured(now.1 + 1)));
+            taken.copy_rows(0, 0, 48, &mut read).unwrap();
+            checked_pattern(now.1, &mut expected);
+            assert!(read == expected, "frame {} is torn", now.1);
+            last = now;
+            seen += 1;
+        }
+        let superseded = hammer.join().unwrap();
+        assert_eq!(reader.superseded().unwrap(), superseded);
+        assert_eq!(reader.committed().unwrap(), seen + skipped + superseded);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Commit,
+    Abandon,
+    TakeOldest,
+    TakeNewest,
+    SkipOldest,
+    Look,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => Just(Step::Commit),
+        1 => Just(Step::Abandon),
+        2 => Just(Step::TakeOldest),
+        1 => Just(Step::TakeNewest),
+        1 => Just(Step::SkipOldest),
+        1 => Just(Step::Look),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn the_ring_is_a_queue_that_loses_its_oldest(slots in 2_u32..=6, steps in steps()) {
+        let (mut reader, mut writer) = pair(&FrameFormat::packed(PixelFormat::Gray, 8, 2).unwrap(), slots);
+        let mut model: VecDeque<u64> = VecDeque::new();
+        let (mut committed, mut superseded) = (0, 0);
+        for step in steps {
+            match step {
+                Step::Commit | Step::Abandon => {
+                    if model.len() == slots as usize {
+                        model.pop_front();
+                        superseded += 1;
+                    }
+                    let slot = writer.begin().unwrap();
+                    if matches!(step, Step::Commit) {
+                        committed += 1;
+                        model.push_back(committed);
+                        prop_assert_eq!(slot.commit(committed, None), committed);
+                    }
+                }
+                Step::TakeOldest => {
+                    let taken = reader.take_oldest().unwrap().map(|taken| taken.sequence());
+                    prop_assert_eq!(taken, model.pop_front());
+                }
+                Step::TakeNewest => {
+                    let newest = reader.ready().unwrap().last().copied();
+                    let taken = newest.map(|newest| reader.take(newest).unwrap().frame_number());
+                    prop_assert_eq!(taken, model.pop_back());
+                }
+                Step::SkipOldest => {
+                    let oldest = reader.ready().unwrap().first().copied();
+                    prop_assert_eq!(oldest.map(|slot| slot.sequence), model.pop_front());
+                    prop_assert!(oldest.is_none_or(|slot| reader.skip(slot)));
+                }
+                Step::Look => {}
+            }
+            let ready: Vec<_> = reader.ready().unwrap().iter().map(|slot| slot.sequence).collect();
+            prop_assert_eq!(ready, model.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(reader.committed().unwrap(), committed);
+            prop_assert_eq!(reader.superseded().unwrap(), superseded);
+        }
+    }
+
+    #[test]
+    fn no_words_make_the_reader_panic_or_leave_its_slots(words in prop::collection::vec(any::<u64>(), 16)) {
+        let (mut reader, _writer) = pair(&FrameFormat::packed(PixelFormat::Gray, 8, 2).unwrap(), 4);
+        for round in words.chunks_exact(8) {
+            let ring = &reader.memory().mapped;
+            for (slot, word) in (0..4).zip(round) {
+                // Small numbers too, or nothing would ever look possible.
+                let word = if word % 2 == 0 { word >> 58 } else { *word };
+                ring.word(slot).store(word, Ordering::Relaxed);
+            }
+            ring.committed().store(round[4] >> (round[5] % 64), Ordering::Relaxed);
+            ring.superseded().store(round[6] >> (round[7] % 64), Ordering::Relaxed);
+            if let Ok(ready) = reader.ready() {
+                prop_assert!(ready.len() <= 4);
+            }
+            let _ = reader.take_oldest();
+        }
+    }
+}
+
+/// Sets one slot's word and the counters, and looks.
+fn look(slot: u32, word: SlotWord, committed: u64) -> RingError {
+    let (mut reader, mut writer) = pair(&small(), 3);
+    put(&mut writer, 1);
+    drop(reader.take_oldest().unwrap().unwrap());
+    put(&mut writer, 2); // sequence 2, in slot 0 again
+    let ring = &reader.memory().mapped;
+    ring.word(slot).store(word.0, Ordering::Relaxed);
+    ring.committed().store(committed, Ordering::Relaxed);
+    let error = reader.ready().unwrap_err();
+    assert_eq!(reader.take_oldest().unwrap_err(), error);
+    error
+}
+
+#[test]
+fn each_impossible_word_is_its_own_error() {
+    let ready = |sequence| SlotWord::new(sequence, State::Ready);
+    assert_eq!(
+        look(1, ready(0), 2),
+        RingError::SequenceZero {
+            slot: 1,
+            state: "ready"
+        }
+    );
+    let writing = SlotWord::new(0, State::Writing);
+    assert_eq!(
+        look(1, writing, 2),
+        RingError::SequenceZero {
+            slot: 1,
+            state: "writing"
+        }
+    );
+    assert_eq!(
+        look(1, ready(9), 7),
+        RingError::SequenceAhead {
+            slot: 1,
+            sequence: 9,
+            committed: 7
+        }
+    );
+    assert_eq!(
+        look(0, ready(1), 2),
+        RingError::SequenceBack {
+            slot: 0,
+            sequence: 1,
+            last: 1
+        }
+    );
+    assert_eq!(
+        look(2, ready(2), 2),
+        RingError::SequenceTwice {
+            first: 0,
+            second: 2,
+            sequence: 2
+        }
+    );
+    let reading = SlotWord::new(2, State::Reading);
+    assert_eq!(look(0, reading, 2), RingError::NotReading { slot: 0 });
+    assert_eq!(
+        look(1, SlotWord(0), 0),
+        RingError::CounterBack {
+            counter: "committed",
+            before: 1,
+            now: 0
+        }
+    );
+}
+
+#[test]
+fn counters_that_lie_are_errors() {
+    let (mut reader, mut writer) = pair(&small(), 2);
+    put(&mut writer, 1);
+    let superseded = |reader: &Reader, value| {
+        reader
+            .memory()
+            .mapped
+            .superseded()
+            .store(value, Ordering::Relaxed);
+    };
+    superseded(&reader, 2);
+    assert_eq!(
+        reader.committed().unwrap_err(),
+        RingError::SupersededAhead {
+            superseded: 2,
+            committed: 1
+        }
+    );
+    superseded(&reader, 1);
+    assert_eq!(
+        reader.superseded().unwrap_err(),
+        RingError::CounterBack {
+            counter: "superseded",
+            before: 2,
+            now: 1
+        }
+    );
+}
+
+#[test]
+fn a_ring_can_neither_shrink_nor_grow_nor_be_unsealed() {
+    let memory = RingMemory::create(&small(), 2).unwrap();
+    let bytes = memory.bytes() as u64;
+    assert!(rustix::fs::ftruncate(memory.fd(), bytes - 1).is_err());
+    assert!(rustix::fs::ftruncate(memory.fd(), bytes + 1).is_err());
+    assert!(rustix::fs::fcntl_add_seals(memory.fd(), rustix::fs::SealFlags::WRITE).is_err());
+    assert!(
+        rustix::io::fcntl_getfd(memory.fd())
+            .unwrap()
+            .contains(rustix::io::FdFlags::CLOEXEC)
+    );
+}
+
+#[test]
+fn a_writer_checks_what_it_is_handed() {
+    let format = small();
+    let bytes = Layout::new(&format, 2).unwrap().bytes() as u64;
+    let unsealed = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
+    rustix::fs::ftruncate(&unsealed, bytes).unwrap();
+    assert_eq!(
+        Writer::from_fd(unsealed, &format, bytes, 2).unwrap_err(),
+        RingError::NotSealed { found: 0 }
+    );
+    let memory = RingMemory::create(&format, 2).unwrap();
+    let fd = || memory.fd().as_fd().try_clone_to_owned().unwrap();
+    assert_eq!(
+        Writer::from_fd(fd(), &format, bytes + 4096, 2).unwrap_err(),
+        RingError::Size {
+            expected: bytes,
+            found: bytes + 4096
+        }
+    );
+    let expected = Layout::new(&format, 3).unwrap().bytes() as u64;
+    assert_eq!(
+        Writer::from_fd(fd(), &format, expected, 3).unwrap_err(),
+        RingError::Size {
+            expected,
+            found: bytes
+        }
+    );
+    // Every fixed word, one after the other.
+    for word in memory.mapped.layout.header_words() {
+        let there = memory.mapped.mapping.word(word.offset);
+        there.store(word.value ^ 1 << 33, Ordering::Relaxed);
+        let error = Writer::from_fd(fd(), &format, bytes, 2).unwrap_err();
+        assert!(
+            matches!(error, RingError::Header { word: name, .. } if name == word.name),
+            "{error}"
+        );
+        there.store(word.value, Ordering::Relaxed);
+    }
+    assert_eq!(
+        memory.mapped.mapping.word(8).load(Ordering::Relaxed),
+        VERSION
+    );
+    assert!(Writer::from_fd(fd(), &format, bytes, 2).is_ok());
+}

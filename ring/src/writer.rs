@@ -1,0 +1,172 @@
+//! The producer's end of a ring. It never waits: when the ring is full, the oldest frame that waits gives way.
+
+use std::os::fd::OwnedFd;
+
+use crate::error::RingError;
+use crate::format::FrameFormat;
+use crate::layout::Layout;
+use crate::memory::MappedRing;
+use crate::slots::{Captured, WriterState};
+
+/// Puts frames into a ring.
+#[derive(Debug)]
+pub struct Writer {
+    ring: MappedRing,
+    state: WriterState,
+}
+
+impl Writer {
+    /// Maps the ring behind `fd`, which has to be what `format` and `slots` come to in every word, and sealed. `memory_bytes` is
+    /// what the daemon said. The descriptor is closed; the mapping stays.
+    ///
+    /// # Errors
+    /// Whatever differs; [`RingError::System`] where mapping fails.
+    pub fn from_fd(
+        fd: OwnedFd,
+        format: &FrameFormat,
+        memory_bytes: u64,
+        slots: u32,
+    ) -> Result<Self, RingError> {
+        let layout = Layout::new(format, slots)?;
+        let expected = layout.bytes() as u64;
+        if memory_bytes != expected {
+            let found = memory_bytes;
+            return Err(RingError::Size { expected, found });
+        }
+        let ring = MappedRing::received(&fd, layout)?;
+        let state = WriterState::default();
+        Ok(Self { ring, state })
+    }
+
+    /// The frames' format.
+    pub fn format(&self) -> &FrameFormat {
+        self.ring.layout.format()
+    }
+
+    /// A slot for the next frame: a free one, else the one of the oldest frame that waits, which is then lost and counted.
+    ///
+    /// # Errors
+    /// [`RingError::NoSlot`] if the reading side breaks the protocol.
+    pub fn begin(&mut self) -> Result<Slot<'_>, RingError> {
+        let slot = self.state.begin(&self.ring)?;
+        Ok(Slot {
+            writer: self,
+            slot,
+            committed: false,
+        })
+    }
+
+    /// How many frames were committed.
+    pub fn committed(&self) -> u64 {
+        self.state.committed()
+    }
+
+    /// How many of them gave way to newer ones because the ring was full.
+    pub fn superseded(&self) -> u64 {
+        self.state.superseded()
+    }
+}
+
+/// A slot being filled. Dropped without [`Self::commit`], it is free again.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    writer: &'a mut Writer,
+    slot: u32,
+    committed: bool,
+}
+
+impl Slot<'_> {
+    /// The frames' format, with the planes' offsets in [`Self::bytes_mut`].
+    pub fn format(&self) -> &FrameFormat {
+        self.writer.format()
+    }
+
+    /// The frame's bytes, padding of rows included. They hold some older frame.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let ring = &mut self.writer.ring;
+        let (offset, bytes) = (
+            ring.layout.slot_offset(self.slot),
+            ring.layout.format().bytes(),
+        );
+        ring.mapping.bytes_mut(offset, bytes)
+    }
+
+    /// Writes whole rows of a plane, given without padding, from `first_row` on.
+    ///
+    /// # Errors
+    /// [`RingError::Rows`] if `rows` is no whole number of rows, or more than the plane has.
+    pub fn write_plane_rows(
+        &mut self,
+        plane: usize,
+        first_row: usize,
+        rows: &[u8],
+    ) -> Result<(), RingError> {
+        let lies = self.format().planes().get(plane).copied();
+        let count = lies.map_or(0, |lies| rows.len() / lies.row_bytes);
+        let end_row = first_row.saturating_add(count);
+        let wrong = RingError::Rows {
+            plane,
+            first_row,
+            end_row,
+            bytes: rows.len(),
+        };
+        let Some(lies) = lies else { return Err(wrong) };
+        if end_row > lies.rows || count * lies.row_bytes != rows.len() {
+            return Err(wrong);
+        }
+        let start = lies.offset + lies.stride * first_row;
+        let target = &mut self.bytes_mut()[start..];
+        if lies.stride == lies.row_bytes {
+            target[..rows.len()].copy_from_slice(rows);
+        } else {
+            for (target, row) in target
+                .chunks_mut(lies.stride)
+                .zip(rows.chunks_exact(lies.row_bytes))
+            {
+                target[..lies.row_bytes].copy_from_slice(row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a whole frame, given plane after plane without padding.
+    ///
+    /// # Errors
+    /// [`RingError::FrameBytes`] if it has another length.
+    pub fn fill(&mut self, frame: &[u8]) -> Result<(), RingError> {
+        let planes = self.format().planes();
+        let expected = planes
+            .iter()
+            .map(|plane| plane.row_bytes * plane.rows)
+            .sum();
+        if frame.len() != expected {
+            let given = frame.len();
+            return Err(RingError::FrameBytes { expected, given });
+        }
+        let mut rest = frame;
+        for index in 0..planes.len() {
+            let plane = self.format().planes()[index];
+            let (rows, after) = rest.split_at(plane.row_bytes * plane.rows);
+            self.write_plane_rows(index, 0, rows)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Hands the frame to the daemon. Returns its place among the ring's committed frames, from 1.
+    pub fn commit(mut self, frame_number: u64, captured: Option<Captured>) -> u64 {
+        self.committed = true;
+        let writer = &mut *self.writer;
+        writer
+            .state
+            .commit(&writer.ring, self.slot, frame_number, captured)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.writer.state.abandon(&self.writer.ring, self.slot);
+        }
+    }
+}
