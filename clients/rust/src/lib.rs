@@ -1,2 +1,4 @@
-//! Producer.
+//! Write camera frames into Ringgear.
+//!
 pub mod messages;
+pub mod pattern;
