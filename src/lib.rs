@@ -2,9 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
+mod ingest;
 pub mod manifest;
 pub mod package;
 pub mod picture;

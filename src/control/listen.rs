@@ -4,14 +4,15 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName as _, tokio};
+use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName as _};
+use interprocess::local_socket::tokio::Listener as Socket;
 use interprocess::os::unix::local_socket::ListenerOptionsExt as _;
 
 use super::ControlError;
 
 /// The listening control socket. Its name is removed when it is dropped.
 pub struct Listener {
-    inner: tokio::Listener,
+    inner: Socket,
     path: PathBuf,
 }
 
@@ -32,7 +33,7 @@ impl Listener {
         Ok(Self { inner, path: path.to_owned() })
     }
 
-    pub(super) fn inner(&self) -> &tokio::Listener {
+    pub(super) fn inner(&self) -> &Socket {
         &self.inner
     }
 }
@@ -67,7 +68,7 @@ fn clear_stale(path: &Path) -> Result<(), ControlError> {
 mod tests {
     use super::*;
 
-    #[::tokio::test]
+    #[tokio::test]
     async fn a_dead_daemons_socket_is_taken_over_and_a_living_ones_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");

@@ -63,7 +63,7 @@ pub struct Granted {
 }
 
 /// A producer's hold on a stream. Dropping it is what the producer's death does.
-pub trait Seat: Send {
+pub trait Seat: Send + Sync {
     /// Ends the session after its last waiting frame has been shown; the account of its frames comes then.
     fn close(self: Box<Self>) -> oneshot::Receiver<FrameCounts>;
 }

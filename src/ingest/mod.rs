@@ -159,7 +159,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         self.count_second(tick);
         let fresh = self.take_fresh();
         let session = self.session.as_ref().map_or(0, |session| session.id);
-        if self.session.as_ref().is_some_and(Session::is_drained) {
+        if self.session.as_mut().is_some_and(Session::is_drained) {
             self.session.take().into_iter().for_each(|session| session.finish(&self.counters));
         }
         let (kind, frame, picture) = match fresh {

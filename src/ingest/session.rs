@@ -2,7 +2,7 @@
 
 use ringgear_producer::messages::{EndCode, Ended, FrameCounts};
 use ringgear_ring::format::FrameFormat;
-use ringgear_ring::{Reader, RingError, Taken};
+use ringgear_ring::{Captured, Reader, RingError, Taken};
 use tokio::sync::{oneshot, watch};
 
 use super::choose::{Choice, choose};
@@ -82,7 +82,7 @@ impl Session {
         now: MonotonicTime,
         counters: &Counters,
     ) -> Result<Option<Fresh>, ConvertError> {
-        self.count_committed(counters);
+        self.count_committed(counters)?;
         // The producer may take the oldest back between the look and the take; then there are newer ones, so a second look finds one.
         for _ in 0..4 {
             let ready = self.reader.ready()?;
@@ -91,18 +91,15 @@ impl Session {
                 Choice::Oldest => ready[0],
                 Choice::Newest => ready[ready.len() - 1],
             };
-            let Some(taken) = self.reader.take(&chosen)? else { continue };
-            let (sequence, frame_number) = (taken.sequence(), taken.frame_number());
-            if sequence <= self.last_sequence {
-                return Err(RingError::SequenceNotRising { sequence, last: self.last_sequence }.into());
+            for older in ready.iter().filter(|older| older.sequence < chosen.sequence) {
+                self.reader.skip(*older);
             }
-            let captured = believable(taken.captured(), now);
+            let Some(taken) = self.reader.take(chosen) else { continue };
+            let (sequence, frame_number) = (taken.sequence(), taken.frame_number());
+            let captured = believable(taken.captured().map_or(0, |Captured(nanos)| nanos), now);
             let picture = self.converter.convert(&taken, captured)?;
             drop(taken);
-            for older in ready.iter().take_while(|older| older.sequence < sequence) {
-                self.reader.skip(older)?;
-            }
-            let passed_over = sequence - self.last_sequence - 1;
+            let passed_over = sequence.saturating_sub(self.last_sequence + 1);
             self.last_sequence = sequence;
             self.counts.used += 1;
             self.counts.superseded = self.counts.superseded.saturating_add(passed_over);
@@ -113,24 +110,23 @@ impl Session {
         Ok(None)
     }
 
-    fn count_committed(&mut self, counters: &Counters) {
-        // The producer writes this word; one that lies spoils its own figures only, and never lowers any.
-        let committed = self.reader.committed();
-        if committed > self.committed {
-            counters.received.add(committed - self.committed);
-            self.committed = committed;
-        }
-        counters.session_committed.set(self.committed);
+    fn count_committed(&mut self, counters: &Counters) -> Result<(), RingError> {
+        let committed = self.reader.committed()?;
+        counters.received.add(committed.saturating_sub(self.committed));
+        self.committed = committed;
+        counters.session_committed.set(committed);
+        Ok(())
     }
 
     /// Whether the producer has closed and every frame that it committed has been shown.
-    pub(crate) fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&mut self) -> bool {
         self.closing.is_some() && self.reader.ready().map_or(true, |ready| ready.is_empty())
     }
 
     /// Ends the account: what was committed and neither shown nor passed over came too late.
     pub(crate) fn finish(mut self, counters: &Counters) {
-        self.count_committed(counters);
+        // A count that can't be believed any more stays at what was last believed.
+        let _ = self.count_committed(counters);
         let late = self.committed.saturating_sub(self.last_sequence);
         self.counts.late = late;
         counters.late.add(late);

@@ -57,7 +57,7 @@ impl Slate {
         if let Some((drawn, picture)) = &self.drawn
             && *drawn == second
         {
-            return Picture { captured: now, ..picture.clone() };
+            return picture.captured_at(now);
         }
         let since = match silent {
             None => "no signal".to_owned(),

@@ -112,6 +112,7 @@ pub(super) fn snapshot(tracks: &[TrackSpec<'_>], listed: &[Arc<Segment>]) -> Sna
     Snapshot {
         stream: "door".to_owned(),
         target_duration: longest.max().unwrap_or(2).max(1),
+        longest_playlist: Duration::ZERO,
         media_sequence: listed.first().map_or(SegmentNumber(0), |s| s.number),
         discontinuity_sequence: 0,
         window_ticks: listed.last().map_or(900, |last| {
