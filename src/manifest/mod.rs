@@ -5,6 +5,8 @@
 //! gaps only at the end of a period. URIs are relative to the stream's folder, the same at the origin and in the publish folder.
 
 pub mod dash;
+#[cfg(test)]
+mod folder_tests;
 pub mod hls;
 #[cfg(test)]
 mod testing;

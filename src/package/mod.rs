@@ -5,6 +5,8 @@ mod chunk;
 mod init;
 mod packager;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;
