@@ -1,5 +1,306 @@
-//! TOML in, a checked [`Plan`] out.
+//! TOML in, a checked [`Plan`] out, or everything that is wrong with the file at once, each with its line, its column and
+//! how to mend it. Reading a config changes nothing on the machine.
 
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+pub mod defaults;
+mod error;
+mod machine;
+mod options;
 mod plan;
+mod rendition;
+mod sections;
+mod stream;
+mod table;
+mod value;
 
+pub use error::{ConfigError, ConfigErrors, Position};
+pub use machine::{Environment, FfmpegCheck, FfmpegProblem, ListenCheck};
 pub use plan::{AtExit, Plan, RateControl, RenditionPlan, StreamPlan};
+
+use error::{Offset, Report};
+use machine::Places;
+use sections::{Daemon, Ffmpeg, Http, Publish, ROOT, Rendition, Stream};
+use table::Entries;
+
+/// The fewest segments that a window may hold.
+const MIN_SEGMENTS: u32 = 6;
+
+/// The largest config file, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// A good config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// What it says.
+    pub plan: Plan,
+    /// What works but is hardly meant.
+    pub warnings: Vec<ConfigError>,
+}
+
+/// The config file: `named` if given, else `$RINGGEAR_CONFIG`, else `/etc/ringgear/ringgear.toml`. It has to be a file.
+pub fn find(named: Option<PathBuf>) -> Result<PathBuf, ConfigErrors> {
+    let from_environment = || std::env::var_os("RINGGEAR_CONFIG").filter(|path| !path.is_empty());
+    find_in(named, from_environment().map(PathBuf::from))
+}
+
+fn find_in(named: Option<PathBuf>, environment: Option<PathBuf>) -> Result<PathBuf, ConfigErrors> {
+    let (path, mend) = match (named, environment) {
+        (Some(path), _) => (path, "name another with --config FILE"),
+        (None, Some(path)) => (path, "mend $RINGGEAR_CONFIG, which names it"),
+        (None, None) => (
+            PathBuf::from(defaults::CONFIG),
+            "write one (config/ringgear.toml is a commented example), or name another with --config FILE or $RINGGEAR_CONFIG",
+        ),
+    };
+    match path.metadata() {
+        Ok(found) if found.is_dir() => {
+            Err(ConfigErrors::file(&path, "the config is a folder", mend))
+        }
+        Ok(_) => Ok(path),
+        Err(error) => {
+            let what = format!("the config can't be read: {error}");
+            Err(ConfigErrors::file(&path, what, mend))
+        }
+    }
+}
+
+/// Reads and checks the config at `path` against its text and this machine's folders, for the daemon. Warnings are logged.
+pub fn load(path: &Path) -> Result<Plan, ConfigErrors> {
+    let loaded = read(path, &Environment::FOLDERS)?;
+    for warning in loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded.plan)
+}
+
+/// Reads and checks the config at `path`.
+pub fn read(path: &Path, environment: &Environment<'_>) -> Result<Loaded, ConfigErrors> {
+    let unreadable = |error: std::io::Error| {
+        let mend = "let the daemon's user read it, or name another with --config FILE";
+        ConfigErrors::file(path, format!("the config can't be read: {error}"), mend)
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    parse_bytes(&bytes, path, environment)
+}
+
+/// Checks a config's bytes, which should be UTF-8. `file` is its name for messages, and relative paths in it are taken from
+/// that file's folder.
+pub fn parse_bytes(
+    bytes: &[u8],
+    file: &Path,
+    environment: &Environment<'_>,
+) -> Result<Loaded, ConfigErrors> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => parse(text, file, environment),
+        Err(error) => {
+            let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let mut report = Report::default();
+            let what = format!("byte 0x{:02x} is not UTF-8", bytes[error.valid_up_to()]);
+            report.error(good.len(), what, "save the file as UTF-8");
+            Err(report.into_errors(file, &good))
+        }
+    }
+}
+
+/// Checks a config's text; see [`parse_bytes`].
+pub fn parse(
+    text: &str,
+    file: &Path,
+    environment: &Environment<'_>,
+) -> Result<Loaded, ConfigErrors> {
+    if text.len() as u64 > MAX_FILE {
+        let what = format!("the config is larger than {MAX_FILE} bytes");
+        return Err(ConfigErrors::file(
+            file,
+            what,
+            "make it smaller: is it the right file?",
+        ));
+    }
+    let mut report = Report::default();
+    let root = match DeTable::parse(text) {
+        Ok(root) => root.into_inner(),
+        // After an error of syntax, what follows can't be trusted to mean what it says.
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            let (what, mend) = syntax(error.message());
+            report.error(at, what, mend);
+            return Err(report.into_errors(file, text));
+        }
+    };
+    let plan = check(root, file, environment, &mut report);
+    let warnings = report.finish(file, text)?;
+    Ok(Loaded { plan, warnings })
+}
+
+/// What is wrong and how to mend it, of an error of TOML's syntax.
+fn syntax(message: &str) -> (String, String) {
+    let (what, mend) = match message.rsplit_once(", expected ") {
+        Some((what, "nothing")) => (what, "remove what is there".to_owned()),
+        Some((what, expected)) => (what, format!("write {expected} here")),
+        None if message.contains("duplicate") => (message, "keep one of the two".to_owned()),
+        None => (
+            message,
+            "write it as TOML: text in quotes, numbers without".to_owned(),
+        ),
+    };
+    (format!("not TOML: {what}"), mend)
+}
+
+fn check(
+    mut root: DeTable<'_>,
+    file: &Path,
+    environment: &Environment<'_>,
+    report: &mut Report,
+) -> Plan {
+    let (daemon, daemon_at) = table::take_table(&mut root, "daemon", 0, report);
+    let (http, http_at) = table::take_table(&mut root, "http", 0, report);
+    let (publish, publish_at) = table::take_table(&mut root, "publish", 0, report);
+    let (ffmpeg, ffmpeg_at) = table::take_table(&mut root, "ffmpeg", 0, report);
+    let (streams, _) = table::take_table(&mut root, "streams", 0, report);
+    for key in root.keys() {
+        table::unknown_key("the config", key, &ROOT, report);
+    }
+    let daemon = table::read::<Daemon>("[daemon]", daemon, daemon_at, report);
+    let http = table::read::<Http>("[http]", http, http_at, report);
+    let publish = table::read::<Publish>("[publish]", publish, publish_at, report);
+    let ffmpeg = table::read::<Ffmpeg>("[ffmpeg]", ffmpeg, ffmpeg_at, report);
+    let streams = stream::check_all(streams, report);
+    if streams.is_empty() && !report.has_errors() {
+        let mend = "add [streams.NAME] with a framerate";
+        report.warning(0, "the config has no streams", mend);
+    }
+
+    let mut places = Places {
+        socket: place(&daemon.values.socket, daemon.at),
+        tick_log: place(&daemon.values.tick_log, daemon.at),
+        publish: place(&publish.values.dir, publish.at),
+        ffmpeg: place(&ffmpeg.values.path, ffmpeg.at),
+        listen: place(&http.values.listen, http.at),
+        codecs: BTreeMap::new(),
+    };
+    let mut plans = BTreeMap::new();
+    for (name, checked) in streams {
+        for (rendition, at) in checked.plan.renditions.iter().zip(checked.codecs) {
+            places
+                .codecs
+                .entry(rendition.codec.clone())
+                .or_default()
+                .push(at);
+        }
+        plans.insert(name, checked.plan);
+    }
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let path = |entry: &sections::Entry<value::Text>, default: &str| match entry {
+        Some(entry) => folder.join(&entry.get_ref().0.0),
+        None => PathBuf::from(default),
+    };
+    let Daemon {
+        socket,
+        socket_mode,
+        tick_log,
+    } = &daemon.values;
+    let plan = Plan {
+        socket: path(socket, defaults::SOCKET),
+        socket_mode: socket_mode
+            .as_ref()
+            .map_or(defaults::SOCKET_MODE, |mode| mode.get_ref().0.0),
+        tick_log: tick_log.is_some().then(|| path(tick_log, "")),
+        listen: http
+            .values
+            .listen
+            .map_or(defaults::LISTEN, |listen| listen.into_inner().0),
+        publish_dir: path(&publish.values.dir, defaults::PUBLISH_DIR),
+        // A bare name is looked up in $PATH.
+        ffmpeg: match &ffmpeg.values.path {
+            Some(entry) if entry.get_ref().0.0.contains('/') => path(&ffmpeg.values.path, ""),
+            Some(entry) => PathBuf::from(&entry.get_ref().0.0),
+            None => PathBuf::from(defaults::FFMPEG),
+        },
+        streams: plans,
+    };
+    check_daemon(&plan, &daemon.values, places.socket, report);
+    machine::check(&plan, &places, environment, report);
+    plan
+}
+
+fn check_daemon(plan: &Plan, daemon: &Daemon, socket_at: Offset, report: &mut Report) {
+    if !machine::fits_socket(&plan.socket) {
+        let what = format!(
+            "socket {} is {} bytes long",
+            plan.socket.display(),
+            plan.socket.as_os_str().len()
+        );
+        report.error(
+            socket_at,
+            what,
+            format!("use at most {}", machine::MAX_SOCKET_PATH),
+        );
+    }
+    if let Some(mode) = &daemon.socket_mode
+        && plan.socket_mode & 0o002 != 0
+    {
+        let what = format!(
+            "socket_mode {:04o} lets every user of this machine feed streams",
+            plan.socket_mode
+        );
+        report.warning(
+            mode.span().start,
+            what,
+            "write \"0660\" to let only its group",
+        );
+    }
+    if plan.socket.starts_with(&plan.publish_dir) {
+        let what = format!("socket {} is in the publish dir", plan.socket.display());
+        report.error(
+            socket_at,
+            what,
+            "name a path outside: web servers serve that folder",
+        );
+    }
+}
+
+fn place<T>(entry: &Option<Spanned<T>>, otherwise: Offset) -> Offset {
+    entry.as_ref().map_or(otherwise, |entry| entry.span().start)
+}
+
+/// Every key of the config, table by table, as the reference has to have them.
+pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![
+        ("daemon", Daemon::keys()),
+        ("http", Http::keys()),
+        ("publish", Publish::keys()),
+        ("ffmpeg", Ffmpeg::keys()),
+        ("streams", Stream::keys()),
+        ("renditions", Rendition::keys()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_named_config_goes_before_the_environments() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        std::fs::write(&a, "").unwrap();
+        assert_eq!(find_in(Some(a.clone()), Some(b.clone())).unwrap(), a);
+        assert_eq!(find_in(None, Some(a.clone())).unwrap(), a);
+        let error = find_in(None, Some(b)).unwrap_err().to_string();
+        assert!(error.contains("$RINGGEAR_CONFIG"), "{error}");
+        let error = find_in(Some(folder.path().into()), None)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("is a folder"), "{error}");
+    }
+}

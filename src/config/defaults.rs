@@ -1,0 +1,62 @@
+//! Every default of the config. `config/ringgear.toml` and `docs/config.md` are tested against this file.
+
+use std::time::Duration;
+
+use crate::tick::Framerate;
+
+/// The config that is read when none is named.
+pub const CONFIG: &str = "/etc/ringgear/ringgear.toml";
+/// `[daemon] socket`.
+pub const SOCKET: &str = ringgear_producer::messages::DEFAULT_SOCKET;
+/// `[daemon] socket_mode`: the owner and the group may connect.
+pub const SOCKET_MODE: u32 = 0o660;
+/// `[http] listen`: this machine alone.
+pub const LISTEN: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+/// `[publish] dir`.
+pub const PUBLISH_DIR: &str = "/var/lib/ringgear/live";
+/// `[ffmpeg] path`: looked up in `$PATH`.
+pub const FFMPEG: &str = "ffmpeg";
+
+/// `segment`.
+pub const SEGMENT: Duration = Duration::from_secs(2);
+/// `window`, or [`super::MIN_SEGMENTS`] segments where that is longer.
+pub const WINDOW: Duration = Duration::from_secs(30);
+/// `stale_after`.
+pub const STALE_AFTER: Duration = Duration::from_secs(2);
+/// `slack`.
+pub const SLACK: u32 = 1;
+/// `backfill`.
+pub const BACKFILL: Duration = Duration::from_secs(5);
+/// `encoder_timeout`.
+pub const ENCODER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The name of the rendition that a stream without any gets.
+pub const RENDITION: &str = "source";
+/// `codec`.
+pub const CODEC: &str = "libx264";
+
+/// `part`: 333 ms, or one tick where that is longer.
+pub fn part(framerate: Framerate) -> Duration {
+    Duration::from_millis(333).max(framerate.duration_of(1))
+}
+
+/// `preset` of `codec`; none for an encoder whose presets we don't know.
+pub fn preset(codec: &str) -> Option<&'static str> {
+    match codec {
+        "libx264" | "libx265" => Some("veryfast"),
+        "libsvtav1" => Some("10"),
+        _ => None,
+    }
+}
+
+/// `crf` of `codec`: about the same quality from each encoder; none for one that has no such scale.
+pub fn crf(codec: &str) -> Option<u8> {
+    match codec {
+        "libx264" => Some(23),
+        "libx265" => Some(28),
+        "libsvtav1" => Some(35),
+        "libaom-av1" | "libvpx-vp9" => Some(32),
+        _ => None,
+    }
+}

@@ -1,0 +1,232 @@
+//! What of a config depends on the machine: folders, the socket's place, FFmpeg. Looking changes nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use super::Plan;
+use super::error::{Offset, Report};
+
+/// The longest path that a Unix socket can have, in bytes: `sun_path` less its NUL.
+pub(super) const MAX_SOCKET_PATH: usize = 107;
+
+/// Something that FFmpeg can't do as the config asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FfmpegProblem {
+    /// The encoder that is missing; none when it is about FFmpeg itself.
+    pub codec: Option<String>,
+    /// What is wrong.
+    pub what: String,
+    /// How to mend it.
+    pub mend: String,
+}
+
+/// Says what FFmpeg at the path can't do, given the encoders that the config names, each once.
+pub type FfmpegCheck<'a> = &'a dyn Fn(&Path, &[&str]) -> Vec<FfmpegProblem>;
+
+/// Says whether the origin can listen where the plan wants it; if not, what is wrong and how to mend it.
+pub type ListenCheck<'a> = &'a dyn Fn(&Plan) -> Result<(), (String, String)>;
+
+/// What a config is checked against beside its own text.
+#[derive(Clone, Copy, Default)]
+pub struct Environment<'a> {
+    /// Whether folders have to be there and writable for this process's user.
+    pub folders: bool,
+    /// Asks FFmpeg; none: it is not asked.
+    pub ffmpeg: Option<FfmpegCheck<'a>>,
+    /// Tries the origin's address; none: it is not tried.
+    pub listen: Option<ListenCheck<'a>>,
+}
+
+impl Environment<'_> {
+    /// Nothing but the text.
+    pub const TEXT_ONLY: Environment<'static> = Environment {
+        folders: false,
+        ffmpeg: None,
+        listen: None,
+    };
+    /// The text, and the folders of this machine.
+    pub const FOLDERS: Environment<'static> = Environment {
+        folders: true,
+        ffmpeg: None,
+        listen: None,
+    };
+}
+
+/// Where in the file the things stand that depend on the machine; the defaults' place is the file's start.
+pub(super) struct Places {
+    pub(super) socket: Offset,
+    pub(super) tick_log: Offset,
+    pub(super) publish: Offset,
+    pub(super) ffmpeg: Offset,
+    pub(super) listen: Offset,
+    pub(super) codecs: BTreeMap<String, Vec<Offset>>,
+}
+
+/// Checks `plan` against the machine.
+pub(super) fn check(
+    plan: &Plan,
+    places: &Places,
+    environment: &Environment<'_>,
+    report: &mut Report,
+) {
+    if environment.folders {
+        check_socket(&plan.socket, places.socket, report);
+        check_folder("publish dir", &plan.publish_dir, places.publish, report);
+        if let Some(folder) = &plan.tick_log {
+            check_folder("tick_log", folder, places.tick_log, report);
+        }
+    }
+    if let Some(Err((what, mend))) = environment.listen.map(|may_listen| may_listen(plan)) {
+        report.error(places.listen, what, mend);
+    }
+    if let Some(ask) = environment.ffmpeg {
+        check_ffmpeg(plan, places, ask, report);
+    }
+}
+
+fn check_socket(socket: &Path, at: Offset, report: &mut Report) {
+    if let Ok(found) = socket.symlink_metadata()
+        && !found.file_type().is_socket()
+    {
+        let what = format!("socket {} is there and is no socket", socket.display());
+        report.error(at, what, "remove it, or name another path");
+    }
+    let folder = match socket.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let shown = folder.display();
+    match folder.metadata() {
+        Ok(found) if !found.is_dir() => {
+            let what = format!("{shown} is no folder, so the socket can't be there");
+            report.error(at, what, "name another path");
+        }
+        Ok(_) => {
+            if let Err(error) = may_write(folder) {
+                let what = format!("the socket's folder {shown} can't be written: {error}");
+                let mend = format!("let {} write there, or name another path", user());
+                report.error(at, what, mend);
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let what = format!("the socket's folder {shown} doesn't exist");
+            let mend = "create it (under systemd: RuntimeDirectory=ringgear), or name another path";
+            report.error(at, what, mend);
+        }
+        Err(error) => {
+            let what = format!("the socket's folder {shown} can't be read: {error}");
+            report.error(at, what, format!("let {} in, or name another path", user()));
+        }
+    }
+}
+
+/// Checks that files can be made in `folder`, or that it can be created.
+fn check_folder(name: &str, folder: &Path, at: Offset, report: &mut Report) {
+    let nearest = match nearest_existing(folder) {
+        Ok(nearest) => nearest,
+        Err((path, error)) => {
+            let what = format!(
+                "{name} {}: {} can't be read: {error}",
+                folder.display(),
+                path.display()
+            );
+            report.error(
+                at,
+                what,
+                format!("let {} in, or name another folder", user()),
+            );
+            return;
+        }
+    };
+    if !nearest.is_dir() {
+        let what = format!(
+            "{name} {}: {} is no folder",
+            folder.display(),
+            nearest.display()
+        );
+        report.error(at, what, "name another folder");
+    } else if let Err(error) = may_write(&nearest) {
+        let shown = folder.display();
+        let (what, mend) = if nearest == folder {
+            (
+                format!("{name} {shown} can't be written: {error}"),
+                format!("let {} write there, or name another folder", user()),
+            )
+        } else {
+            (
+                format!(
+                    "{name} {shown} can't be created in {}: {error}",
+                    nearest.display()
+                ),
+                format!(
+                    "create it and give it to {}, or name another folder",
+                    user()
+                ),
+            )
+        };
+        report.error(at, what, mend);
+    }
+}
+
+/// `folder`, or the folder nearest above it that exists.
+fn nearest_existing(folder: &Path) -> Result<PathBuf, (PathBuf, io::Error)> {
+    for path in folder.ancestors() {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        match path.metadata() {
+            Ok(_) => return Ok(path.to_owned()),
+            // Below a plain file nothing is found either; the walk up then meets that file.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            Err(error) => return Err((path.to_owned(), error)),
+        }
+    }
+    Ok(PathBuf::from("."))
+}
+
+/// Whether this process's effective user may make files in `folder`.
+fn may_write(folder: &Path) -> io::Result<()> {
+    accessat(
+        CWD,
+        folder,
+        Access::WRITE_OK | Access::EXEC_OK,
+        AtFlags::EACCESS,
+    )?;
+    Ok(())
+}
+
+/// Whom rights have to be given to.
+fn user() -> String {
+    format!(
+        "the daemon's user (checked as uid {})",
+        rustix::process::geteuid().as_raw()
+    )
+}
+
+fn check_ffmpeg(plan: &Plan, places: &Places, ask: FfmpegCheck<'_>, report: &mut Report) {
+    let codecs: Vec<&str> = places.codecs.keys().map(String::as_str).collect();
+    for problem in ask(&plan.ffmpeg, &codecs) {
+        let of_codec = problem.codec.and_then(|codec| places.codecs.get(&codec));
+        let ffmpeg = [places.ffmpeg];
+        let at = of_codec.map_or(&ffmpeg[..], Vec::as_slice);
+        for &at in at {
+            report.error(at, problem.what.clone(), problem.mend.clone());
+        }
+    }
+}
+
+/// Whether `path` is short enough for a socket.
+pub(super) fn fits_socket(path: &Path) -> bool {
+    path.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH
+}

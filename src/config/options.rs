@@ -1,0 +1,251 @@
+//! A rendition's `options`: what goes to the encoder as it is, and what may not because Ringgear decides it.
+
+use toml::de::{DeTable, DeValue};
+
+use super::error::Report;
+use super::table;
+
+/// How many options a rendition has at most.
+const MAX_OPTIONS: usize = 64;
+
+/// The longest value of an option, in bytes.
+const MAX_VALUE: usize = 1024;
+
+const KEYFRAMES: &str = "keyframes stand at segment edges, which Ringgear sets";
+const ORDER: &str = "live streams never reorder pictures, so Ringgear sets it";
+const OUTPUT: &str = "Ringgear takes the encoder's output by itself";
+const INPUT: &str = "pictures and their times come from the stream";
+const PICTURE: &str = "Ringgear scales and tags the pictures";
+const KEY: &str = "the rendition has a key of its own for it";
+
+/// FFmpeg options that Ringgear has to own, without their stream specifier, and why.
+const OWNED: &[(&[&str], &str)] = &[
+    (
+        &[
+            "g",
+            "keyint_min",
+            "force_key_frames",
+            "sc_threshold",
+            "forced-idr",
+            "forced_idr",
+            "no-scenecut",
+            "svtav1-params",
+            "x265-params",
+            "intra-refresh",
+        ],
+        KEYFRAMES,
+    ),
+    (
+        &[
+            "bf",
+            "max_b_frames",
+            "b-pyramid",
+            "tune",
+            "lag-in-frames",
+            "usage",
+            "auto-alt-ref",
+        ],
+        ORDER,
+    ),
+    (
+        &[
+            "f",
+            "map",
+            "write_index",
+            "y",
+            "n",
+            "an",
+            "sn",
+            "dn",
+            "vn",
+            "flush_packets",
+            "bsf",
+            "movflags",
+            "fs",
+            "pass",
+            "passlogfile",
+            "shortest",
+            "loglevel",
+            "v",
+            "report",
+            "progress",
+            "stats",
+            "metadata",
+            "tag",
+            "vtag",
+            "bitexact",
+            "flags",
+        ],
+        OUTPUT,
+    ),
+    (
+        &[
+            "i",
+            "r",
+            "framerate",
+            "fps_mode",
+            "vsync",
+            "re",
+            "ss",
+            "t",
+            "to",
+            "frames",
+            "vframes",
+            "copyts",
+            "output_ts_offset",
+            "enc_time_base",
+            "stream_loop",
+            "fpsmax",
+        ],
+        INPUT,
+    ),
+    (
+        &[
+            "s",
+            "pix_fmt",
+            "vf",
+            "filter",
+            "filter_complex",
+            "filter_script",
+            "lavfi",
+            "aspect",
+            "colorspace",
+            "color_primaries",
+            "color_trc",
+            "color_range",
+        ],
+        PICTURE,
+    ),
+    (
+        &[
+            "c", "codec", "vcodec", "preset", "crf", "b", "maxrate", "bufsize",
+        ],
+        KEY,
+    ),
+];
+
+/// x264's own names, within `x264-params`, for what Ringgear has to own.
+const X264_OWNED: &[&str] = &[
+    "keyint",
+    "min-keyint",
+    "keyint-min",
+    "scenecut",
+    "intra-refresh",
+    "bframes",
+    "b-pyramid",
+    "open-gop",
+    "annexb",
+    "stitchable",
+    "fps",
+    "force-cfr",
+    "timebase",
+    "colorprim",
+    "transfer",
+    "colormatrix",
+    "fullrange",
+    "range",
+];
+
+/// Checks the table `options`. They come in alphabetical order: none overrides another.
+pub(super) fn check(table: DeTable<'_>, report: &mut Report) -> Vec<(String, String)> {
+    let mut options = Vec::new();
+    for (key, value) in table {
+        let (name, at) = (key.get_ref().as_ref(), key.span().start);
+        if options.len() >= MAX_OPTIONS {
+            let what = format!("a rendition has more than {MAX_OPTIONS} options");
+            report.error(at, what, "remove some");
+            break;
+        }
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | '.');
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(good) {
+            let what = format!("{name:?} is no option of an encoder");
+            report.error(at, what, "write FFmpeg's name of it, without a leading -");
+            continue;
+        }
+        if let Some(why) = owned(name) {
+            report.error(
+                at,
+                format!("option {name:?} can't be set: {why}"),
+                "remove it",
+            );
+            continue;
+        }
+        let value_at = value.span().start;
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(_) | DeValue::Float(_) => match number(value.get_ref()) {
+                Some(text) => text,
+                None => {
+                    report.error(
+                        value_at,
+                        format!("option {name:?} is no plain number"),
+                        "write it in quotes",
+                    );
+                    continue;
+                }
+            },
+            other => {
+                let what = format!("option {name:?} can't be {}", table::kind(other));
+                report.error(
+                    value_at,
+                    what,
+                    "write text in quotes or a number; 1 and 0 for yes and no",
+                );
+                continue;
+            }
+        };
+        if text.is_empty() || text.len() > MAX_VALUE || text.chars().any(char::is_control) {
+            let what = format!(
+                "option {name:?} has {} bytes, or a control character",
+                text.len()
+            );
+            report.error(
+                value_at,
+                what,
+                format!("write 1 to {MAX_VALUE} bytes of plain text"),
+            );
+            continue;
+        }
+        if let Some(bad) = owned_within(name, &text) {
+            let what = format!("option {name:?} can't set {bad}: Ringgear sets it");
+            report.error(value_at, what, format!("remove {bad} from it"));
+            continue;
+        }
+        options.push((name.to_owned(), text));
+    }
+    options
+}
+
+/// Why Ringgear owns option `name`, if it does.
+fn owned(name: &str) -> Option<&'static str> {
+    let plain = name.split(':').next().unwrap_or(name);
+    OWNED
+        .iter()
+        .find(|(names, _)| names.contains(&plain))
+        .map(|&(_, why)| why)
+}
+
+/// The first parameter within x264's own that Ringgear owns.
+fn owned_within<'a>(name: &str, value: &'a str) -> Option<&'a str> {
+    if !matches!(name.split(':').next(), Some("x264-params" | "x264opts")) {
+        return None;
+    }
+    value
+        .split(':')
+        .map(|pair| pair.split('=').next().unwrap_or(pair).trim())
+        .find(|key| X264_OWNED.contains(&key.replace('_', "-").to_lowercase().as_str()))
+}
+
+/// A number as FFmpeg reads it: decimal.
+fn number(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .ok()
+            .map(|number| number.to_string()),
+        DeValue::Float(number) => {
+            let number: f64 = number.as_str().parse().ok()?;
+            number.is_finite().then(|| number.to_string())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,279 @@
+//! A stream's renditions, checked.
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::error::{Offset, Report};
+use super::sections::Rendition;
+use super::table::{self, Section};
+use super::{RateControl, RenditionPlan, defaults, options, stream};
+
+/// How many renditions a stream has at most.
+const MAX_RENDITIONS: usize = 16;
+
+/// The presets of x264 and x265.
+const PRESETS: [&str; 10] = [
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+];
+
+/// Encoders in software that are tried with Ringgear; for others see [`codec_family`].
+const CODECS: [&str; 5] = [
+    "libx264",
+    "libx265",
+    "libsvtav1",
+    "libaom-av1",
+    "libvpx-vp9",
+];
+
+/// Checks the array `renditions` of the stream that stands at `stream_at`. Returns where each codec stands too.
+pub(super) fn check_all(
+    renditions: Option<Spanned<DeValue<'_>>>,
+    stream_at: Offset,
+    report: &mut Report,
+) -> (Vec<RenditionPlan>, Vec<Offset>) {
+    let Some(renditions) = renditions else {
+        return (vec![source()], vec![stream_at]);
+    };
+    let at = renditions.span().start;
+    let array = match renditions.into_inner() {
+        DeValue::Array(array) => array,
+        other => {
+            let what = format!(
+                "renditions is a list of tables, not {}",
+                table::kind(&other)
+            );
+            let mend = "write [[streams.NAME.renditions]] with two brackets, once for each";
+            report.error(at, what, mend);
+            return (vec![source()], vec![at]);
+        }
+    };
+    if array.is_empty() {
+        let mend = "leave it out for one rendition at the source's size";
+        report.error(at, "renditions is empty", mend);
+    }
+    let mut plans: Vec<RenditionPlan> = Vec::new();
+    let mut codecs = Vec::new();
+    for item in array {
+        let at = item.span().start;
+        if plans.len() >= MAX_RENDITIONS {
+            let what = format!("the stream has more than {MAX_RENDITIONS} renditions");
+            report.error(at, what, "remove some");
+            break;
+        }
+        let (plan, codec) = check(item, &plans, report);
+        plans.push(plan);
+        codecs.push(codec);
+    }
+    (plans, codecs)
+}
+
+/// The rendition of a stream that names none.
+fn source() -> RenditionPlan {
+    RenditionPlan {
+        name: defaults::RENDITION.into(),
+        size: None,
+        codec: defaults::CODEC.into(),
+        preset: defaults::preset(defaults::CODEC).map(Into::into),
+        rate: RateControl::Crf(defaults::crf(defaults::CODEC).unwrap_or_default()),
+        options: Vec::new(),
+    }
+}
+
+fn check(
+    item: Spanned<DeValue<'_>>,
+    before: &[RenditionPlan],
+    report: &mut Report,
+) -> (RenditionPlan, Offset) {
+    let (mut table, at) = table::as_table("a rendition", item, report);
+    let extra = table.remove("options");
+    let section = table::read::<Rendition>("a rendition", table, at, report);
+    let name = check_rendition_name(&section, before, report);
+    let (codec, codec_at) = check_codec(&section, report);
+    let preset = check_preset(&codec, &section, report);
+    let rate = check_rate(&codec, &section, report);
+    let options = match extra {
+        None => Vec::new(),
+        Some(value) => {
+            let (table, _) = table::as_table("options", value, report);
+            options::check(table, report)
+        }
+    };
+    let plan = RenditionPlan {
+        name,
+        size: section.values.size.map(|size| size.into_inner().0),
+        codec,
+        preset,
+        rate,
+        options,
+    };
+    (plan, codec_at)
+}
+
+fn check_rendition_name(
+    section: &Section<Rendition>,
+    before: &[RenditionPlan],
+    report: &mut Report,
+) -> String {
+    let Some(entry) = &section.values.name else {
+        if !section.has("name") {
+            let mend = "add name = \"720p\", or the like: it is the folder's name";
+            report.error(section.at, "a rendition has no name", mend);
+        }
+        return String::new();
+    };
+    let (name, at) = (&entry.get_ref().0.0, entry.span().start);
+    stream::check_name("rendition", name, at, report);
+    // Without regard to case, as some file systems compare names.
+    if before
+        .iter()
+        .any(|other| other.name.eq_ignore_ascii_case(name))
+    {
+        let what = format!("the stream has two renditions named {name:?}");
+        report.error(at, what, "rename one of them");
+    }
+    name.clone()
+}
+
+/// Which format an encoder yields, if it is one that can be packaged.
+fn codec_family(codec: &str) -> Option<&'static str> {
+    match codec {
+        "libx264" | "libopenh264" => Some("h264"),
+        "libx265" => Some("hevc"),
+        "libsvtav1" | "libaom-av1" | "librav1e" => Some("av1"),
+        "libvpx-vp9" => Some("vp9"),
+        _ => {
+            let (family, device) = codec.split_once('_')?;
+            let good = |c: char| c.is_ascii_alphanumeric();
+            if device.is_empty() || !device.chars().all(good) {
+                return None;
+            }
+            ["h264", "hevc", "av1", "vp9"]
+                .into_iter()
+                .find(|known| *known == family)
+        }
+    }
+}
+
+fn check_codec(section: &Section<Rendition>, report: &mut Report) -> (String, Offset) {
+    let Some(entry) = &section.values.codec else {
+        return (defaults::CODEC.into(), section.at);
+    };
+    let (codec, at) = (&entry.get_ref().0.0, entry.span().start);
+    if codec_family(codec).is_none() {
+        let what = format!("codec {codec:?} is no encoder of H.264, HEVC, AV1 or VP9");
+        let mend = match table::nearest(codec, &CODECS) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!(
+                "write FFmpeg's name of one: {}, or a device's like h264_nvenc",
+                CODECS.join(", ")
+            ),
+        };
+        report.error(at, what, mend);
+        return (defaults::CODEC.into(), at);
+    }
+    (codec.clone(), at)
+}
+
+fn check_preset(codec: &str, section: &Section<Rendition>, report: &mut Report) -> Option<String> {
+    let Some(entry) = &section.values.preset else {
+        return defaults::preset(codec).map(Into::into);
+    };
+    let (preset, at) = (&entry.get_ref().0.0, entry.span().start);
+    let wrong = format!("{codec} has no preset {preset:?}");
+    match codec {
+        "libx264" | "libx265" if !PRESETS.contains(&preset.as_str()) => {
+            let mend = match table::nearest(preset, &PRESETS) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("write one of {}", PRESETS.join(", ")),
+            };
+            report.error(at, wrong, mend);
+        }
+        "libsvtav1" if !preset.parse().is_ok_and(|p: u8| p <= 13) => {
+            report.error(at, wrong, "write \"0\" (slowest) to \"13\" (fastest)");
+        }
+        "libaom-av1" | "libvpx-vp9" => {
+            let mend = "remove it, and write options = { cpu-used = 8 }";
+            report.error(at, format!("{codec} has no presets"), mend);
+        }
+        _ if !preset.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            report.error(at, wrong, "write the encoder's own name of a preset");
+        }
+        _ => {}
+    }
+    Some(preset.clone())
+}
+
+fn check_rate(codec: &str, section: &Section<Rendition>, report: &mut Report) -> RateControl {
+    let Rendition { bitrate, crf, .. } = &section.values;
+    let asked = bitrate.as_ref().map(|bits| bits.get_ref().0.0);
+    match (asked, crf) {
+        (Some(_), Some(entry)) => {
+            let mend = "keep bitrate for a fixed line, or crf for fixed quality";
+            report.error(entry.span().start, "both bitrate and crf are set", mend);
+        }
+        (Some(bits), None) => return RateControl::Bitrate(bits),
+        (None, Some(entry)) => {
+            let (crf, at) = (entry.get_ref().0.0, entry.span().start);
+            let most = match codec {
+                "libx264" | "libx265" => 51,
+                _ => 63,
+            };
+            if defaults::crf(codec).is_none() {
+                let what = format!("{codec} has no crf");
+                report.error(at, what, "give it a bitrate instead");
+            } else if crf > most {
+                let what = format!("crf can't be {crf} with {codec}");
+                report.error(at, what, format!("write 0 (best) to {most} (worst)"));
+            }
+            return RateControl::Crf(u8::try_from(crf).unwrap_or(u8::MAX));
+        }
+        (None, None) => {
+            if let Some(crf) = defaults::crf(codec) {
+                return RateControl::Crf(crf);
+            }
+            if !section.has("bitrate") && !section.has("crf") {
+                let what = format!("a rendition with {codec} has no bitrate");
+                report.error(section.at, what, "add bitrate = \"2500k\", or the like");
+            }
+        }
+    }
+    RateControl::Crf(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoders_of_formats_that_can_be_packaged_are_known_by_name() {
+        for (codec, family) in [
+            ("libx264", Some("h264")),
+            ("h264_vaapi", Some("h264")),
+            ("hevc_nvenc", Some("hevc")),
+            ("av1_qsv", Some("av1")),
+            ("h264_", None),
+            ("mjpeg", None),
+            ("copy", None),
+            ("-i", None),
+            ("h264_a b", None),
+        ] {
+            assert_eq!(codec_family(codec), family, "{codec}");
+        }
+    }
+
+    #[test]
+    fn the_default_rendition_is_a_possible_one() {
+        let source = source();
+        assert_eq!(source.rate, RateControl::Crf(23));
+        assert_eq!(source.preset.as_deref(), Some("veryfast"));
+    }
+}

@@ -1,0 +1,81 @@
+//! The config's tables as TOML has them: their keys, and each key's kind and range.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::table::Entries;
+use super::value::{Bits, Length, Mode, Read, Text, Whole};
+use crate::picture::Size;
+use crate::tick::Framerate;
+
+/// A key's value and where it stands.
+pub(super) type Entry<T> = Option<Spanned<Read<T>>>;
+
+/// The tables of the file.
+pub(super) const ROOT: [&str; 5] = ["daemon", "http", "publish", "ffmpeg", "streams"];
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Daemon {
+    pub(super) socket: Entry<Text>,
+    pub(super) socket_mode: Entry<Mode>,
+    pub(super) tick_log: Entry<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Http {
+    pub(super) listen: Entry<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Publish {
+    pub(super) dir: Entry<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ffmpeg {
+    pub(super) path: Entry<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Stream {
+    pub(super) framerate: Entry<Framerate>,
+    pub(super) mode: Entry<Text>,
+    pub(super) segment: Entry<Length<500, 20_000>>,
+    pub(super) part: Entry<Length<100, 1_000>>,
+    pub(super) window: Entry<Length<3_000, 3_600_000>>,
+    pub(super) stale_after: Entry<Length<1, 3_600_000>>,
+    pub(super) slack: Entry<Whole<0, 4>>,
+    pub(super) backfill: Entry<Length<0, 60_000>>,
+    pub(super) encoder_timeout: Entry<Length<100, 60_000>>,
+    pub(super) formats: Option<Spanned<Vec<Spanned<Read<Text>>>>>,
+    pub(super) at_exit: Entry<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Rendition {
+    pub(super) name: Entry<Text>,
+    pub(super) size: Entry<Size>,
+    pub(super) bitrate: Entry<Bits>,
+    pub(super) crf: Entry<Whole<0, 63>>,
+    pub(super) codec: Entry<Text>,
+    pub(super) preset: Entry<Text>,
+}
+
+impl Entries for Daemon {}
+impl Entries for Http {}
+impl Entries for Publish {}
+impl Entries for Ffmpeg {}
+impl Entries for Stream {
+    const TABLES: &'static [&'static str] = &["renditions"];
+}
+impl Entries for Rendition {
+    const TABLES: &'static [&'static str] = &["options"];
+}

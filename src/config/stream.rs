@@ -1,0 +1,259 @@
+//! One stream's table, checked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Offset, Report};
+use super::sections::Stream;
+use super::table::{self, Section};
+use super::value::{Read, Text};
+use super::{AtExit, MIN_SEGMENTS, StreamPlan, defaults, rendition};
+use crate::tick::{Framerate, Grid};
+
+/// How many streams one daemon has at most.
+const MAX_STREAMS: usize = 256;
+
+/// The longest name of a stream or rendition, in bytes.
+const MAX_NAME: usize = 64;
+
+/// Names of the origin's own that no stream may have.
+const RESERVED: [&str; 6] = ["api", "assets", "metrics", "time", "healthz", "readyz"];
+
+/// A stream's plan, and where in the file the codecs of its renditions stand.
+pub(super) struct Checked {
+    pub(super) plan: StreamPlan,
+    pub(super) codecs: Vec<Offset>,
+}
+
+/// Checks the table `[streams]`. What it returns is only of use when nothing was reported.
+pub(super) fn check_all(table: DeTable<'_>, report: &mut Report) -> BTreeMap<String, Checked> {
+    let mut keys: Vec<_> = table.into_iter().collect();
+    keys.sort_by_key(|(key, _)| key.span().start);
+    let mut streams: BTreeMap<String, Checked> = BTreeMap::new();
+    for (key, value) in keys {
+        let at = key.span().start;
+        let name = key.get_ref().as_ref();
+        if streams.len() >= MAX_STREAMS {
+            let what = format!("there are more than {MAX_STREAMS} streams");
+            report.error(at, what, "give some to another daemon");
+            break;
+        }
+        check_name("stream", name, at, report);
+        if RESERVED.contains(&name) {
+            let what = format!("a stream can't be named {name:?}");
+            report.error(at, what, "take another name: this is a path of the origin");
+        }
+        let other = streams
+            .keys()
+            .find(|other| other.eq_ignore_ascii_case(name));
+        if let Some(other) = other {
+            let what = format!("streams {name:?} and {other:?} would share a folder");
+            report.error(at, what, "rename one of them");
+        }
+        let checked = check(name, value, at, report);
+        streams.insert(name.to_owned(), checked);
+    }
+    streams
+}
+
+/// Checks that `name` is fit for a path and a URL.
+pub(super) fn check_name(of: &str, name: &str, at: Offset, report: &mut Report) {
+    let good = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-');
+    if name.is_empty() {
+        report.error(at, format!("the {of}'s name is empty"), "name it");
+    } else if let Some(bad) = name.chars().find(|&c| !good(c)) {
+        let shown: String = name.chars().take(MAX_NAME).collect();
+        let what = format!("the {of}'s name {shown:?} has the character {bad:?}");
+        report.error(at, what, "use only a to z, 0 to 9, _ and -");
+    }
+    if name.len() > MAX_NAME {
+        let what = format!("the {of}'s name has {} bytes", name.len());
+        report.error(at, what, format!("use at most {MAX_NAME}"));
+    }
+}
+
+fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Report) -> Checked {
+    let shown: String = name.chars().take(MAX_NAME).collect();
+    let title = format!("[streams.{shown}]");
+    let (mut table, _) = table::as_table(&title, value, report);
+    let renditions = table.remove("renditions");
+    let section = table::read::<Stream>(&title, table, at, report);
+    let stream = &section.values;
+
+    let framerate = stream.framerate.as_ref().map(|rate| rate.get_ref().0);
+    if framerate.is_none() && !section.has("framerate") {
+        let what = format!("stream {shown:?} has no framerate");
+        report.error(at, what, "add framerate = 30, or what its camera gives");
+    }
+    check_mode(&section, report);
+    let (segment, part) = check_lengths(framerate, &section, report);
+    let window = check_window(segment, &section, report);
+    let (hls, dash) = check_formats(&section, report);
+    let (renditions, codecs) = rendition::check_all(renditions, at, report);
+    // Without a framerate there was an error, and the plan is dropped: any does.
+    let framerate = framerate
+        .unwrap_or_else(|| Framerate::new(30, 1).expect("30 frames per second are in range"));
+    let plan = StreamPlan {
+        name: name.to_owned(),
+        grid: Grid::new(framerate, segment, part),
+        window,
+        stale_after: length(&stream.stale_after, |l| l.0).unwrap_or(defaults::STALE_AFTER),
+        slack: length(&stream.slack, |s| s.0).unwrap_or(defaults::SLACK),
+        backfill: length(&stream.backfill, |l| l.0).unwrap_or(defaults::BACKFILL),
+        encoder_timeout: length(&stream.encoder_timeout, |l| l.0)
+            .unwrap_or(defaults::ENCODER_TIMEOUT),
+        hls,
+        dash,
+        at_exit: check_at_exit(&section, report),
+        renditions,
+    };
+    Checked { plan, codecs }
+}
+
+/// An entry's value, without its place.
+fn length<T, U>(entry: &super::sections::Entry<T>, value: impl Fn(&T) -> U) -> Option<U> {
+    entry.as_ref().map(|entry| value(&entry.get_ref().0))
+}
+
+fn show(length: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(length)
+}
+
+/// The segment's and the part's length, each at least a tick, the part within the segment.
+fn check_lengths(
+    framerate: Option<Framerate>,
+    section: &Section<Stream>,
+    report: &mut Report,
+) -> (Duration, Duration) {
+    let stream = &section.values;
+    let segment = length(&stream.segment, |l| l.0).unwrap_or(defaults::SEGMENT);
+    let tick = framerate.map(|rate| (rate, rate.duration_of(1)));
+    if let (Some(entry), Some((rate, tick))) = (&stream.segment, tick)
+        && segment < tick
+    {
+        let what = format!(
+            "a segment of {} is shorter than one tick at framerate {rate}",
+            show(segment)
+        );
+        let mend = format!("make it at least {}", whole_millis(tick));
+        report.error(entry.span().start, what, mend);
+    }
+    let Some(entry) = &stream.part else {
+        return (
+            segment,
+            framerate.map_or(segment, defaults::part).min(segment),
+        );
+    };
+    let part = entry.get_ref().0.0;
+    let at = entry.span().start;
+    if let Some((rate, tick)) = tick
+        && part < tick
+    {
+        let what = format!(
+            "a part of {} is shorter than one tick at framerate {rate}",
+            show(part)
+        );
+        let mend = format!("make it at least {}", whole_millis(tick));
+        report.error(at, what, mend);
+    }
+    if part > segment {
+        let what = format!(
+            "a part of {} is longer than its segment of {}",
+            show(part),
+            show(segment)
+        );
+        report.error(at, what, format!("make it at most {}", show(segment)));
+    }
+    (segment, part)
+}
+
+/// A length that people can write, not shorter than `length`.
+fn whole_millis(length: Duration) -> String {
+    format!("{}ms", length.as_nanos().div_ceil(1_000_000))
+}
+
+fn check_window(segment: Duration, section: &Section<Stream>, report: &mut Report) -> Duration {
+    let least = segment * MIN_SEGMENTS;
+    let Some(entry) = &section.values.window else {
+        return defaults::WINDOW.max(least);
+    };
+    let window = entry.get_ref().0.0;
+    if window < least {
+        let what = format!(
+            "a window of {} holds fewer than {MIN_SEGMENTS} segments of {}",
+            show(window),
+            show(segment)
+        );
+        let mend = format!("make it at least {}, or segment shorter", show(least));
+        report.error(entry.span().start, what, mend);
+    }
+    window
+}
+
+fn check_mode(section: &Section<Stream>, report: &mut Report) {
+    let Some(entry) = &section.values.mode else {
+        return;
+    };
+    let at = entry.span().start;
+    match entry.get_ref().0.0.as_str() {
+        "live" => {}
+        mode @ ("event" | "vod") => report.error(
+            at,
+            format!("mode {mode:?}: this version publishes live streams only"),
+            "write mode = \"live\", or leave it out",
+        ),
+        mode => report.error(
+            at,
+            format!("mode can't be {mode:?}"),
+            "write mode = \"live\", or leave it out",
+        ),
+    }
+}
+
+fn check_formats(section: &Section<Stream>, report: &mut Report) -> (bool, bool) {
+    let Some(formats) = &section.values.formats else {
+        return (true, true);
+    };
+    let (mut hls, mut dash) = (false, false);
+    for format in formats.get_ref() {
+        let Read(Text(name)) = format.get_ref();
+        let seen = match name.as_str() {
+            "hls" => &mut hls,
+            "dash" => &mut dash,
+            _ => {
+                let what = format!("there is no format {name:?}");
+                report.error(format.span().start, what, "write \"hls\", \"dash\" or both");
+                continue;
+            }
+        };
+        if std::mem::replace(seen, true) {
+            let what = format!("format {name:?} is listed twice");
+            report.error(format.span().start, what, "list it once");
+        }
+    }
+    if formats.get_ref().is_empty() {
+        let mend = "write [\"hls\", \"dash\"], or one of them";
+        report.error(formats.span().start, "formats is empty", mend);
+    }
+    (hls, dash)
+}
+
+fn check_at_exit(section: &Section<Stream>, report: &mut Report) -> AtExit {
+    let Some(entry) = &section.values.at_exit else {
+        return AtExit::default();
+    };
+    match entry.get_ref().0.0.as_str() {
+        "keep" => AtExit::Keep,
+        "end" => AtExit::End,
+        other => {
+            let what = format!("at_exit can't be {other:?}");
+            let mend =
+                "write \"keep\" (a restart goes on from the window) or \"end\" (the stream ends)";
+            report.error(entry.span().start, what, mend);
+            AtExit::default()
+        }
+    }
+}
