@@ -1,0 +1,197 @@
+//! `ringgear check`: says whether the config is good, and what it comes to. It changes nothing on the machine.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use super::CliError;
+use crate::config::{self, AtExit, Environment, FfmpegCheck, Plan, RateControl, StreamPlan};
+
+/// The arguments of `ringgear check`.
+#[derive(Debug, Default, clap::Args)]
+pub struct CheckArgs {
+    /// The config file [default: $RINGGEAR_CONFIG, then /etc/ringgear/ringgear.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Checks the config: a good one's summary goes to stdout, warnings to stderr; a bad one is [`CliError::Usage`] with all its
+/// errors, one a line. `ffmpeg` says what FFmpeg can't do.
+pub fn run(args: CheckArgs, ffmpeg: FfmpegCheck<'_>) -> Result<(), CliError> {
+    let usage = |errors: config::ConfigErrors| CliError::Usage(errors.to_string());
+    let path = config::find(args.config).map_err(usage)?;
+    let environment = Environment {
+        folders: true,
+        ffmpeg: Some(ffmpeg),
+        listen: Some(&may_listen),
+    };
+    let loaded = config::read(&path, &environment).map_err(usage)?;
+    for warning in &loaded.warnings {
+        eprintln!("{warning}");
+    }
+    print!("{} is good\n{}", path.display(), summary(&loaded.plan));
+    Ok(())
+}
+
+/// Tries to listen as `plan` says. An address that the running daemon seems to hold is fine.
+fn may_listen(plan: &Plan) -> Result<(), (String, String)> {
+    let address = plan.listen;
+    let Err(error) = TcpListener::bind(address) else {
+        return Ok(());
+    };
+    let in_use = error.kind() == io::ErrorKind::AddrInUse;
+    if in_use && UnixStream::connect(&plan.socket).is_ok() {
+        return Ok(());
+    }
+    let what = format!("{address} can't be listened on: {error}");
+    let mend = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program holds it, and no daemon answers at {}; stop it (ss -ltnp shows which) or take another port",
+            plan.socket.display()
+        ),
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a privilege; take a higher one".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; write \"127.0.0.1\" or \"0.0.0.0\" before the port"
+                .to_owned()
+        }
+        _ => "take another address".to_owned(),
+    };
+    Err((what, mend))
+}
+
+/// What the config comes to, with lengths as rounded to whole ticks.
+pub fn summary(plan: &Plan) -> String {
+    let mut text = String::new();
+    let user = rustix::process::geteuid();
+    let rights = if user.is_root() {
+        "as root; the daemon's own user may have fewer rights".to_owned()
+    } else {
+        format!("as uid {}", user.as_raw())
+    };
+    line(&mut text, 1, "folders checked", rights);
+    let socket = format!("{} (mode {:04o})", plan.socket.display(), plan.socket_mode);
+    line(&mut text, 1, "socket", socket);
+    line(&mut text, 1, "publish", plan.publish_dir.display());
+    line(&mut text, 1, "ffmpeg", plan.ffmpeg.display());
+    line(&mut text, 1, "pages", format!("http://{}/", plan.listen));
+    for stream in plan.streams.values() {
+        describe(&mut text, plan, stream);
+    }
+    text
+}
+
+fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
+    let grid = &stream.grid;
+    let rate = grid.framerate;
+    let ticks = |count: u32| {
+        let length = rate.duration_of(u64::from(count)).as_secs_f64();
+        format!(
+            "{} = {count} tick{}",
+            seconds(length),
+            if count == 1 { "" } else { "s" }
+        )
+    };
+    let _ = writeln!(text, "\nstream {}", stream.name);
+    line(text, 1, "framerate", rate);
+    line(text, 1, "segment", ticks(grid.ticks_per_segment.get()));
+    line(text, 1, "part", ticks(grid.ticks_per_part.get()));
+    line(text, 1, "window", seconds(stream.window.as_secs_f64()));
+    let at_exit = match stream.at_exit {
+        AtExit::Keep => "the window stays, a restart goes on from it",
+        AtExit::End => "the stream ends",
+    };
+    line(text, 1, "at exit", at_exit);
+    for rendition in &stream.renditions {
+        let size = match rendition.size {
+            Some(size) => size.to_string(),
+            None => "the source's size".to_owned(),
+        };
+        let how = match rendition.rate {
+            RateControl::Bitrate(bits) => format!("{} kbit/s", bits / 1000),
+            RateControl::Crf(crf) => format!("crf {crf}"),
+        };
+        let preset = rendition.preset.iter().map(|preset| format!(" {preset}"));
+        let codec: String = std::iter::once(rendition.codec.clone())
+            .chain(preset)
+            .collect();
+        line(
+            text,
+            1,
+            "rendition",
+            format!("{}: {size}, {codec}, {how}", rendition.name),
+        );
+    }
+    let base = format!("http://{}/{}", plan.listen, stream.name);
+    line(text, 1, "player", format!("{base}/"));
+    if stream.hls {
+        line(text, 1, "hls", format!("{base}/index.m3u8"));
+    }
+    if stream.dash {
+        line(text, 1, "dash", format!("{base}/manifest.mpd"));
+    }
+}
+
+/// Seconds to the millisecond, without needless zeros.
+fn seconds(seconds: f64) -> String {
+    let text = format!("{seconds:.3}");
+    format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn line(text: &mut String, indent: usize, name: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(
+        text,
+        "{:indent$}{name:<16} {value}",
+        "",
+        indent = indent * 2
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn plan(text: &str) -> Plan {
+        let loaded = config::parse(text, Path::new("test.toml"), &Environment::TEXT_ONLY);
+        loaded.unwrap().plan
+    }
+
+    #[test]
+    fn the_summary_shows_lengths_in_whole_ticks() {
+        let text = summary(&plan(
+            "[streams.door]\nframerate = 29.97\npart = \"200ms\"\n",
+        ));
+        for expected in [
+            "framerate        30000/1001",
+            "segment          2.002 s = 60 ticks",
+            "part             0.2 s = 6 ticks",
+            "window           30 s",
+            "rendition        source: the source's size, libx264 veryfast, crf 23",
+            "hls              http://127.0.0.1:8080/door/index.m3u8",
+            "dash             http://127.0.0.1:8080/door/manifest.mpd",
+        ] {
+            assert!(text.contains(expected), "{expected}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_another_program_holds_is_an_error_and_a_daemons_own_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let plan = plan(&format!(
+            "[daemon]\nsocket = {:?}\n[http]\nlisten = \"{address}\"\n",
+            socket.to_str().unwrap()
+        ));
+        let (what, mend) = may_listen(&plan).unwrap_err();
+        assert!(what.contains(&address.to_string()) && mend.contains("another port"));
+        let _daemon = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(may_listen(&plan), Ok(()));
+    }
+}
