@@ -144,7 +144,12 @@ pub fn parse(
 
 /// What is wrong and how to mend it, of an error of TOML's syntax.
 fn syntax(message: &str) -> (String, String) {
+    // A value without quotes is taken for a number: "2s", an address.
+    let number = ["float", "integer", "number", "date"]
+        .iter()
+        .any(|kind| message.contains(kind));
     let (what, mend) = match message.rsplit_once(", expected ") {
+        Some((what, _)) if number => (what, "put text in quotes".to_owned()),
         Some((what, "nothing")) => (what, "remove what is there".to_owned()),
         Some((what, expected)) => (what, format!("write {expected} here")),
         None if message.contains("duplicate") => (message, "keep one of the two".to_owned()),

@@ -69,6 +69,10 @@ pub(super) fn check_all(
             report.error(at, what, "remove some");
             break;
         }
+        if !matches!(item.get_ref(), DeValue::Table(_)) {
+            table::as_table("a rendition", item, report);
+            continue;
+        }
         let (plan, codec) = check(item, &plans, report);
         plans.push(plan);
         codecs.push(codec);

@@ -78,13 +78,14 @@ pub(super) fn check_name(of: &str, name: &str, at: Offset, report: &mut Report) 
 fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Report) -> Checked {
     let shown: String = name.chars().take(MAX_NAME).collect();
     let title = format!("[streams.{shown}]");
+    let is_table = matches!(value.get_ref(), DeValue::Table(_));
     let (mut table, _) = table::as_table(&title, value, report);
     let renditions = table.remove("renditions");
     let section = table::read::<Stream>(&title, table, at, report);
     let stream = &section.values;
 
     let framerate = stream.framerate.as_ref().map(|rate| rate.get_ref().0);
-    if framerate.is_none() && !section.has("framerate") {
+    if is_table && !section.has("framerate") {
         let what = format!("stream {shown:?} has no framerate");
         report.error(at, what, "add framerate = 30, or what its camera gives");
     }
