@@ -1,0 +1,1050 @@
+//! The config through the library: what is refused, where, and with which mend; and that the reference, the examples and
+//! the docs say what the code does.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use ringgear::config::{
+    self, AtExit, ConfigErrors, Environment, FfmpegProblem, Plan, RateControl, defaults,
+};
+use ringgear::picture::Size;
+
+const FILE: &str = "bad.toml";
+
+fn parse(text: &str) -> Result<config::Loaded, ConfigErrors> {
+    config::parse(text, Path::new(FILE), &Environment::TEXT_ONLY)
+}
+
+fn plan(text: &str) -> Plan {
+    parse(text).unwrap_or_else(|errors| panic!("{errors}")).plan
+}
+
+/// A stream with a good framerate and `rest`, which starts on line 3.
+fn stream(rest: &str) -> String {
+    format!("[streams.door]\nframerate = 30\n{rest}\n")
+}
+
+/// A stream with one rendition of `rest`, which starts on line 4.
+fn rendition(rest: &str) -> String {
+    stream(&format!("[[streams.door.renditions]]\n{rest}"))
+}
+
+#[test]
+fn each_mistake_is_named_with_its_place_and_mend() {
+    let long = "x".repeat(65);
+    let long_socket = format!("[daemon]\nsocket = \"/{}\"", "s".repeat(107));
+    let bad: Vec<(String, usize, usize, &str, &str)> = vec![
+        // TOML itself.
+        ("[streams.door\n".into(), 1, 14, "not TOML", "write"),
+        (
+            "[http]\nlisten = 127.0.0.1:8080".into(),
+            2,
+            0,
+            "not TOML",
+            "put text in quotes",
+        ),
+        (stream("framerate = 25"), 3, 1, "duplicate key", "keep one"),
+        // Keys and types.
+        (
+            "[deamon]".into(),
+            1,
+            2,
+            "no key \"deamon\"",
+            "did you mean daemon?",
+        ),
+        (
+            stream("segmnet = \"2s\""),
+            3,
+            1,
+            "no key \"segmnet\"",
+            "did you mean segment?",
+        ),
+        (
+            stream("colour = 1"),
+            3,
+            1,
+            "[streams.door] has no key \"colour\"",
+            "known here: framerate",
+        ),
+        (
+            rendition("name = \"a\"\nbit_rate = \"1M\""),
+            5,
+            1,
+            "no key \"bit_rate\"",
+            "did you mean bitrate?",
+        ),
+        (
+            stream("rendition = []"),
+            3,
+            1,
+            "no key \"rendition\"",
+            "did you mean renditions?",
+        ),
+        (
+            stream("segment = 2"),
+            3,
+            11,
+            "segment can't be integer `2`",
+            "like \"2s\"",
+        ),
+        (
+            stream("stale_after = true"),
+            3,
+            15,
+            "boolean `true`",
+            "in quotes",
+        ),
+        (
+            stream("slack = \"1\""),
+            3,
+            9,
+            "slack can't be string \"1\"",
+            "without quotes",
+        ),
+        (stream("slack = -1"), 3, 9, "integer `-1`", "from 0 to 4"),
+        (
+            "http = 8080".into(),
+            1,
+            8,
+            "[http] is a table, not a number",
+            "write [http]",
+        ),
+        (
+            "[streams]\ndoor = 30".into(),
+            2,
+            8,
+            "[streams.door] is a table",
+            "write [streams.door]",
+        ),
+        (
+            stream("renditions = \"720p\""),
+            3,
+            14,
+            "a list of tables, not text",
+            "two brackets",
+        ),
+        (
+            stream("[streams.door.renditions]\nname = \"a\""),
+            3,
+            0,
+            "a list of tables, not a table",
+            "two brackets",
+        ),
+        // The daemon.
+        (
+            "[daemon]\nsocket_mode = 660".into(),
+            2,
+            15,
+            "socket_mode can't be integer `660`",
+            "\"0660\"",
+        ),
+        (
+            "[daemon]\nsocket_mode = \"rw\"".into(),
+            2,
+            15,
+            "\"rw\"",
+            "octal digits",
+        ),
+        (
+            "[daemon]\nsocket_mode = \"0060\"".into(),
+            2,
+            15,
+            "\"0060\"",
+            "daemon's own user",
+        ),
+        (long_socket, 2, 10, "is 108 bytes long", "at most 107"),
+        (
+            "[daemon]\nsocket = \"\"".into(),
+            2,
+            10,
+            "socket can't be string \"\"",
+            "not empty",
+        ),
+        (
+            "[daemon]\nsocket = \"/var/lib/ringgear/live/s\"".into(),
+            2,
+            10,
+            "in the publish dir",
+            "outside",
+        ),
+        (
+            "[http]\nlisten = \"localhost\"".into(),
+            2,
+            10,
+            "\"localhost\"",
+            "127.0.0.1:8080",
+        ),
+        (
+            "[http]\nlisten = \":8080\"".into(),
+            2,
+            10,
+            "\":8080\"",
+            "0.0.0.0:8080",
+        ),
+        // A stream.
+        (
+            "[streams.Door]\nframerate = 30".into(),
+            1,
+            10,
+            "character 'D'",
+            "a to z",
+        ),
+        (
+            "[streams.metrics]\nframerate = 30".into(),
+            1,
+            10,
+            "can't be named \"metrics\"",
+            "another name",
+        ),
+        (
+            format!("[streams.{long}]\nframerate = 30"),
+            1,
+            10,
+            "has 65 bytes",
+            "at most 64",
+        ),
+        (
+            "[streams.door]\n".into(),
+            1,
+            10,
+            "has no framerate",
+            "framerate = 30",
+        ),
+        (
+            "[streams.door]\nframerate = 0".into(),
+            2,
+            13,
+            "integer `0`",
+            "1 to 240",
+        ),
+        (
+            "[streams.door]\nframerate = \"30/0\"".into(),
+            2,
+            13,
+            "\"30/0\"",
+            "1 to 240",
+        ),
+        (
+            "[streams.door]\nframerate = 1e300".into(),
+            2,
+            13,
+            "framerate can't be floating point",
+            "1 to 240",
+        ),
+        (
+            "[streams.door]\nframerate = \"ntsc\"".into(),
+            2,
+            13,
+            "\"ntsc\"",
+            "29.97",
+        ),
+        (
+            stream("segment = \"2 parsecs\""),
+            3,
+            11,
+            "\"2 parsecs\"",
+            "500ms to 20s",
+        ),
+        (
+            stream("segment = \"21s\""),
+            3,
+            11,
+            "\"21s\"",
+            "500ms to 20s",
+        ),
+        (stream("part = \"50ms\""), 3, 8, "\"50ms\"", "100ms to 1s"),
+        (
+            stream("segment = \"500ms\"\npart = \"1s\""),
+            4,
+            8,
+            "longer than its segment of 500ms",
+            "at most 500ms",
+        ),
+        (
+            "[streams.slow]\nframerate = 5\npart = \"100ms\"".into(),
+            3,
+            8,
+            "shorter than one tick",
+            "at least 200ms",
+        ),
+        (
+            "[streams.slow]\nframerate = 1\nsegment = \"500ms\"".into(),
+            3,
+            11,
+            "shorter than one tick",
+            "at least 1000ms",
+        ),
+        (
+            stream("window = \"10s\""),
+            3,
+            10,
+            "fewer than 6 segments of 2s",
+            "at least 12s",
+        ),
+        (stream("stale_after = \"0s\""), 3, 15, "\"0s\"", "from 1ms"),
+        (stream("backfill = \"2h\""), 3, 12, "\"2h\"", "to 1m"),
+        (
+            stream("mode = \"event\""),
+            3,
+            8,
+            "this version publishes live streams only",
+            "mode = \"live\"",
+        ),
+        (
+            stream("mode = \"fast\""),
+            3,
+            8,
+            "can't be \"fast\"",
+            "mode = \"live\"",
+        ),
+        (
+            stream("formats = [\"hls\", \"rtmp\"]"),
+            3,
+            19,
+            "no format \"rtmp\"",
+            "\"dash\"",
+        ),
+        (
+            stream("formats = []"),
+            3,
+            11,
+            "formats is empty",
+            "[\"hls\", \"dash\"]",
+        ),
+        (
+            stream("formats = [\"hls\", \"hls\"]"),
+            3,
+            19,
+            "listed twice",
+            "once",
+        ),
+        (
+            stream("at_exit = \"stop\""),
+            3,
+            11,
+            "can't be \"stop\"",
+            "\"keep\"",
+        ),
+        // A rendition.
+        (
+            rendition("size = \"1280x720\""),
+            3,
+            0,
+            "has no name",
+            "name = \"720p\"",
+        ),
+        (
+            rendition("name = \"720p\"\nsize = \"1281x720\""),
+            5,
+            8,
+            "\"1281x720\"",
+            "even sides, like \"1282x720\"",
+        ),
+        (
+            rendition("name = \"720p\"\nsize = \"99999x2\""),
+            5,
+            8,
+            "\"99999x2\"",
+            "from 2 to 16384",
+        ),
+        (
+            rendition("name = \"720p\"\nsize = \"720p\""),
+            5,
+            8,
+            "\"720p\"",
+            "1280x720",
+        ),
+        (
+            rendition("name = \"../x\""),
+            4,
+            8,
+            "character '.'",
+            "a to z",
+        ),
+        (
+            rendition("name = \"720p\"\n[[streams.door.renditions]]\nname = \"720p\""),
+            6,
+            8,
+            "two renditions named \"720p\"",
+            "rename",
+        ),
+        (
+            rendition("name = \"a\"\nbitrate = \"15k\""),
+            5,
+            11,
+            "\"15k\"",
+            "16k to 1000M",
+        ),
+        (
+            rendition("name = \"a\"\nbitrate = 2"),
+            5,
+            11,
+            "integer `2`",
+            "2500k",
+        ),
+        (
+            rendition("name = \"a\"\nbitrate = \"1M\"\ncrf = 23"),
+            6,
+            7,
+            "both bitrate and crf",
+            "keep bitrate",
+        ),
+        (
+            rendition("name = \"a\"\ncrf = 64"),
+            5,
+            7,
+            "integer `64`",
+            "0 to 63",
+        ),
+        (
+            rendition("name = \"a\"\ncrf = 52"),
+            5,
+            7,
+            "52 with libx264",
+            "to 51",
+        ),
+        (
+            rendition("name = \"a\"\ncodec = \"h264\""),
+            5,
+            9,
+            "no encoder",
+            "libx264",
+        ),
+        (
+            rendition("name = \"a\"\ncodec = \"h264_nvenc\""),
+            3,
+            0,
+            "no bitrate",
+            "bitrate =",
+        ),
+        (
+            rendition("name = \"a\"\npreset = \"veryfats\""),
+            5,
+            10,
+            "no preset \"veryfats\"",
+            "did you mean \"veryfast\"?",
+        ),
+        (
+            rendition("name = \"a\"\noptions = { g = 60 }"),
+            5,
+            13,
+            "\"g\" can't be set: keyframes",
+            "remove",
+        ),
+        (
+            rendition("name = \"a\"\noptions = { \"c:v\" = \"x\" }"),
+            5,
+            13,
+            "\"c:v\" can't be set",
+            "remove",
+        ),
+        (
+            rendition("name = \"a\"\noptions = { bf = 2 }"),
+            5,
+            13,
+            "never reorder",
+            "remove",
+        ),
+        (
+            rendition("name = \"a\"\noptions = { -y = 1 }"),
+            5,
+            13,
+            "no option of an encoder",
+            "leading -",
+        ),
+        (
+            rendition("name = \"a\"\noptions = { threads = true }"),
+            5,
+            23,
+            "true or false",
+            "1 and 0",
+        ),
+        (
+            rendition("name = \"a\"\noptions = { x264-params = \"ref=1:keyint=5\" }"),
+            5,
+            27,
+            "can't set keyint",
+            "remove keyint",
+        ),
+    ];
+    assert!(bad.len() >= 24);
+    for (text, line, column, what, mend) in bad {
+        let errors = parse(&text).expect_err(&text);
+        let context = format!("{text}\n{errors}");
+        assert_eq!(errors.errors.len(), 1, "{context}");
+        let error = &errors.errors[0];
+        let place = error.position.expect("an error in the text has its place");
+        assert_eq!(place.line, line, "{context}");
+        // Column 0 in the table: where TOML's parser puts it is its own choice.
+        assert!(
+            column == 0 || place.column == column,
+            "column {column}?\n{context}"
+        );
+        assert!(error.what.contains(what), "{what}\n{context}");
+        assert!(error.mend.contains(mend), "{mend}\n{context}");
+        let prefix = format!("{FILE}:{}:{}: ", place.line, place.column);
+        assert!(errors.to_string().starts_with(&prefix), "{context}");
+        assert_eq!(errors.to_string().lines().count(), 1, "{context}");
+    }
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_named_at_once_in_its_order() {
+    let text = "\
+[daemon]
+sokcet = \"/x\"
+socket_mode = 660
+
+[http]
+listen = \"here\"
+
+[streams.Door]
+framerate = 300
+part = \"3s\"
+window = \"1m\"
+
+[streams.yard]
+framerate = 30
+window = \"4s\"
+
+[[streams.yard.renditions]]
+name = \"720p\"
+size = \"1280x721\"
+bitrate = 12
+crf = 90
+
+[[streams.yard.renditions]]
+name = \"720P\"
+options = { g = 5, bf = 1 }
+";
+    let errors = parse(text).unwrap_err();
+    let places: Vec<_> = errors
+        .errors
+        .iter()
+        .map(|error| error.position.map(|at| (at.line, at.column)).unwrap())
+        .collect();
+    let expected = [
+        (2, 1),
+        (3, 15),
+        (6, 10),
+        (8, 10),
+        (9, 13),
+        (10, 8),
+        (15, 10),
+        (19, 8),
+        (20, 11),
+        (21, 7),
+        (24, 8),
+        (24, 8),
+        (25, 13),
+        (25, 20),
+    ];
+    assert_eq!(places, expected, "{errors}");
+}
+
+#[test]
+fn a_stream_needs_only_a_framerate() {
+    let plan = plan("[streams.door]\nframerate = 30");
+    let door = &plan.streams["door"];
+    assert_eq!(plan.socket, Path::new("/run/ringgear/control.sock"));
+    assert_eq!(plan.socket_mode, 0o660);
+    assert_eq!(
+        (
+            door.grid.ticks_per_segment.get(),
+            door.grid.ticks_per_part.get()
+        ),
+        (60, 10)
+    );
+    assert_eq!((door.window, door.slack), (Duration::from_secs(30), 1));
+    assert_eq!(
+        (door.hls, door.dash, door.at_exit),
+        (true, true, AtExit::Keep)
+    );
+    let [source] = &door.renditions[..] else {
+        panic!("one rendition")
+    };
+    assert_eq!((source.name.as_str(), source.size), ("source", None));
+    assert_eq!(source.rate, RateControl::Crf(23));
+}
+
+#[test]
+fn every_key_reaches_the_plan() {
+    let plan = plan(
+        r#"
+        [daemon]
+        socket = "/tmp/x.sock"
+        socket_mode = "0600"
+        tick_log = "ticks"
+        [http]
+        listen = "[::1]:9000"
+        [publish]
+        dir = "/srv/live"
+        [ffmpeg]
+        path = "bin/ffmpeg"
+        [streams.a-b_1]
+        framerate = 29.97
+        mode = "live"
+        segment = "1s"
+        part = "200ms"
+        window = "1m30s"
+        stale_after = "3s"
+        slack = 0
+        backfill = "0s"
+        encoder_timeout = "1s"
+        formats = ["dash"]
+        at_exit = "end"
+        [[streams.a-b_1.renditions]]
+        name = "hd"
+        size = "1280x720"
+        bitrate = "2.5M"
+        codec = "libx265"
+        preset = "fast"
+        options = { threads = 2, aq-strength = 0.8, "profile:v" = "main" }
+        [[streams.a-b_1.renditions]]
+        name = "av1"
+        codec = "libsvtav1"
+        crf = 40
+        "#,
+    );
+    assert_eq!(plan.socket_mode, 0o600);
+    assert_eq!(plan.tick_log.as_deref(), Some(Path::new("ticks")));
+    assert_eq!(plan.listen, "[::1]:9000".parse().unwrap());
+    assert_eq!(plan.publish_dir, Path::new("/srv/live"));
+    assert_eq!(plan.ffmpeg, Path::new("bin/ffmpeg"));
+    let stream = &plan.streams["a-b_1"];
+    assert_eq!(stream.grid.framerate.to_string(), "30000/1001");
+    assert_eq!(
+        (
+            stream.grid.ticks_per_segment.get(),
+            stream.grid.ticks_per_part.get()
+        ),
+        (30, 6)
+    );
+    assert_eq!(stream.window, Duration::from_secs(90));
+    assert_eq!(stream.stale_after, Duration::from_secs(3));
+    assert_eq!((stream.slack, stream.backfill), (0, Duration::ZERO));
+    assert_eq!(stream.encoder_timeout, Duration::from_secs(1));
+    assert_eq!(
+        (stream.hls, stream.dash, stream.at_exit),
+        (false, true, AtExit::End)
+    );
+    let [hd, av1] = &stream.renditions[..] else {
+        panic!("two renditions")
+    };
+    assert_eq!(hd.size, Some(Size::new(1280, 720)));
+    assert_eq!(
+        (hd.codec.as_str(), hd.preset.as_deref()),
+        ("libx265", Some("fast"))
+    );
+    assert_eq!(hd.rate, RateControl::Bitrate(2_500_000));
+    let options: Vec<_> = hd
+        .options
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    assert_eq!(
+        options,
+        [
+            ("aq-strength", "0.8"),
+            ("profile:v", "main"),
+            ("threads", "2")
+        ]
+    );
+    assert_eq!(
+        (av1.preset.as_deref(), av1.rate),
+        (Some("10"), RateControl::Crf(40))
+    );
+}
+
+#[test]
+fn a_part_defaults_to_a_tick_where_that_is_longer() {
+    for (rate, ticks) in [("1", 1), ("2", 1), ("3", 1), ("240", 80)] {
+        let plan = plan(&format!("[streams.s]\nframerate = {rate}"));
+        assert_eq!(plan.streams["s"].grid.ticks_per_part.get(), ticks, "{rate}");
+    }
+}
+
+#[test]
+fn the_default_window_grows_with_long_segments() {
+    let plan = plan(&stream("segment = \"20s\""));
+    assert_eq!(plan.streams["door"].window, Duration::from_secs(120));
+}
+
+#[test]
+fn relative_paths_start_at_the_configs_folder() {
+    let text = "[publish]\ndir = \"live\"\n[ffmpeg]\npath = \"ffmpeg6\"";
+    let plan = config::parse(text, Path::new("/etc/cams/x.toml"), &Environment::TEXT_ONLY);
+    let plan = plan.unwrap().plan;
+    assert_eq!(plan.publish_dir, Path::new("/etc/cams/live"));
+    assert_eq!(
+        plan.ffmpeg,
+        Path::new("ffmpeg6"),
+        "a bare name is looked up in $PATH"
+    );
+}
+
+#[test]
+fn what_works_but_is_hardly_meant_is_a_warning() {
+    let loaded = parse("").unwrap();
+    assert!(loaded.warnings[0].to_string().contains("no streams"));
+    let loaded = parse(&format!("[daemon]\nsocket_mode = \"0666\"\n{}", stream(""))).unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+    let warning = loaded.warnings[0].to_string();
+    assert!(
+        warning.starts_with("bad.toml:2:15: socket_mode 0666 lets every user"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn folders_are_checked_and_none_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    std::fs::write(root.join("file"), "").unwrap();
+    let check = |socket: &str, dir: &str| {
+        let text = format!(
+            "[daemon]\nsocket = {socket:?}\n[publish]\ndir = {dir:?}\n{}",
+            stream("")
+        );
+        config::parse(&text, &root.join("c.toml"), &Environment::FOLDERS)
+    };
+    assert!(check("s", "live/deep/down").is_ok());
+    assert!(!root.join("live").exists(), "a check changes nothing");
+    for (socket, dir, line, what, mend) in [
+        ("no/s", "live", 2, "no doesn't exist", "create it"),
+        ("file", "live", 2, "is no socket", "another path"),
+        (
+            "file/s",
+            "live",
+            2,
+            "so the socket can't be there",
+            "another path",
+        ),
+        ("s", "file", 4, "file is no folder", "another folder"),
+        ("s", "file/live", 4, "file is no folder", "another folder"),
+    ] {
+        let errors = check(socket, dir).unwrap_err();
+        let error = &errors.errors[0];
+        assert_eq!(error.position.map(|at| at.line), Some(line), "{errors}");
+        assert!(
+            error.what.contains(what) && error.mend.contains(mend),
+            "{errors}"
+        );
+    }
+}
+
+#[test]
+fn an_unwritable_folder_is_an_error() {
+    // Root may write anywhere but where nobody may: the kernel's own file systems.
+    let folder = tempfile::tempdir().unwrap();
+    let closed = folder.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let closed = if rustix::process::geteuid().is_root() {
+        PathBuf::from("/proc/1/net")
+    } else {
+        closed
+    };
+    let socket = folder.path().join("s");
+    let text = format!(
+        "[daemon]\nsocket = {socket:?}\n[publish]\ndir = {:?}",
+        closed.join("live")
+    );
+    let result = config::parse(&text, Path::new(FILE), &Environment::FOLDERS);
+    if let Ok(loaded) = &result {
+        // Root in a container that may do even this has nothing to be refused.
+        assert!(rustix::process::geteuid().is_root(), "{loaded:?}");
+        return;
+    }
+    let errors = result.unwrap_err().to_string();
+    assert!(errors.starts_with("bad.toml:4:7: publish dir"), "{errors}");
+}
+
+#[test]
+fn a_missing_encoder_is_named_at_each_rendition_that_wants_it() {
+    let ask = |path: &Path, codecs: &[&str]| {
+        assert_eq!(path, Path::new("ffmpeg"));
+        assert_eq!(codecs, ["libsvtav1", "libx264"]);
+        vec![FfmpegProblem {
+            codec: Some("libsvtav1".into()),
+            what: "ffmpeg has no encoder libsvtav1".into(),
+            mend: "install one that has".into(),
+        }]
+    };
+    let environment = Environment {
+        ffmpeg: Some(&ask),
+        ..Environment::TEXT_ONLY
+    };
+    let text = rendition(
+        "name = \"a\"\ncodec = \"libsvtav1\"\n[[streams.door.renditions]]\nname = \"b\"\n\
+         [[streams.door.renditions]]\nname = \"c\"\ncodec = \"libsvtav1\"",
+    );
+    let errors = config::parse(&text, Path::new(FILE), &environment).unwrap_err();
+    let lines: Vec<_> = errors
+        .errors
+        .iter()
+        .map(|e| e.position.unwrap().line)
+        .collect();
+    assert_eq!(lines, [5, 10], "{errors}");
+}
+
+#[test]
+fn a_file_that_is_no_text_is_refused_with_its_place() {
+    let bytes = b"[daemon]\nsocket = \"\xff\"";
+    let errors = config::parse_bytes(bytes, Path::new(FILE), &Environment::TEXT_ONLY).unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        "bad.toml:2:11: byte 0xff is not UTF-8: save the file as UTF-8"
+    );
+}
+
+#[test]
+fn a_config_that_is_not_there_says_how_to_name_one() {
+    let error = config::find(Some("/nowhere/x.toml".into()))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("/nowhere/x.toml: the config can't be read"),
+        "{error}"
+    );
+    assert!(error.ends_with("--config FILE"), "{error}");
+}
+
+/// A file of this repository.
+fn repository(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// nginx with the example on a Unix socket; ends with its owner.
+struct Nginx {
+    process: std::process::Child,
+    folder: tempfile::TempDir,
+}
+
+impl Nginx {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().display();
+        let example = repository("config/examples/nginx.conf")
+            .replace("listen 80;", &format!("listen unix:{root}/socket;"))
+            .replace("/var/lib/ringgear/live", &format!("{root}/live"));
+        assert!(example.contains("/socket;") && example.contains("/live;"));
+        let whole = format!(
+            "user root;\ndaemon off;\npid {root}/pid;\nerror_log stderr;\nevents {{}}\n\
+             http {{\naccess_log off;\nclient_body_temp_path {root}/b;\nproxy_temp_path {root}/p;\n\
+             fastcgi_temp_path {root}/f;\nuwsgi_temp_path {root}/u;\nscgi_temp_path {root}/s;\n{example}}}\n"
+        );
+        std::fs::write(folder.path().join("nginx.conf"), whole).unwrap();
+        let door = folder.path().join("live/door/720p");
+        std::fs::create_dir_all(&door).unwrap();
+        for name in [
+            "720p/media.m3u8",
+            "manifest.mpd",
+            "720p/1.m4s",
+            "720p/init-1.mp4",
+            "snapshot.jpg",
+            "state.json",
+        ] {
+            std::fs::write(folder.path().join("live/door").join(name), "content").unwrap();
+        }
+        let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+        let process = std::process::Command::new("nginx")
+            .env("PATH", path)
+            .args(["-e", "stderr", "-c"])
+            .arg(folder.path().join("nginx.conf"))
+            .spawn()
+            .expect("nginx is installed: scripts/setup test");
+        Self { process, folder }
+    }
+
+    /// The head of the answer for `path`.
+    fn head(&self, path: &str) -> String {
+        use std::io::{Read, Write};
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let mut socket = loop {
+            match std::os::unix::net::UnixStream::connect(self.folder.path().join("socket")) {
+                Ok(socket) => break socket,
+                Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+            }
+            std::thread::yield_now();
+        };
+        write!(
+            socket,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer.split("\r\n\r\n").next().unwrap().to_lowercase()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // SIGTERM: a killed master would leave its worker behind.
+        let pid = rustix::process::Pid::from_child(&self.process);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_nginx_example_serves_each_file_with_its_type_and_life() {
+    let nginx = Nginx::start();
+    for (path, kind, life) in [
+        (
+            "/door/720p/media.m3u8",
+            "application/vnd.apple.mpegurl",
+            "max-age=1",
+        ),
+        ("/door/manifest.mpd", "application/dash+xml", "max-age=1"),
+        ("/door/720p/1.m4s", "video/mp4", "max-age=30, immutable"),
+        (
+            "/door/720p/init-1.mp4",
+            "video/mp4",
+            "max-age=30, immutable",
+        ),
+        ("/door/snapshot.jpg", "image/jpeg", "no-cache"),
+    ] {
+        let head = nginx.head(path);
+        assert!(head.starts_with("http/1.1 200"), "{path}\n{head}");
+        assert!(
+            head.contains(&format!("content-type: {kind}")),
+            "{path}\n{head}"
+        );
+        assert!(
+            head.contains(&format!("cache-control: {life}")),
+            "{path}\n{head}"
+        );
+        assert!(
+            head.contains("access-control-allow-origin: *"),
+            "{path}\n{head}"
+        );
+    }
+    for path in ["/door/state.json", "/door/720p/2.m4s", "/"] {
+        let head = nginx.head(path);
+        assert!(
+            head.starts_with("http/1.1 404") && !head.contains("cache-control"),
+            "{path}\n{head}"
+        );
+    }
+}
+
+/// The reference with every default's "#" taken away.
+fn uncommented(text: &str) -> String {
+    let uncomment = |line: &str| {
+        let default = line
+            .strip_prefix('#')
+            .filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['));
+        default.unwrap_or(line).to_owned() + "\n"
+    };
+    text.lines().map(uncomment).collect()
+}
+
+#[test]
+fn the_reference_shows_every_key_and_its_default() {
+    let reference = repository("config/ringgear.toml");
+    let expected = plan("[streams.door]\nframerate = 30");
+    assert_eq!(plan(&reference), expected);
+    assert_eq!(plan(&uncommented(&reference)), expected);
+    for (table, keys) in config::keys() {
+        for key in keys {
+            let shown = reference.lines().any(|line| {
+                let line = line.trim_start_matches(['#', ' ', '[']);
+                let line = line.strip_prefix("streams.door.").unwrap_or(line);
+                line.strip_prefix(key)
+                    .is_some_and(|rest| rest.starts_with([' ', ']']))
+            });
+            assert!(shown, "{key} of [{table}] is missing");
+        }
+    }
+}
+
+#[test]
+fn the_docs_have_every_key_with_its_default() {
+    let docs = repository("docs/config.md");
+    let mut written = String::new();
+    for (table, keys) in config::keys() {
+        let heading = match table {
+            "streams" => "## [streams.NAME]".to_owned(),
+            "renditions" => "## [[streams.NAME.renditions]]".to_owned(),
+            other => format!("## [{other}]"),
+        };
+        let section = docs
+            .split_once(&heading)
+            .unwrap_or_else(|| panic!("{heading} is missing"))
+            .1;
+        let section = section.split("\n## ").next().unwrap();
+        written += &match table {
+            "streams" => "[streams.door]\nframerate = 30\n".to_owned(),
+            "renditions" => "[[streams.door.renditions]]\n".to_owned(),
+            other => format!("[{other}]\n"),
+        };
+        for key in keys {
+            let row = section
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{key}` |")));
+            let row = row.unwrap_or_else(|| panic!("{key} has no row under {heading}"));
+            let default = row.split('|').nth(2).unwrap().trim();
+            if let Some(default) = default.strip_prefix('`').and_then(|d| d.strip_suffix('`')) {
+                written += &format!("{key} = {default}\n");
+            }
+        }
+    }
+    written += &format!("name = {:?}\n", defaults::RENDITION);
+    assert_eq!(
+        plan(&written),
+        plan("[streams.door]\nframerate = 30"),
+        "{written}"
+    );
+}
+
+#[test]
+fn the_examples_are_good_configs() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            let loaded = config::read(&path, &Environment::TEXT_ONLY);
+            let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}"));
+            assert_eq!(loaded.warnings, []);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 2);
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = config::parse_bytes(&bytes, Path::new(FILE), &Environment::TEXT_ONLY);
+    }
+
+    #[test]
+    fn a_good_config_with_any_stretch_replaced_never_panics(
+        at in any::<prop::sample::Index>(),
+        cut in 0_usize..20,
+        put in "[\\[\\]{}\"'=.#\n a-z0-9üé\u{7f}\u{0}-]{0,12}",
+    ) {
+        let good = uncommented(&repository("config/ringgear.toml"));
+        let characters: Vec<char> = good.chars().collect();
+        let at = at.index(characters.len());
+        let rest = &characters[(at + cut).min(characters.len())..];
+        let text: String = characters[..at].iter().copied().chain(put.chars()).chain(rest.iter().copied()).collect();
+        if let Err(errors) = parse(&text) {
+            let lines = text.lines().count() + 1;
+            prop_assert!(!errors.errors.is_empty());
+            for error in &errors.errors {
+                prop_assert!(error.position.is_some_and(|at| (1..=lines).contains(&at.line)));
+                prop_assert!(!error.to_string().contains('\n'));
+            }
+        }
+    }
+}
