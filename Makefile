@@ -1,0 +1,56 @@
+# What a developer needs. Each target sets up what it needs on Debian and Ubuntu, and says what is missing elsewhere.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test audit web lint fmt fmt-check setup
+
+help:
+	@echo "make demo   two test cameras in a browser"
+	@echo "make test   formatting, lints, and all tests"
+	@echo "make lint   formatting and lints"
+	@echo "make fmt    format the code"
+	@echo "make web    the player, bundled into the next build"
+	@echo "make audit  licences and advisories of the dependencies"
+	@echo "make setup  install what all of these need"
+
+demo:
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory web
+	cargo run --release --locked -- demo
+
+# The player goes into the binary, so it is built before anything is compiled.
+test:
+	@scripts/setup test
+	@$(MAKE) --no-print-directory web
+	@$(MAKE) --no-print-directory lint
+	@scripts/test
+
+lint: fmt-check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt:
+	cargo fmt --all
+
+fmt-check:
+	cargo fmt --all --check
+
+web:
+	@if [ ! -f web/package.json ]; then \
+		echo "web: there is no web/package.json; nothing to build"; \
+	elif ! command -v npm >/dev/null; then \
+		echo "web: npm is missing, so the pages have no bundled player; install Node.js 18 or later with npm"; \
+	else \
+		cd web && npm ci --no-audit --no-fund --loglevel=error && npm run build --silent; \
+	fi
+
+audit:
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+	cargo deny --locked check licenses bans sources
+	@if cargo deny --locked fetch db; then \
+		cargo deny --locked check --disable-fetch advisories; \
+	else \
+		echo "audit: advisories were NOT checked: their database can't be reached"; \
+	fi
+
+setup:
+	@scripts/setup all
