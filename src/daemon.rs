@@ -61,7 +61,12 @@ pub enum DaemonError {
 pub struct Daemon {
     runtime: tokio::runtime::Runtime,
     streams: Arc<Streams>,
+    /// What the origin serves; it ends with this.
+    ports: watch::Sender<Arc<BTreeMap<String, http::StreamPort>>>,
+    /// Tells the control socket to end.
     stopping: watch::Sender<bool>,
+    /// Tells the origin to end.
+    closing: watch::Sender<bool>,
     address: SocketAddr,
     control: tokio::task::JoinHandle<()>,
     origin: tokio::task::JoinHandle<()>,
@@ -109,21 +114,22 @@ impl Daemon {
             by_name.insert(name.clone(), Stream::start(stream.clone(), &house)?);
         }
         let (stopping, told) = watch::channel(false);
+        let (closing, mut closed) = watch::channel(false);
         let streams = Arc::new(Streams {
             by_name,
             anchor: anchor.clone(),
             started: Instant::now(),
             asked_to_stop: watch::Sender::new(false),
         });
-        let site = Site::new(anchor, streams.ports(), {
-            let streams = Arc::clone(&streams);
-            move || streams.report()
-        });
+        let (ports, current) = watch::channel(Arc::new(streams.ports()));
+        let router = http::router(Site::new(anchor, current));
         let desk: Arc<dyn Desk> = Arc::<Streams>::clone(&streams);
         let control = runtime.spawn(control::serve(control, desk, told.clone()));
-        let origin = runtime.spawn(http::serve(listener, http::router(site), told));
+        let origin = runtime.spawn(http::serve(listener, router, async move {
+            let _ = closed.wait_for(|closed| *closed).await;
+        }));
         drop(entered);
-        Ok(Self { runtime, streams, stopping, address, control, origin })
+        Ok(Self { runtime, streams, ports, stopping, closing, address, control, origin })
     }
 
     /// Where the origin listens.
@@ -148,7 +154,7 @@ impl Daemon {
     /// Stops in order: producers are told, the encoders drained, the last segments published.
     pub fn stop(self) {
         self.stopping.send_replace(true);
-        let Self { runtime, streams, control, origin, .. } = self;
+        let Self { runtime, streams, ports, closing, control, origin, .. } = self;
         // The control task removes the socket's name, so that producers wait for the next daemon instead of meeting this one.
         let _ = runtime.block_on(control);
         for stream in streams.by_name.values() {
@@ -158,9 +164,11 @@ impl Daemon {
             stream.finish_stop();
         }
         runtime.block_on(async {
-            // Viewers may fetch the last segments for a moment; their players then wait for the next daemon.
+            // Answers under way are ended; players then wait for the next daemon.
+            closing.send_replace(true);
             let _ = tokio::time::timeout(LAST_ANSWERS, origin).await;
         });
+        drop(ports);
         runtime.shutdown_timeout(LAST_ANSWERS);
     }
 }

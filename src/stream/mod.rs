@@ -89,7 +89,7 @@ impl Stream {
         };
         let window = Window::new(settings, restored.snapshot.as_deref());
         let (snapshots, snapshot) = watch::channel(window.snapshot(house.anchor.now()));
-        let publisher = DiskPublisher::start(folder, snapshot.clone(), restored, Arc::new(PlainManifests::of(&plan)));
+        let publisher = DiskPublisher::start(folder, snapshot.clone(), restored, Arc::new(FolderManifests::of(&plan)));
 
         let owner = Owner::new(owner::Parts {
             plan: plan.clone(),
