@@ -22,13 +22,13 @@ pub enum PackageError {
     },
     /// The decode time lies between two ticks.
     #[error(
-        "decode time {decode_time} is on no tick of {ticks_last} units; expected tick {expected}"
+        "decode time {decode_time} is on no tick of {tick_duration} units; expected tick {expected}"
     )]
     OffGrid {
         /// The sample's decode time.
         decode_time: u64,
         /// A tick's duration in the timescale.
-        ticks_last: u32,
+        tick_duration: u32,
         /// The tick that has to come next.
         expected: Tick,
     },
@@ -217,7 +217,7 @@ impl TrackPackager {
                 .tick_of_decode_time(sample.decode_time)
                 .ok_or(PackageError::OffGrid {
                     decode_time: sample.decode_time,
-                    ticks_last: self.grid.framerate.den(),
+                    tick_duration: self.grid.framerate.den(),
                     expected,
                 })?;
         match got.cmp(&expected) {

@@ -201,7 +201,7 @@ fn a_sample_that_does_not_follow_is_refused_and_changes_nothing() {
             },
             PackageError::OffGrid {
                 decode_time: 61 * 1001 + 1,
-                ticks_last: 1001,
+                tick_duration: 1001,
                 expected,
             },
         ),
