@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod http;
 mod ingest;
 pub mod manifest;
 pub mod package;

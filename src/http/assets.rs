@@ -1,0 +1,133 @@
+//! Pages and what they are made of, embedded at build time. An asset's name carries its hash, so that it may be cached
+//! for ever and a new binary's pages fetch the new one.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::text::{Effort, Text, short_hash};
+
+/// Scripts, styles, pictures and connections from here alone; hls.js plays from blobs and works in a worker from one.
+pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' blob:; \
+    media-src 'self' blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; \
+    form-action 'none'";
+
+/// An asset under its hashed name.
+#[derive(Debug)]
+pub(super) struct Asset {
+    pub(super) content_type: &'static str,
+    pub(super) text: Text,
+}
+
+/// All of them, made at the first request.
+#[derive(Debug)]
+pub(super) struct Assets {
+    pub(super) index: Text,
+    pub(super) player: Text,
+    pub(super) missing: Text,
+    assets: HashMap<String, Asset>,
+}
+
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Name, type and content; the name of the built hls.js is there even where its content is empty.
+const SOURCES: [(&str, &str, &[u8]); 7] = [
+    ("style.css", CSS, include_bytes!("../../web/src/style.css")),
+    (
+        "common.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/src/common.js"),
+    ),
+    (
+        "index.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/src/index.js"),
+    ),
+    (
+        "player.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/src/player.js"),
+    ),
+    ("icon.svg", SVG, include_bytes!("../../web/src/icon.svg")),
+    (
+        "hls.min.js",
+        JAVASCRIPT,
+        include_bytes!(concat!(env!("OUT_DIR"), "/hls.min.js")),
+    ),
+    (
+        "hls.LICENSE.txt",
+        PLAIN,
+        include_bytes!(concat!(env!("OUT_DIR"), "/hls.LICENSE.txt")),
+    ),
+];
+
+static ASSETS: LazyLock<Assets> = LazyLock::new(Assets::build);
+
+impl Assets {
+    /// The binary's.
+    pub(super) fn get() -> &'static Self {
+        &ASSETS
+    }
+
+    /// The asset of a hashed name.
+    pub(super) fn named(&self, name: &str) -> Option<&Asset> {
+        self.assets.get(name)
+    }
+
+    fn build() -> Self {
+        let hashed = SOURCES.map(|(name, content_type, content)| {
+            let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
+            let hashed = format!("{stem}-{}.{extension}", short_hash(content));
+            (name, hashed, content_type, content)
+        });
+        let page = |template: &str| {
+            let text = hashed
+                .iter()
+                .fold(template.to_owned(), |text, (name, hashed, ..)| {
+                    text.replace(&format!("{{{{{name}}}}}"), hashed)
+                });
+            Text::new(text, Effort::Thorough)
+        };
+        Self {
+            index: page(include_str!("../../web/src/index.html")),
+            player: page(include_str!("../../web/src/player.html")),
+            missing: page(include_str!("../../web/src/missing.html")),
+            assets: hashed
+                .iter()
+                .map(|(_, hashed, content_type, content)| {
+                    let text = Text::new(*content, Effort::Thorough);
+                    (hashed.clone(), Asset { content_type, text })
+                })
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::text::Coding;
+
+    #[test]
+    fn pages_name_assets_that_are_there_and_nothing_of_another_host() {
+        let assets = Assets::get();
+        for page in [&assets.index, &assets.player, &assets.missing] {
+            let (html, _) = page.coded(Coding::Identity);
+            let html = std::str::from_utf8(&html).unwrap();
+            assert!(!html.contains("{{") && !html.contains("://"), "{html}");
+            let named = html.split("assets/").skip(1);
+            for name in named.map(|rest| rest.split('"').next().unwrap()) {
+                assert!(assets.named(name).is_some(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_we_wrote_ourselves_stays_light() {
+        let ours = SOURCES.iter().filter(|(name, ..)| !name.starts_with("hls"));
+        let bytes: usize = ours.map(|(.., content)| content.len()).sum();
+        assert!(bytes < 40_000, "{bytes} bytes");
+    }
+}

@@ -1,0 +1,123 @@
+//! The origin: playlists, media, pages and the JSON API over the windows, from memory. Nothing in a URL ever reaches
+//! the file system: a path is parsed into a [`route::Target`] or is unknown, and only what the window holds is served.
+
+mod assets;
+mod jpeg;
+mod media;
+mod origin;
+mod range;
+mod reply;
+mod route;
+mod serve;
+mod stills;
+#[cfg(test)]
+mod tests;
+mod text;
+mod viewers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::clock::{Anchor, MonotonicTime};
+use crate::picture::Picture;
+use crate::status::StreamStatus;
+use crate::window::Snapshot;
+
+pub use serve::serve;
+pub use viewers::Viewers;
+
+/// A snapshot of the window as text. Each is asked for at most once per snapshot, when the first viewer wants it; what
+/// it says follows from the snapshot alone.
+pub trait Manifests: Send + Sync {
+    /// `index.m3u8`: the multivariant playlist. Every track has a listed segment.
+    fn multivariant(&self, snapshot: &Snapshot) -> String;
+    /// `{rendition}/media.m3u8` of the track at `track`, which has a listed segment.
+    fn media(&self, snapshot: &Snapshot, track: usize) -> String;
+    /// `manifest.mpd`. Every track has a listed segment.
+    fn mpd(&self, snapshot: &Snapshot) -> String;
+}
+
+/// One stream as the origin sees it. Clones share their caches and the count of viewers.
+#[derive(Clone)]
+pub struct StreamPort {
+    /// Its name.
+    pub name: String,
+    /// Whether HLS playlists are served.
+    pub hls: bool,
+    /// Whether the DASH manifest is served.
+    pub dash: bool,
+    /// The window.
+    pub window: watch::Receiver<Arc<Snapshot>>,
+    /// The newest picture.
+    pub picture: watch::Receiver<Option<Picture>>,
+    /// What the API says of it; `window.viewers` is filled in by the origin.
+    pub status: Arc<dyn Fn() -> StreamStatus + Send + Sync>,
+    /// How the window is written down.
+    pub manifests: Arc<dyn Manifests>,
+    /// Who fetched media or a playlist lately.
+    pub viewers: Arc<Viewers>,
+    texts: Arc<text::Rendered>,
+    stills: Arc<stills::Stills>,
+}
+
+impl StreamPort {
+    /// A stream that nobody has asked for anything yet; it serves HLS and DASH.
+    pub fn new(
+        name: String,
+        window: watch::Receiver<Arc<Snapshot>>,
+        picture: watch::Receiver<Option<Picture>>,
+        status: Arc<dyn Fn() -> StreamStatus + Send + Sync>,
+        manifests: Arc<dyn Manifests>,
+    ) -> Self {
+        Self {
+            name,
+            hls: true,
+            dash: true,
+            window,
+            picture,
+            status,
+            manifests,
+            viewers: Arc::default(),
+            texts: Arc::default(),
+            stills: Arc::default(),
+        }
+    }
+}
+
+/// The streams by name.
+pub type Streams = BTreeMap<String, StreamPort>;
+
+/// Everything that is served.
+pub struct Site {
+    /// The daemon's time.
+    pub anchor: Anchor,
+    /// The streams of the config now in force.
+    pub streams: watch::Receiver<Arc<Streams>>,
+    /// When the daemon started.
+    pub started: MonotonicTime,
+}
+
+impl Site {
+    /// A site whose uptime counts from now.
+    pub fn new(anchor: Anchor, streams: watch::Receiver<Arc<Streams>>) -> Self {
+        let started = anchor.monotonic();
+        Self {
+            anchor,
+            streams,
+            started,
+        }
+    }
+}
+
+/// The service over `site`: every path, every method. A fault while answering costs that answer alone.
+pub fn router(site: Site) -> Router {
+    Router::new()
+        .fallback(origin::answer)
+        .with_state(Arc::new(site))
+        .layer(CatchPanicLayer::custom(reply::panicked))
+        .layer(reply::cors())
+}

@@ -1,0 +1,349 @@
+//! What each target answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::assets::{self, Assets};
+use super::reply::{self, Asked, Cache};
+use super::route::{Item, Target};
+use super::serve::ClientAddress;
+use super::text::{Document, Text};
+use super::{Site, StreamPort, media};
+use crate::status::{StreamState, StreamStatus, StreamsStatus};
+use crate::window::{Snapshot, TrackView};
+
+const HTML: &str = "text/html; charset=utf-8";
+const HLS: &str = "application/vnd.apple.mpegurl";
+const DASH: &str = "application/dash+xml";
+const MP4: &str = "video/mp4";
+const JPEG: &str = "image/jpeg";
+const TEXT: &str = "text/plain; charset=utf-8";
+const A_YEAR: Duration = Duration::from_secs(31_536_000);
+
+/// Answers any request.
+pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>) -> Response {
+    let client = request.extensions().get::<ClientAddress>().copied();
+    let (head, _) = request.into_parts();
+    let asked = Asked {
+        method: head.method,
+        headers: head.headers,
+    };
+    let mut response = if asked.method == Method::GET || asked.method == Method::HEAD {
+        match Target::parse(head.uri.path()) {
+            Some(target) => answer_target(&site, &asked, target, head.uri.query()).await,
+            None => reply::not_found("unknown_path", "nothing has this path"),
+        }
+    } else {
+        reply::method_not_allowed(&asked.method)
+    };
+    if let (Some(client), Some(Target::Stream(stream, item))) =
+        (client, Target::parse(head.uri.path()))
+        && counts_as_viewing(item)
+        && !response.status().is_client_error()
+        && !response.status().is_server_error()
+        && let Some(port) = site.stream(stream)
+    {
+        port.viewers.note(client.0, site.anchor.monotonic());
+    }
+    let nosniff = HeaderValue::from_static("nosniff");
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
+fn counts_as_viewing(item: Item<'_>) -> bool {
+    !matches!(item, Item::Player | Item::Snapshot)
+}
+
+async fn answer_target(
+    site: &Site,
+    asked: &Asked,
+    target: Target<'_>,
+    query: Option<&str>,
+) -> Response {
+    match target {
+        Target::Index => page(asked, &Assets::get().index),
+        Target::Favicon => favicon(asked),
+        Target::Asset(name) => asset(asked, name).await,
+        Target::Healthz => {
+            let text = Bytes::from_static(b"ok\n");
+            reply::media(asked, TEXT, Cache::NoStore, [text])
+        }
+        Target::Readyz => ready(site, asked),
+        Target::Time => {
+            let now = Bytes::from(site.anchor.now().rfc3339());
+            reply::media(asked, TEXT, Cache::NoStore, [now])
+        }
+        Target::ApiStreams => reply::json(asked, &site.status()),
+        Target::ApiStream(name) => match site.stream(name) {
+            Some(port) => reply::json(asked, &site.stream_status(&port)),
+            None => unknown_stream(name),
+        },
+        Target::Bare(name) => match site.stream(name) {
+            Some(_) => to_the_slash(name),
+            None => missing_page(asked),
+        },
+        Target::Stream(name, item) => match site.stream(name) {
+            Some(port) => answer_item(site, asked, &port, item, query).await,
+            None if item == Item::Player => missing_page(asked),
+            None => unknown_stream(name),
+        },
+    }
+}
+
+async fn answer_item(
+    site: &Site,
+    asked: &Asked,
+    port: &StreamPort,
+    item: Item<'_>,
+    query: Option<&str>,
+) -> Response {
+    // The Arc is taken out at once: a borrow of the channel would hold up the window's next change.
+    let snapshot = Arc::clone(&port.window.borrow());
+    match item {
+        Item::Player => page(asked, &Assets::get().player),
+        Item::Snapshot => still(site, asked, port, query).await,
+        Item::Multivariant | Item::Media(_) if !port.hls => not_published("HLS", port),
+        Item::Mpd if !port.dash => not_published("DASH", port),
+        Item::Multivariant => match every_track_listed(&snapshot) {
+            true => document(asked, port, &snapshot, Document::Multivariant),
+            false => waiting(port),
+        },
+        Item::Mpd => match every_track_listed(&snapshot) {
+            true => document(asked, port, &snapshot, Document::Mpd),
+            false => waiting(port),
+        },
+        Item::Media(rendition) => match track(&snapshot, rendition) {
+            Some((index, track)) if !track.listed.is_empty() => {
+                document(asked, port, &snapshot, Document::Media(index))
+            }
+            None if !snapshot.tracks.is_empty() => unknown_rendition(port, rendition),
+            _ => waiting(port),
+        },
+        Item::Init(rendition, _) | Item::Segment(rendition, _) | Item::Part(rendition, ..) => {
+            match track(&snapshot, rendition) {
+                Some((index, track)) => match media_bytes(site, &snapshot, index, track, item) {
+                    Some((slices, life)) => {
+                        reply::media(asked, MP4, Cache::Immutable(life), slices)
+                    }
+                    None => reply::not_found("no_such_media", "this is not in the window"),
+                },
+                None => unknown_rendition(port, rendition),
+            }
+        }
+    }
+}
+
+fn track<'a>(snapshot: &'a Snapshot, rendition: &str) -> Option<(usize, &'a TrackView)> {
+    let mut tracks = snapshot.tracks.iter().enumerate();
+    tracks.find(|(_, track)| track.name == rendition)
+}
+
+fn every_track_listed(snapshot: &Snapshot) -> bool {
+    let listed = |track: &TrackView| !track.listed.is_empty();
+    !snapshot.tracks.is_empty() && snapshot.tracks.iter().all(listed)
+}
+
+/// The bytes of `item` and how long they will be there.
+fn media_bytes(
+    site: &Site,
+    snapshot: &Snapshot,
+    index: usize,
+    track: &TrackView,
+    item: Item<'_>,
+) -> Option<(Vec<Bytes>, Duration)> {
+    let now = site.anchor.now();
+    match item {
+        Item::Init(_, version) => {
+            let life = media::init_life(snapshot, index, track, version, now)?;
+            Some((vec![track.init(index, version)?], life))
+        }
+        Item::Segment(_, number) => {
+            let segment = track.segment(number)?;
+            let life = media::segment_life(snapshot, track, segment, now)?;
+            let slices = segment.parts.iter().map(|part| part.bytes.clone());
+            Some((slices.collect(), life))
+        }
+        Item::Part(_, number, part) => {
+            let life = match &track.open {
+                Some(open) if open.number == number => media::open_life(snapshot, track),
+                _ => media::segment_life(snapshot, track, track.segment(number)?, now)?,
+            };
+            Some((vec![track.part(number, part)?.bytes.clone()], life))
+        }
+        Item::Player | Item::Snapshot | Item::Multivariant | Item::Mpd | Item::Media(_) => None,
+    }
+}
+
+/// A playlist or manifest; half a target duration is as old as rule 7 lets it get.
+fn document(
+    asked: &Asked,
+    port: &StreamPort,
+    snapshot: &Arc<Snapshot>,
+    document: Document,
+) -> Response {
+    let text = port.texts.get(snapshot, document, || match document {
+        Document::Multivariant => port.manifests.multivariant(snapshot),
+        Document::Media(track) => port.manifests.media(snapshot, track),
+        Document::Mpd => port.manifests.mpd(snapshot),
+    });
+    let cache = Cache::For(Duration::from_secs(snapshot.target_duration / 2));
+    let content_type = if document == Document::Mpd { DASH } else { HLS };
+    reply::text(asked, content_type, cache, &text)
+}
+
+async fn still(site: &Site, asked: &Asked, port: &StreamPort, query: Option<&str>) -> Response {
+    let width = query.and_then(|query| {
+        let mut fields = query.split('&');
+        fields.find_map(|field| field.strip_prefix("width=")?.parse().ok())
+    });
+    let Some(picture) = port.picture.borrow().clone() else {
+        return waiting(port);
+    };
+    match port.stills.get(picture, width, &site.anchor).await {
+        Ok(jpeg) => reply::media(asked, JPEG, Cache::NoStore, [jpeg]),
+        Err(cause) => {
+            tracing::warn!(stream = port.name, %cause, "no snapshot");
+            let message = cause.to_string();
+            reply::error(StatusCode::INTERNAL_SERVER_ERROR, "no_snapshot", &message)
+        }
+    }
+}
+
+fn page(asked: &Asked, text: &Text) -> Response {
+    let mut response = reply::text(asked, HTML, Cache::Revalidate, text);
+    let policy = HeaderValue::from_static(assets::CONTENT_SECURITY_POLICY);
+    response
+        .headers_mut()
+        .insert(CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+fn missing_page(asked: &Asked) -> Response {
+    let mut response = page(asked, &Assets::get().missing);
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    response
+}
+
+/// Browsers ask for it on pages that aren't ours, such as a snapshot opened by itself.
+fn favicon(asked: &Asked) -> Response {
+    const ICON: &[u8] = include_bytes!("../../web/src/icon.svg");
+    let icon = Text::new(ICON, super::text::Effort::Quick);
+    reply::text(
+        asked,
+        "image/svg+xml",
+        Cache::For(Duration::from_secs(86_400)),
+        &icon,
+    )
+}
+
+async fn asset(asked: &Asked, name: &str) -> Response {
+    let Some(asset) = Assets::get().named(name) else {
+        return reply::not_found("unknown_asset", "no asset has this name");
+    };
+    let asked = asked.clone();
+    // The first request compresses hls.js, which takes longer than an async thread should be held.
+    let answer = tokio::task::spawn_blocking(move || {
+        reply::text(
+            &asked,
+            asset.content_type,
+            Cache::Immutable(A_YEAR),
+            &asset.text,
+        )
+    });
+    answer.await.unwrap_or_else(|cause| {
+        let message = format!("the asset could not be compressed: {cause}");
+        reply::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &message)
+    })
+}
+
+/// Relative, so that it holds behind a proxy with a prefix too.
+fn to_the_slash(name: &str) -> Response {
+    let message = format!("the player is at {name}/");
+    let mut response = reply::error(StatusCode::PERMANENT_REDIRECT, "moved", &message);
+    if let Ok(location) = HeaderValue::from_str(&format!("{name}/")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// Ready: some stream can be watched or waits for its producer; not while all of them start or have failed.
+fn ready(site: &Site, asked: &Asked) -> Response {
+    let streams = Arc::clone(&site.streams.borrow());
+    let held_up = |port: &StreamPort| {
+        matches!(
+            (port.status)().state,
+            StreamState::Starting | StreamState::Failed
+        )
+    };
+    if streams.is_empty() || !streams.values().all(held_up) {
+        return reply::json(asked, &serde_json::json!({"ready": true}));
+    }
+    let message = "every stream is starting or has failed: /api/v1/streams says why";
+    reply::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message)
+}
+
+fn unknown_stream(name: &str) -> Response {
+    reply::not_found("unknown_stream", &format!("no stream is named '{name}'"))
+}
+
+fn unknown_rendition(port: &StreamPort, rendition: &str) -> Response {
+    let message = format!("stream '{}' has no rendition '{rendition}'", port.name);
+    reply::not_found("unknown_rendition", &message)
+}
+
+fn not_published(format: &str, port: &StreamPort) -> Response {
+    let message = format!("stream '{}' is not published as {format}", port.name);
+    reply::not_found("not_published", &message)
+}
+
+/// There is nothing yet; says what is waited for.
+fn waiting(port: &StreamPort) -> Response {
+    let status = (port.status)();
+    let name = &port.name;
+    let detail = status.detail.unwrap_or_default();
+    reply::not_yet(&match status.state {
+        StreamState::Waiting => format!("stream '{name}' waits for its producer"),
+        StreamState::Failed if !detail.is_empty() => format!("stream '{name}' failed: {detail}"),
+        state => format!("stream '{name}' is {state}, but has nothing to show yet"),
+    })
+}
+
+impl Site {
+    fn stream(&self, name: &str) -> Option<StreamPort> {
+        self.streams.borrow().get(name).cloned()
+    }
+
+    fn stream_status(&self, port: &StreamPort) -> StreamStatus {
+        let mut status = (port.status)();
+        status.window.viewers = port.viewers.count(self.anchor.monotonic());
+        status
+    }
+
+    /// What `/api/v1/streams` answers.
+    pub fn status(&self) -> StreamsStatus {
+        let streams = Arc::clone(&self.streams.borrow());
+        let uptime = self.anchor.monotonic().saturating_since(self.started);
+        StreamsStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            time: self.anchor.now().rfc3339(),
+            uptime_seconds: uptime.as_secs_f64(),
+            streams: streams
+                .values()
+                .map(|port| self.stream_status(port))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Answers: status, headers and body of everything that the origin says, so that rules 7 and 24 are kept in one place.
+
+use std::any::Any;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE,
+    RETRY_AFTER, VARY,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use tower_http::cors::{Any as AnyOrigin, CorsLayer};
+
+use super::range::{ByteRange, Slices};
+use super::text::{Coding, Effort, Text};
+
+const JSON: &str = "application/json";
+
+/// What an answer depends on besides its path.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+}
+
+impl Asked {
+    fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// How long an answer may be reused.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cache {
+    /// Never.
+    NoStore,
+    /// Only after asking again.
+    Revalidate,
+    /// For a while.
+    For(Duration),
+    /// For as long as it is there: its content never changes.
+    Immutable(Duration),
+}
+
+impl Cache {
+    fn value(self) -> HeaderValue {
+        let text = match self {
+            Self::NoStore => "no-store".to_owned(),
+            Self::Revalidate => "no-cache".to_owned(),
+            Self::For(time) => format!("public, max-age={}", time.as_secs()),
+            Self::Immutable(time) => format!("public, max-age={}, immutable", time.as_secs()),
+        };
+        header_value(&text)
+    }
+}
+
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("our own header values are visible ASCII")
+}
+
+fn response(status: StatusCode, content_type: &str, cache: Cache, body: Slices) -> Response {
+    let length = body.len();
+    let mut response = Response::new(Body::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, header_value(content_type));
+    headers.insert(CACHE_CONTROL, cache.value());
+    headers.insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+/// Bytes out of the window, or the range of them that was asked for.
+pub(super) fn media(
+    asked: &Asked,
+    content_type: &str,
+    cache: Cache,
+    slices: impl IntoIterator<Item = Bytes>,
+) -> Response {
+    let body = Slices::new(slices);
+    let total = body.len();
+    // Range is defined for GET alone; If-Range never matches, as no answer has a strong validator.
+    let range = match asked.header(RANGE) {
+        Some(header) if asked.method == Method::GET && asked.header(IF_RANGE).is_none() => {
+            ByteRange::parse(header, total)
+        }
+        _ => ByteRange::Whole,
+    };
+    let mut response = match range {
+        ByteRange::Whole => response(StatusCode::OK, content_type, cache, body),
+        ByteRange::Slice { first, last } => {
+            let slice = body.cut(first, last);
+            let mut response = response(StatusCode::PARTIAL_CONTENT, content_type, cache, slice);
+            let place = header_value(&format!("bytes {first}-{last}/{total}"));
+            response.headers_mut().insert(CONTENT_RANGE, place);
+            response
+        }
+        ByteRange::Unsatisfiable => {
+            let mut response = error(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "range_not_satisfiable",
+                &format!("the range lies beyond the {total} bytes that there are"),
+            );
+            let place = header_value(&format!("bytes */{total}"));
+            response.headers_mut().insert(CONTENT_RANGE, place);
+            response
+        }
+    };
+    let bytes = HeaderValue::from_static("bytes");
+    response.headers_mut().insert(ACCEPT_RANGES, bytes);
+    response
+}
+
+/// A text in the best coding that the client takes, or 304 when it has it already. Ranges are of the uncompressed text.
+pub(super) fn text(asked: &Asked, content_type: &str, cache: Cache, text: &Text) -> Response {
+    let known = asked.header(IF_NONE_MATCH).is_some_and(|header| {
+        let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+        let own = opaque(text.etag());
+        header
+            .split(',')
+            .any(|tag| tag.trim() == "*" || opaque(tag) == own)
+    });
+    let mut response = if known {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().insert(CACHE_CONTROL, cache.value());
+        response
+    } else {
+        let accepted = match asked.header(ACCEPT_ENCODING) {
+            Some(header) if asked.header(RANGE).is_none() => Coding::negotiate(header),
+            _ => Coding::Identity,
+        };
+        let (bytes, coding) = text.coded(accepted);
+        let mut response = media(asked, content_type, cache, [bytes]);
+        let name = match coding {
+            Coding::Identity => None,
+            Coding::Gzip => Some("gzip"),
+            Coding::Brotli => Some("br"),
+        };
+        if let Some(name) = name {
+            let name = HeaderValue::from_static(name);
+            response.headers_mut().insert(CONTENT_ENCODING, name);
+        }
+        response
+    };
+    if !response.status().is_client_error() {
+        let headers = response.headers_mut();
+        headers.insert(ETAG, header_value(text.etag()));
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    response
+}
+
+/// A value as JSON, of this moment only.
+pub(super) fn json(asked: &Asked, value: &impl serde::Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(json) => text(asked, JSON, Cache::NoStore, &Text::new(json, Effort::Quick)),
+        Err(cause) => {
+            let message = format!("the answer can't be written as JSON: {cause}");
+            error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &message)
+        }
+    }
+}
+
+/// A value as JSON with another status than 200.
+pub(super) fn json_status(status: StatusCode, value: &serde_json::Value) -> Response {
+    let body = Slices::new([Bytes::from(value.to_string())]);
+    response(status, JSON, Cache::NoStore, body)
+}
+
+/// An error: `{"error": {"code", "message"}}`, never cached.
+pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Response {
+    let value = serde_json::json!({"error": {"code": code, "message": message}});
+    json_status(status, &value)
+}
+
+/// 404.
+pub(super) fn not_found(code: &str, message: &str) -> Response {
+    error(StatusCode::NOT_FOUND, code, message)
+}
+
+/// What will be there, but is not yet: 503. A 404 would make hls.js give up, which never retries a 4xx; dash.js and Shaka
+/// retry both.
+pub(super) fn not_yet(message: &str) -> Response {
+    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "not_yet", message);
+    let second = HeaderValue::from_static("1");
+    response.headers_mut().insert(RETRY_AFTER, second);
+    response
+}
+
+/// 405.
+pub(super) fn method_not_allowed(method: &Method) -> Response {
+    let message = format!("{method} is not allowed here: GET, HEAD and OPTIONS are");
+    let mut response = error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        &message,
+    );
+    let methods = HeaderValue::from_static("GET, HEAD, OPTIONS");
+    response.headers_mut().insert(ALLOW, methods);
+    response
+}
+
+/// The answer to a request whose handling panicked.
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(
+        panic = text.unwrap_or("no text"),
+        "a request's handling panicked"
+    );
+    let message = "a fault of the daemon; its log says more";
+    error(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+}
+
+/// Any page may read everything (rule 24): there is nothing here that a cookie or an origin would guard.
+pub(super) fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AnyOrigin)
+        .allow_methods([Method::GET, Method::HEAD, Method::OPTIONS])
+        .allow_headers(AnyOrigin)
+        .expose_headers([
+            ACCEPT_RANGES,
+            CACHE_CONTROL,
+            CONTENT_ENCODING,
+            CONTENT_LENGTH,
+            CONTENT_RANGE,
+            DATE,
+            ETAG,
+            RETRY_AFTER,
+        ])
+        .max_age(Duration::from_secs(86_400))
+}

@@ -1,0 +1,179 @@
+//! Paths: what a URL asks for. Parsing is strict and pure, so that every thing has one name and nothing else has any:
+//! no escapes, no leading zeros, no signs, no dots beyond those of the contract.
+
+use crate::tick::{PartNumber, SegmentNumber};
+
+/// What a path names. The names in it are well formed, but may be unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target<'a> {
+    Index,
+    Favicon,
+    Asset(&'a str),
+    Healthz,
+    Readyz,
+    Time,
+    ApiStreams,
+    ApiStream(&'a str),
+    /// A stream's name without the slash after it.
+    Bare(&'a str),
+    Stream(&'a str, Item<'a>),
+}
+
+/// What a path names within a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Item<'a> {
+    Player,
+    Snapshot,
+    Multivariant,
+    Mpd,
+    Media(&'a str),
+    Init(&'a str, &'a str),
+    Segment(&'a str, SegmentNumber),
+    Part(&'a str, SegmentNumber, PartNumber),
+}
+
+impl<'a> Target<'a> {
+    /// The target of a URL's path, as it stands in the request line.
+    pub(super) fn parse(path: &'a str) -> Option<Self> {
+        let path = path.strip_prefix('/')?;
+        match path {
+            "" => return Some(Self::Index),
+            "favicon.ico" => return Some(Self::Favicon),
+            "healthz" => return Some(Self::Healthz),
+            "readyz" => return Some(Self::Readyz),
+            "time" => return Some(Self::Time),
+            "api/v1/streams" => return Some(Self::ApiStreams),
+            _ => {}
+        }
+        if let Some(asset) = path.strip_prefix("assets/") {
+            return Some(Self::Asset(asset));
+        }
+        if let Some(stream) = path.strip_prefix("api/v1/streams/") {
+            return name(stream).map(Self::ApiStream);
+        }
+        let Some((stream, rest)) = path.split_once('/') else {
+            return name(path).map(Self::Bare);
+        };
+        Some(Self::Stream(name(stream)?, Item::parse(rest)?))
+    }
+}
+
+impl<'a> Item<'a> {
+    fn parse(path: &'a str) -> Option<Self> {
+        match path {
+            "" => return Some(Self::Player),
+            "snapshot.jpg" => return Some(Self::Snapshot),
+            "index.m3u8" => return Some(Self::Multivariant),
+            "manifest.mpd" => return Some(Self::Mpd),
+            _ => {}
+        }
+        let (rendition, file) = path.split_once('/')?;
+        let rendition = name(rendition)?;
+        if file == "media.m3u8" {
+            return Some(Self::Media(rendition));
+        }
+        if let Some(file) = file.strip_prefix("init-") {
+            let version = file.strip_suffix(".mp4")?;
+            return name(version).map(|version| Self::Init(rendition, version));
+        }
+        let numbers = file.strip_suffix(".m4s")?;
+        match numbers.split_once('.') {
+            None => Some(Self::Segment(rendition, SegmentNumber(number(numbers)?))),
+            Some((segment, part)) => {
+                let part = u32::try_from(number(part)?).ok()?;
+                Some(Self::Part(rendition, SegmentNumber(number(segment)?), part))
+            }
+        }
+    }
+}
+
+/// A stream's, rendition's or version's name, if it is one.
+fn name(text: &str) -> Option<&str> {
+    let fits =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+    ((1..=64).contains(&text.len()) && text.bytes().all(fits)).then_some(text)
+}
+
+/// A number as we write it: digits without a leading zero.
+fn number(text: &str) -> Option<u64> {
+    let canonical = text == "0" || !text.starts_with('0');
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (canonical && digits).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_of_the_contract_has_its_target() {
+        let stream = |item| Some(Target::Stream("door", item));
+        for (path, target) in [
+            ("/", Some(Target::Index)),
+            ("/door", Some(Target::Bare("door"))),
+            ("/door/", stream(Item::Player)),
+            ("/door/index.m3u8", stream(Item::Multivariant)),
+            ("/door/manifest.mpd", stream(Item::Mpd)),
+            ("/door/snapshot.jpg", stream(Item::Snapshot)),
+            ("/door/720p/media.m3u8", stream(Item::Media("720p"))),
+            (
+                "/door/720p/init-0a1b.mp4",
+                stream(Item::Init("720p", "0a1b")),
+            ),
+            (
+                "/door/720p/0.m4s",
+                stream(Item::Segment("720p", SegmentNumber(0))),
+            ),
+            (
+                "/door/720p/881234567.11.m4s",
+                stream(Item::Part("720p", SegmentNumber(881_234_567), 11)),
+            ),
+            ("/api/v1/streams", Some(Target::ApiStreams)),
+            ("/api/v1/streams/door", Some(Target::ApiStream("door"))),
+            ("/healthz", Some(Target::Healthz)),
+            ("/readyz", Some(Target::Readyz)),
+            ("/time", Some(Target::Time)),
+            ("/assets/app-1.css", Some(Target::Asset("app-1.css"))),
+        ] {
+            assert_eq!(Target::parse(path), target, "{path}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_unknown() {
+        for path in [
+            "",
+            "*",
+            "//",
+            "/door//",
+            "/../door/",
+            "/door/../",
+            "/door/720p/../media.m3u8",
+            "/%64oor/",
+            "/door%2findex.m3u8",
+            "/door/720p%2fmedia.m3u8",
+            "/DOOR/",
+            "/d\u{f6}r/",
+            "/door/720p/",
+            "/door/720p/01.m4s",
+            "/door/720p/+1.m4s",
+            "/door/720p/-1.m4s",
+            "/door/720p/1.01.m4s",
+            "/door/720p/1.m4s/",
+            "/door/720p/.m4s",
+            "/door/720p/1..m4s",
+            "/door/720p/1.2.3.m4s",
+            "/door/720p/18446744073709551616.m4s",
+            "/door/720p/1.4294967296.m4s",
+            "/door/720p/init-.mp4",
+            "/door/720p/init-..mp4",
+            "/door/720p/init-a/b.mp4",
+            "/api/v1/streams/",
+            "/api/v1/streams/a/b",
+            "/door/720p/\u{661}.m4s",
+        ] {
+            assert_eq!(Target::parse(path), None, "{path}");
+        }
+        assert_eq!(Target::parse(&format!("/{}", "a".repeat(65))), None);
+    }
+}
