@@ -38,7 +38,7 @@ pub struct Open {
     pub protocol: u32,
     /// The stream to feed.
     pub stream: String,
-    /// How pixels are stored; a name of [`ringgear_ring::format::PixelFormat`], as text so that an unknown one is refused by name.
+    /// How pixels are stored; a name of [`PixelFormat`](ringgear_ring::format::PixelFormat), as text so that an unknown one is refused by name.
     pub format: String,
     /// Pixels.
     pub width: u32,

@@ -178,7 +178,7 @@ mod tests {
             bars.rows(),
             [1, 0x018B_CFE5, 0x6800_0000 | u32::from(bars.crc())]
         );
-        // The check value of CRC-16/CCITT-FALSE is over "123456789"; here the same algorithm over our ten bytes.
+        // The ten bytes "1234567890".
         assert_eq!(
             Bars {
                 frame_number: 0x3132_3334,

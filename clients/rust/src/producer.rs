@@ -1,0 +1,246 @@
+//! One session: open, frames, close. Nothing here reconnects; see [`crate::SteadyProducer`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringgear_ring::format::FrameFormat;
+use ringgear_ring::{Captured, Slot, Writer};
+
+use crate::connection::Connection;
+use crate::error::ProducerError;
+use crate::messages::{DEFAULT_SOCKET, FrameCounts, Open, Opened, PROTOCOL, Reply, Request};
+
+/// How long the daemon may take to answer `open` and `close`.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a session is opened with.
+#[derive(Clone, Debug)]
+pub struct ProducerOptions {
+    /// The daemon's control socket.
+    pub socket: PathBuf,
+    /// The stream to feed.
+    pub stream: String,
+    /// The frames' format, with any padding of rows.
+    pub format: FrameFormat,
+    /// How many slots the ring shall have; none for the daemon's choice.
+    pub slots: Option<u32>,
+    /// Whether to end the session of another producer that holds the stream.
+    pub take_over: bool,
+    /// The client's name and version, for the daemon's logs and status.
+    pub client: String,
+}
+
+impl ProducerOptions {
+    /// Frames of `format` for `stream`, at the default socket, without force.
+    pub fn new(stream: impl Into<String>, format: FrameFormat) -> Self {
+        Self {
+            socket: DEFAULT_SOCKET.into(),
+            stream: stream.into(),
+            format,
+            slots: None,
+            take_over: false,
+            client: concat!("ringgear-producer/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    fn request(&self) -> Request {
+        let strides: Vec<usize> = self.format.planes().iter().map(|p| p.stride).collect();
+        let packed = self.format.planes().iter().all(|p| p.stride == p.row_bytes);
+        Request::Open(Open {
+            protocol: PROTOCOL,
+            stream: self.stream.clone(),
+            format: self.format.pixels().name().to_owned(),
+            width: self.format.width(),
+            height: self.format.height(),
+            strides: (!packed).then_some(strides),
+            slots: self.slots,
+            take_over: self.take_over,
+            client: Some(self.client.clone()),
+        })
+    }
+}
+
+/// A session: one producer's hold on one stream. Dropping it ends the session without a word, as a crash would.
+#[derive(Debug)]
+pub struct Producer {
+    connection: Connection,
+    opened: Opened,
+    writer: Writer,
+    next_frame: u64,
+}
+
+impl Producer {
+    /// Opens a session. Waits for the daemon's answer, a few seconds at most.
+    ///
+    /// # Errors
+    /// Everything that [`ProducerError`] lists but [`ProducerError::Ended`].
+    pub fn open(options: &ProducerOptions) -> Result<Self, ProducerError> {
+        let mut connection = Connection::open(&options.socket)?;
+        // A daemon that refuses at once, stopping or out of descriptors, may close before our line is out; its answer then says more than the failure.
+        let sent = connection.send(&options.request(), PATIENCE);
+        let reply = match connection.receive(PATIENCE) {
+            Err(ProducerError::Gone) => return Err(sent.err().unwrap_or(ProducerError::Gone)),
+            reply => reply?,
+        };
+        let opened = match reply {
+            Reply::Opened(opened) => opened,
+            Reply::Refused(refused) => return Err(ProducerError::Refused(refused)),
+            other => return Err(unexpected(&other)),
+        };
+        if opened.protocol != PROTOCOL {
+            let what = format!("protocol {} instead of {PROTOCOL}", opened.protocol);
+            return Err(ProducerError::Protocol { what });
+        }
+        let fd = connection.take_fd().ok_or(ProducerError::Protocol {
+            what: "`opened` without a file descriptor".to_owned(),
+        })?;
+        let writer = Writer::from_fd(fd, &options.format, opened.memory_bytes, opened.slots)?;
+        Ok(Self {
+            connection,
+            opened,
+            writer,
+            next_frame: 0,
+        })
+    }
+
+    /// What the daemon said at the session's opening: its number, the stream's framerate.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// The frames' format.
+    pub fn format(&self) -> &FrameFormat {
+        self.writer.format()
+    }
+
+    /// The number that the next frame gets: 0 at first.
+    pub fn next_frame_number(&self) -> u64 {
+        self.next_frame
+    }
+
+    /// Sets the number of the next frame, so that a new session goes on counting where the last one was. Numbers only rise.
+    pub fn set_next_frame_number(&mut self, number: u64) {
+        self.next_frame = number;
+    }
+
+    /// Whether the session still lasts. Waits for nothing; [`Self::begin`] asks it too.
+    ///
+    /// # Errors
+    /// [`ProducerError::Ended`] with the daemon's reason, [`ProducerError::Gone`] without one.
+    pub fn check(&mut self) -> Result<(), ProducerError> {
+        match self.connection.poll()? {
+            None => Ok(()),
+            Some(Reply::Ended(ended)) => Err(ProducerError::Ended(ended)),
+            Some(other) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Room for the next frame. Waits for nothing: in a full ring the oldest frame that waits gives way.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn begin(&mut self) -> Result<Frame<'_>, ProducerError> {
+        self.check()?;
+        self.begin_unchecked()
+    }
+
+    /// [`Self::begin`] for who has just called [`Self::check`].
+    pub(crate) fn begin_unchecked(&mut self) -> Result<Frame<'_>, ProducerError> {
+        Ok(Frame {
+            slot: self.writer.begin()?,
+            next_frame: &mut self.next_frame,
+        })
+    }
+
+    /// Writes a whole frame, given plane after plane without padding, captured at `captured`, or now.
+    ///
+    /// # Errors
+    /// As [`Self::check`], and [`ringgear_ring::RingError::FrameBytes`].
+    pub fn write(&mut self, frame: &[u8], captured: Option<Captured>) -> Result<(), ProducerError> {
+        let mut next = self.begin()?;
+        next.fill(frame)?;
+        next.commit(captured);
+        Ok(())
+    }
+
+    /// How many frames this session has committed.
+    pub fn committed(&self) -> u64 {
+        self.writer.committed()
+    }
+
+    /// How many of them gave way to newer ones because the ring was full.
+    pub fn superseded(&self) -> u64 {
+        self.writer.superseded()
+    }
+
+    /// Ends the session in good order: the daemon takes what it still wants and says what became of every frame.
+    ///
+    /// # Errors
+    /// [`ProducerError::Gone`], [`ProducerError::NoAnswer`] and the like; the session is over all the same.
+    pub fn close(mut self) -> Result<FrameCounts, ProducerError> {
+        self.connection.send(&Request::Close {}, PATIENCE)?;
+        match self.connection.receive(PATIENCE)? {
+            Reply::Closed(counts) => Ok(counts),
+            Reply::Ended(ended) => Err(ProducerError::Ended(ended)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// A frame being written. Dropped without [`Self::commit`], it never was.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    slot: Slot<'a>,
+    next_frame: &'a mut u64,
+}
+
+impl Frame<'_> {
+    /// The number that the frame will have.
+    pub fn number(&self) -> u64 {
+        *self.next_frame
+    }
+
+    /// The frame's format: where its planes lie in [`Self::bytes_mut`].
+    pub fn format(&self) -> &FrameFormat {
+        self.slot.format()
+    }
+
+    /// The frame's bytes in shared memory, padding of rows included. They hold some older frame.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.slot.bytes_mut()
+    }
+
+    /// Writes the whole frame, given plane after plane without padding.
+    ///
+    /// # Errors
+    /// [`ringgear_ring::RingError::FrameBytes`] if it has another length.
+    pub fn fill(&mut self, frame: &[u8]) -> Result<(), ProducerError> {
+        Ok(self.slot.fill(frame)?)
+    }
+
+    /// Hands the frame to the daemon: captured at `captured`, or now.
+    pub fn commit(self, captured: Option<Captured>) {
+        let captured = captured.unwrap_or_else(now);
+        self.slot.commit(*self.next_frame, Some(captured));
+        *self.next_frame += 1;
+    }
+}
+
+/// CLOCK_MONOTONIC now.
+pub fn now() -> Captured {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Captured(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
+}
+
+fn unexpected(reply: &Reply) -> ProducerError {
+    let name = match reply {
+        Reply::Opened(_) => "opened",
+        Reply::Refused(refused) => &refused.message,
+        Reply::Ended(_) => "ended",
+        Reply::Closed(_) => "closed",
+        Reply::Status { .. } => "status",
+        Reply::Done {} => "done",
+    };
+    let what = format!("unexpected: {name}");
+    ProducerError::Protocol { what }
+}

@@ -1,0 +1,353 @@
+//! Producers against a daemon's end made of a real socket, real memory and real descriptors.
+
+use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use ringgear_ring::{Reader, RingMemory};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::messages::*;
+use crate::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ringgear-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("control.sock")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn format() -> FrameFormat {
+    FrameFormat::packed(PixelFormat::Gray, 16, 8).unwrap()
+}
+
+fn options(socket: &Path) -> ProducerOptions {
+    let options = ProducerOptions::new("door", format());
+    ProducerOptions {
+        socket: socket.to_owned(),
+        ..options
+    }
+}
+
+fn listen(socket: &Path) -> UnixListener {
+    let _ = std::fs::remove_file(socket);
+    UnixListener::bind(socket).unwrap()
+}
+
+/// The daemon's end of a session.
+struct Peer {
+    stream: UnixStream,
+    lines: BufReader<UnixStream>,
+}
+
+impl Peer {
+    fn accept(listener: &UnixListener) -> (Self, Open) {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap());
+        let mut peer = Self { stream, lines };
+        let Request::Open(open) = peer.request() else {
+            panic!("no open")
+        };
+        (peer, open)
+    }
+
+    fn request(&mut self) -> Request {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    fn say(&self, reply: &Reply, fds: &[BorrowedFd<'_>]) {
+        let mut line = serde_json::to_vec(reply).unwrap();
+        line.push(b'\n');
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+        }
+        // The descriptor goes with the first byte, and the rest follows on its own: a client has to put lines together.
+        let first = [IoSlice::new(&line[..1])];
+        sendmsg(&self.stream, &first, &mut control, SendFlags::NOSIGNAL).unwrap();
+        (&self.stream).write_all(&line[1..]).unwrap();
+    }
+
+    fn opened(&self, memory: &RingMemory) -> Opened {
+        Opened {
+            protocol: PROTOCOL,
+            session: 1,
+            memory_bytes: memory.bytes() as u64,
+            slots: memory.slots(),
+            framerate_num: 30.try_into().unwrap(),
+            framerate_den: 1.try_into().unwrap(),
+        }
+    }
+
+    fn open_ring(&self) -> Reader {
+        let memory = RingMemory::create(&format(), 3).unwrap();
+        self.say(&Reply::Opened(self.opened(&memory)), &[memory.fd()]);
+        Reader::new(memory)
+    }
+}
+
+fn on_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (send, receive) = channel();
+    std::thread::spawn(move || send.send(run()));
+    receive
+}
+
+#[test]
+fn a_session_opens_carries_frames_and_closes() {
+    let folder = Folder::new("session");
+    let listener = listen(&folder.socket());
+    let socket = folder.socket();
+    let client = on_thread(move || {
+        let mut producer = Producer::open(&options(&socket)).unwrap();
+        producer.set_next_frame_number(41);
+        producer.write(&[5; 128], Some(Captured(77))).unwrap();
+        drop(producer.begin().unwrap());
+        producer.write(&[6; 128], None).unwrap();
+        assert_eq!((producer.committed(), producer.superseded()), (2, 0));
+        producer.close()
+    });
+    let (mut peer, open) = Peer::accept(&listener);
+    assert_eq!(
+        (open.stream.as_str(), open.format.as_str()),
+        ("door", "gray")
+    );
+    assert_eq!((open.width, open.height, open.strides), (16, 8, None));
+    let mut reader = peer.open_ring();
+    assert_eq!(peer.request(), Request::Close {});
+    let taken = reader.take_oldest().unwrap().unwrap();
+    assert_eq!(
+        (taken.frame_number(), taken.captured()),
+        (41, Some(Captured(77)))
+    );
+    drop(taken);
+    let taken = reader.take_oldest().unwrap().unwrap();
+    assert_eq!(taken.frame_number(), 42);
+    assert!(taken.captured().unwrap() <= now());
+    let counts = FrameCounts {
+        used: 2,
+        ..FrameCounts::default()
+    };
+    peer.say(&Reply::Closed(counts), &[]);
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap().unwrap(), counts);
+}
+
+/// Opens a session against a daemon that answers by `answer`.
+fn open_against(name: &str, answer: impl FnOnce(&Peer) + Send + 'static) -> ProducerError {
+    let folder = Folder::new(name);
+    let listener = listen(&folder.socket());
+    let peer = on_thread(move || answer(&Peer::accept(&listener).0));
+    let error = Producer::open(&options(&folder.socket())).unwrap_err();
+    peer.recv_timeout(PATIENCE).unwrap();
+    error
+}
+
+#[test]
+fn wrong_answers_to_open_are_errors() {
+    let refused = Refused {
+        code: RefusalCode::UnknownStream,
+        message: "no stream 'door'".to_owned(),
+        holder_pid: None,
+    };
+    let reply = Reply::Refused(refused.clone());
+    let error = open_against("refused", move |peer| peer.say(&reply, &[]));
+    assert!(!error.can_heal());
+    assert!(matches!(error, ProducerError::Refused(r) if r == refused));
+
+    let memory = || RingMemory::create(&format(), 3).unwrap();
+    let error = open_against("no-fd", move |peer| {
+        peer.say(&Reply::Opened(peer.opened(&memory())), &[]);
+    });
+    assert!(matches!(error, ProducerError::Protocol { .. }), "{error}");
+
+    let error = open_against("two-fds", move |peer| {
+        let memory = memory();
+        peer.say(
+            &Reply::Opened(peer.opened(&memory)),
+            &[memory.fd(), memory.fd()],
+        );
+    });
+    assert!(error.to_string().contains("more than one"), "{error}");
+
+    let error = open_against("no-ring", move |peer| {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        peer.say(&Reply::Opened(peer.opened(&memory())), &[file.as_fd()]);
+    });
+    assert!(
+        matches!(error, ProducerError::Ring(RingError::NotSealed { .. })),
+        "{error}"
+    );
+
+    let error = open_against("hang-up", |_| {});
+    assert!(matches!(error, ProducerError::Gone), "{error}");
+
+    let error = open_against("nonsense", |peer| {
+        (&peer.stream)
+            .write_all(b"HTTP/1.1 400 Bad Request\n")
+            .unwrap();
+    });
+    assert!(matches!(error, ProducerError::Protocol { .. }), "{error}");
+
+    let error = open_against("endless", |peer| {
+        let _ = (&peer.stream).write_all(&vec![b' '; MAX_LINE * 2]);
+    });
+    assert!(error.to_string().contains("without an end"), "{error}");
+}
+
+#[test]
+fn an_absent_daemon_is_told_from_a_dead_one() {
+    let folder = Folder::new("absent");
+    let error = Producer::open(&options(&folder.socket())).unwrap_err();
+    assert!(matches!(&error, ProducerError::NoSocket(path) if *path == folder.socket()));
+    assert!(error.to_string().contains("is the daemon running?"));
+    drop(listen(&folder.socket()));
+    let error = Producer::open(&options(&folder.socket())).unwrap_err();
+    assert!(matches!(error, ProducerError::NobodyListens(_)), "{error}");
+}
+
+fn ended(code: EndCode) -> Reply {
+    let message = "so it is".to_owned();
+    Reply::Ended(Ended { code, message })
+}
+
+/// Feeds frames until `done`, with a deadline.
+fn feed(producer: &mut SteadyProducer, mut done: impl FnMut(bool) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let written = producer.write(&[1; 128], None).unwrap();
+        if done(written) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "nothing happens");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_steady_producer_waits_once_comes_back_once_and_counts_on() {
+    let folder = Folder::new("steady");
+    let listener = listen(&folder.socket());
+    let socket = folder.socket();
+    let first = on_thread(move || {
+        let (peer, _) = Peer::accept(&listener);
+        (peer.open_ring(), peer)
+    });
+    let (tell, events) = channel();
+    let mut producer = SteadyProducer::open(
+        ProducerOptions {
+            take_over: true,
+            ..options(&socket)
+        },
+        move |event| tell.send(event).unwrap(),
+    )
+    .unwrap();
+    let session = first.recv_timeout(PATIENCE).unwrap();
+    let mut written = 0;
+    feed(&mut producer, |done| {
+        written += u32::from(done);
+        written == 5
+    });
+    drop(session); // as kill -9 would
+    feed(&mut producer, |written| !written);
+    assert!(matches!(
+        events.try_recv().unwrap(),
+        LinkEvent::Waiting {
+            cause: ProducerError::Gone
+        }
+    ));
+    let listener = listen(&socket);
+    let second = on_thread(move || {
+        let (peer, open) = Peer::accept(&listener);
+        (peer.open_ring(), peer, open)
+    });
+    feed(&mut producer, |written| written);
+    let LinkEvent::Back { dropped, .. } = events.try_recv().unwrap() else {
+        panic!("not back")
+    };
+    assert_eq!(dropped, producer.dropped());
+    let (mut reader, peer, open) = second.recv_timeout(PATIENCE).unwrap();
+    assert!(!open.take_over, "who comes back takes nothing over");
+    let first_again = reader.take_oldest().unwrap().unwrap();
+    assert_eq!(first_again.frame_number(), 5 + dropped);
+    drop(first_again);
+    assert!(events.try_recv().is_err(), "each is told once");
+    // A takeover is final.
+    peer.say(&ended(EndCode::TakenOver), &[]);
+    let deadline = Instant::now() + PATIENCE;
+    let error = loop {
+        if let Err(error) = producer.check() {
+            break error;
+        }
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    };
+    assert!(matches!(
+        error,
+        ProducerError::Ended(Ended {
+            code: EndCode::TakenOver,
+            ..
+        })
+    ));
+    assert!(producer.begin().is_err());
+}
+
+#[test]
+fn a_stopping_daemon_is_waited_for_and_a_lost_stream_is_not() {
+    let folder = Folder::new("lost-stream");
+    let listener = listen(&folder.socket());
+    let socket = folder.socket();
+    let daemon = on_thread(move || {
+        let (peer, _) = Peer::accept(&listener);
+        let _reader = peer.open_ring();
+        peer.say(&ended(EndCode::Stopping), &[]);
+        for code in [RefusalCode::Stopping, RefusalCode::UnknownStream] {
+            let (peer, _) = Peer::accept(&listener);
+            let message = "no".to_owned();
+            peer.say(
+                &Reply::Refused(Refused {
+                    code,
+                    message,
+                    holder_pid: None,
+                }),
+                &[],
+            );
+        }
+    });
+    let mut producer = SteadyProducer::open(options(&socket), |_| {}).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let error = loop {
+        match producer.begin() {
+            Ok(_) => assert!(Instant::now() < deadline),
+            Err(error) => break error,
+        }
+        std::thread::yield_now();
+    };
+    daemon.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        matches!(&error, ProducerError::Refused(r) if r.code == RefusalCode::UnknownStream),
+        "{error}"
+    );
+}
