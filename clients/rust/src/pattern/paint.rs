@@ -128,7 +128,7 @@ impl PatternPainter {
                 let light = 256 - 128 * top as usize / height as usize + if line { 48 } else { 0 };
                 let mix = |i: usize| {
                     let blend = usize::from(from[i]) * (256 - share) + usize::from(to[i]) * share;
-                    u8::try_from(blend * light >> 16).unwrap_or(u8::MAX)
+                    u8::try_from((blend * light) >> 16).unwrap_or(u8::MAX)
                 };
                 canvas.fill(left..left + 2, top..top + 2, [mix(0), mix(1), mix(2)]);
             }
