@@ -2,15 +2,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+mod daemon;
+pub mod encode;
 pub mod http;
 mod ingest;
 pub mod manifest;
 pub mod package;
 pub mod picture;
+pub mod publish;
 pub mod sample;
 pub mod status;
+mod stream;
 pub mod tick;
 pub mod window;

@@ -149,7 +149,8 @@ impl WriterState {
     /// Gives the slot that `begin` returned back without a frame. Its sequence number goes to the next frame.
     pub(crate) fn abandon(&self, words: &impl Words, slot: u32) {
         let free = SlotWord::new(self.committed + 1, State::Free).0;
-        words.word(slot).store(free, Ordering::Release);
+        // Relaxed: only the writer itself takes a free slot, and the reader looks for ready ones.
+        words.word(slot).store(free, Ordering::Relaxed);
     }
 }
 

@@ -2,18 +2,23 @@
 
 mod check;
 mod demo;
+mod feed;
 mod logging;
 mod pattern;
 mod push;
 mod serve;
 mod signals;
 mod status;
+mod y4m;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ringgear_producer::messages::DEFAULT_SOCKET;
+
+use crate::config::FfmpegProblem;
+use crate::encode::{self, EncodeError};
 
 /// Why a subcommand failed: decides the exit status. The text is one line per error, with the cause and the mend.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +66,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Subcommands::Serve(args) => serve::run(args),
         Subcommands::Demo(args) => demo::run(args),
-        Subcommands::Check(args) => check::run(args),
+        Subcommands::Check(args) => check::run(args, &ffmpeg_problems),
         Subcommands::Push(args) => push::run(args, &cli.socket),
         Subcommands::Pattern(args) => pattern::run(args, &cli.socket),
         Subcommands::Status(args) => status::run(args, &cli.socket),
@@ -75,6 +80,19 @@ pub fn main() -> ExitCode {
                 CliError::Usage(_) => 2,
                 CliError::Failed(_) => 1,
             })
+        }
+    }
+}
+
+/// What FFmpeg at `path` lacks of `codecs`, for `ringgear check`.
+fn ffmpeg_problems(path: &Path, codecs: &[&str]) -> Vec<FfmpegProblem> {
+    // Its errors read "what is wrong: how to mend it".
+    let problem = |codec: Option<&str>, error: EncodeError| FfmpegProblem::told(codec, &error.to_string());
+    match encode::find_ffmpeg(path) {
+        Err(error) => vec![problem(None, error)],
+        Ok(ffmpeg) => {
+            let lacks = |codec: &&str| Some(problem(Some(codec), ffmpeg.require_encoder(codec).err()?));
+            codecs.iter().filter_map(lacks).collect()
         }
     }
 }

@@ -21,9 +21,6 @@ pub fn run(args: ServeArgs) -> Result<(), CliError> {
     logging::start();
     let path = config::find(args.config).map_err(|error| CliError::Usage(error.to_string()))?;
     let plan = config::load(&path).map_err(|error| CliError::Usage(error.to_string()))?;
-    if plan.streams.is_empty() {
-        tracing::warn!("{} has no [streams.*]: nothing can be published", path.display());
-    }
     let asked = signals::listen().map_err(|error| CliError::Failed(format!("signals can't be handled: {error}")))?;
     serve(&plan, asked, |daemon| {
         tracing::info!(

@@ -1,15 +1,17 @@
 //! One stream's life: it wires the street from ring to window, and takes it down again in order.
 
 mod backlog;
+mod manifests;
 mod owner;
 mod seat;
 mod shared;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ringgear_producer::messages::{Open, Refused};
 use tokio::sync::watch;
@@ -20,11 +22,14 @@ use crate::clock::Anchor;
 use crate::config::StreamPlan;
 use crate::control::{Granted, Peer};
 use crate::encode::{FfmpegInfo, ProbeCache};
-use crate::ingest::{Command, Counters, Ingest, IngestPlan, TickLog, TickLogError};
-use crate::picture::Picture;
-use crate::publish::{self, DiskPublisher};
+use crate::http::StreamPort;
+use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickLogError};
+use crate::picture::{Picture, Size};
+use crate::publish::{self, DiskPublisher, RememberedSource, Restored};
 use crate::status::StreamStatus;
+use crate::tick::{Grid, Tick};
 use crate::window::{Snapshot, Window, WindowSettings};
+use manifests::{FolderManifests, OriginManifests};
 use owner::{Event, Owner};
 use seat::Bench;
 use shared::Shared;
@@ -60,11 +65,15 @@ pub(crate) struct Stream {
     anchor: Anchor,
     shared: Arc<Shared>,
     bench: Bench,
-    commands: std::sync::mpsc::Sender<Command>,
+    commands: Sender<Command>,
     events: SyncSender<Event>,
     window: watch::Receiver<Arc<Snapshot>>,
     picture: watch::Receiver<Option<Picture>>,
-    publisher: DiskPublisher,
+    /// Taken at the stop.
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
     ingest: JoinHandle<()>,
     owner: JoinHandle<()>,
 }
@@ -74,13 +83,14 @@ impl Stream {
     pub(crate) fn start(plan: StreamPlan, house: &House) -> Result<Self, StreamError> {
         let folder = house.publish_dir.join(&plan.name);
         let tracks: Vec<String> = plan.renditions.iter().map(|rendition| rendition.name.clone()).collect();
-        let restored = publish::restore(&folder, &plan.name, &tracks, house.anchor.now());
-        let start = Start::from(&plan, &restored, &house.anchor);
-
-        let shared = Arc::new(Shared::new());
-        let (commands, obeyed) = channel();
-        let (events, received) = sync_channel(owner::EVENTS);
-        let (newest, picture) = watch::channel(None);
+        let restored = publish::restore(&folder, &plan.name, &tracks, house.anchor.now()).unwrap_or_else(|error| {
+            tracing::error!(stream = %plan.name, %error, "what was published before can't be gone on with");
+            Restored::default()
+        });
+        for note in &restored.notes {
+            tracing::warn!(stream = %plan.name, "{note}");
+        }
+        let start = Start::new(&plan, &restored, &house.anchor);
         let settings = WindowSettings {
             stream: plan.name.clone(),
             tracks,
@@ -89,8 +99,17 @@ impl Stream {
         };
         let window = Window::new(settings, restored.snapshot.as_deref());
         let (snapshots, snapshot) = watch::channel(window.snapshot(house.anchor.now()));
-        let publisher = DiskPublisher::start(folder, snapshot.clone(), restored, Arc::new(FolderManifests::of(&plan)));
+        let no_thread = |source| StreamError::Thread { stream: plan.name.clone(), source };
+        let manifests = FolderManifests::of(&plan);
+        let publisher =
+            DiskPublisher::start(folder, restored.ledger, restored.source, snapshot.clone(), manifests)
+                .map_err(no_thread)?;
 
+        let shared = Arc::new(Shared::new());
+        let (commands, obeyed) = channel();
+        let (events, received) = sync_channel(owner::EVENTS);
+        let (newest, picture) = watch::channel(None);
+        let resume = start.resume.filter(|_| !start.discontinuity).and_then(|_| window.resume_tick());
         let owner = Owner::new(owner::Parts {
             plan: plan.clone(),
             grid: start.grid,
@@ -102,7 +121,9 @@ impl Stream {
             sender: events.clone(),
             window,
             snapshots,
-            resume: start.resume,
+            publisher,
+            resume,
+            discontinuity: start.discontinuity,
             sizes: start.sizes,
         });
         let tick_log = house.tick_log.as_deref().map(|dir| TickLog::create(dir, &plan.name)).transpose()?;
@@ -112,7 +133,7 @@ impl Stream {
             slack: plan.slack,
             stale_after: plan.stale_after,
             backfill: plan.backfill,
-            remembered: start.remembered,
+            remembered: restored.source.map(|source| (source.format, source.size)),
             tick_log,
         };
         let sink = {
@@ -120,11 +141,14 @@ impl Stream {
             // The owner ends after ingest; if it has died, nobody is left to take pictures.
             move |picture| drop(events.send(Event::Picture(picture)))
         };
-        let ingest = Ingest::new(ingest_plan, start.anchor.clone(), obeyed, Arc::clone(&shared.counters), newest, sink);
+        let counters = Arc::clone(&shared.counters);
+        let ingest = Ingest::new(ingest_plan, start.anchor.clone(), obeyed, counters, newest, sink);
         let bench = Bench::new(&plan.name, plan.grid.framerate, commands.clone());
+        let threads = Threads {
+            ingest: thread(&plan.name, "ingest", move || ingest.run()).map_err(no_thread)?,
+            owner: thread(&plan.name, "stream", move || owner.run()).map_err(no_thread)?,
+        };
         Ok(Self {
-            ingest: thread(&plan.name, "ingest", move || ingest.run())?,
-            owner: thread(&plan.name, "stream", move || owner.run())?,
             anchor: start.anchor,
             plan,
             shared,
@@ -133,9 +157,60 @@ impl Stream {
             events,
             window: snapshot,
             picture,
-            publisher,
+            threads: Mutex::new(Some(threads)),
         })
     }
+
+    /// Starts a producer's session.
+    pub(crate) fn open(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
+        self.bench.open(open, peer, self.anchor.now())
+    }
+
+    /// What `/api/v1/streams` tells of it.
+    pub(crate) fn status(&self) -> StreamStatus {
+        status(&self.shared, &self.plan, &self.bench, &self.window)
+    }
+
+    /// What the origin needs of it.
+    pub(crate) fn port(&self) -> StreamPort {
+        let status = {
+            let (shared, plan) = (Arc::clone(&self.shared), self.plan.clone());
+            let (bench, window) = (self.bench.clone(), self.window.clone());
+            Arc::new(move || status(&shared, &plan, &bench, &window))
+        };
+        let (window, picture) = (self.window.clone(), self.picture.clone());
+        let mut port = StreamPort::new(self.plan.name.clone(), window, picture, status, Arc::new(OriginManifests));
+        port.hls = self.plan.hls;
+        port.dash = self.plan.dash;
+        port
+    }
+
+    /// Takes no more frames and begins to publish what is under way.
+    pub(crate) fn begin_stop(&self) {
+        // A stream whose threads have died has nothing to stop.
+        let _ = self.commands.send(Command::Stop);
+    }
+
+    /// Waits until all is published, within the owner's deadline.
+    pub(crate) fn finish_stop(&self) {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Threads { ingest, owner }) = threads else { return };
+        for (thread, task) in [(ingest, "ingest"), (owner, "stream")] {
+            if thread.join().is_err() {
+                tracing::error!(stream = %self.plan.name, task, "a thread of the stream had panicked");
+            }
+        }
+    }
+}
+
+fn status(
+    shared: &Shared,
+    plan: &StreamPlan,
+    bench: &Bench,
+    window: &watch::Receiver<Arc<Snapshot>>,
+) -> StreamStatus {
+    let snapshot = Arc::clone(&window.borrow());
+    shared.status(plan, &snapshot, bench.session(shared.counters.session_committed.get()))
 }
 
 /// How a stream begins: from nothing, or where an earlier run stopped.
@@ -143,20 +218,53 @@ struct Start {
     grid: Grid,
     anchor: Anchor,
     resume: Option<Tick>,
+    discontinuity: bool,
     sizes: BTreeMap<String, Size>,
-    remembered: Option<(PictureFormat, Size)>,
+}
+
+impl Start {
+    fn new(plan: &StreamPlan, restored: &Restored, anchor: &Anchor) -> Self {
+        let now = anchor.now();
+        let mut anchor = anchor.clone();
+        let (grid, changed) = restored.grid_for(&plan.grid, plan.grid.tick_at(now));
+        if let (Some(last), Some(old)) = (restored.last_tick, restored.grid) {
+            let last = old.time_of(last.next());
+            let segment = old.framerate.duration_of(u64::from(old.ticks_per_segment.get()));
+            // A stop completes its last segment, so the clock may be up to a segment behind it.
+            if last > now.saturating_add(segment) {
+                tracing::warn!(
+                    stream = %plan.name, clock = %now, published_until = %last,
+                    "the clock is behind what was published before: the stream's time goes on from there"
+                );
+                anchor = anchor.ahead_by(last.saturating_since(now));
+            }
+        }
+        let period = restored.snapshot.as_ref().and_then(|snapshot| snapshot.tracks.first()?.newest_period().cloned());
+        let sizes = period.map(|period| {
+            let named = plan.renditions.iter().zip(&period.tracks);
+            named.map(|(rendition, track)| (rendition.name.clone(), track.description.size)).collect()
+        });
+        Self {
+            grid,
+            anchor,
+            resume: restored.last_tick.map(Tick::next),
+            discontinuity: changed || restored.renditions_changed,
+            sizes: sizes.filter(|_| !restored.renditions_changed).unwrap_or_default(),
+        }
+    }
 }
 
 /// Runs `body` on a thread named after the stream and its task.
-fn thread(stream: &str, task: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StreamError> {
-    std::thread::Builder::new()
-        .name(format!("{task} {stream}"))
-        .spawn(body)
-        .map_err(|source| StreamError::Thread { stream: stream.to_owned(), source })
+fn thread(
+    stream: &str,
+    task: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("{task} {stream}")).spawn(body)
 }
 
 /// EXT-X-TARGETDURATION: a segment's length, rounded to whole seconds (RFC 8216, 4.3.3.1).
 fn target_duration(grid: &Grid) -> u64 {
     let segment = grid.framerate.duration_of(u64::from(grid.ticks_per_segment.get()));
-    (segment + std::time::Duration::from_millis(500)).as_secs().max(1)
+    (segment + Duration::from_millis(500)).as_secs().max(1)
 }

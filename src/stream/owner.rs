@@ -2,6 +2,7 @@
 //! packagers and the window in step. It blocks on nothing but its own events.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
@@ -19,14 +20,19 @@ use crate::encode::{
 use crate::ingest::{TickKind, TickPicture};
 use crate::package::{Part, TrackPackager};
 use crate::picture::{Picture, Size};
+use crate::publish::{DiskPublisher, RememberedSource};
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick};
 use crate::window::{Snapshot, TrackInit, Window};
 
 /// How many events may wait: pictures and samples of more than a second.
 pub(super) const EVENTS: usize = 1024;
+/// How many pictures may wait for the encoder's pipe; the others wait in the backlog.
+const QUEUE: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 /// How long a stop may take until the encoder is killed.
-const DRAIN: Duration = Duration::from_secs(4);
+const DRAIN: Duration = Duration::from_millis(3_500);
+/// How long the publish folder is waited for at a stop.
+const LAST_PASS: Duration = Duration::from_secs(1);
 /// An encoder that has returned nothing since its start is given this long on top.
 const START_ALLOWANCE: Duration = Duration::from_secs(10);
 /// Pictures kept for an encoder's restart: those of its usual start time and of the time until its death is noticed.
@@ -56,6 +62,9 @@ pub(super) struct Parts {
     pub(super) sender: SyncSender<Event>,
     pub(super) window: Window,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) publisher: DiskPublisher,
+    /// Whether the first period breaks with what an earlier run published.
+    pub(super) discontinuity: bool,
     /// Where an earlier run stopped.
     pub(super) resume: Option<Tick>,
     /// The sizes that an earlier run gave its renditions, by name.
@@ -136,7 +145,13 @@ impl Owner {
             self.tend();
             self.publish();
         }
-        self.parts.shared.report().ended = true;
+        let Parts { shared, snapshots, publisher, plan, .. } = self.parts;
+        // With its sender gone the publisher makes a last pass and ends.
+        drop(snapshots);
+        if !publisher.wait(LAST_PASS) {
+            tracing::warn!(stream = %plan.name, "the disk is too slow: the folder may lack the last segment");
+        }
+        shared.report().ended = true;
     }
 
     fn name(&self) -> &str {
@@ -149,7 +164,7 @@ impl Owner {
             Event::Probed(result) => self.take_probe(result),
             Event::Encoder { generation, event } if generation == self.generation => match event {
                 EncoderEvent::Sample(sample) => self.take_sample(sample),
-                EncoderEvent::Failed(error) => self.fault(&error),
+                EncoderEvent::Failed { error, .. } => self.fault(&error),
                 EncoderEvent::Exited(report) => self.take_exit(&report),
             },
             // An encoder that was replaced has nothing more to say.
@@ -233,7 +248,8 @@ impl Owner {
         if let Some(since) = self.stopping {
             self.drain(now.saturating_since(since) > DRAIN);
         }
-        let report = &mut self.parts.shared.report();
+        let mut report = self.parts.shared.report();
+        report.disk = self.parts.publisher.status().error;
         report.encoder.pending = self.backlog.as_ref().map_or(0, |backlog| backlog.pending() as u64);
     }
 
@@ -248,11 +264,10 @@ impl Owner {
             None => {
                 self.parts.shared.report().starting = true;
                 self.state = State::Probing;
-                let (probes, ffmpeg, sender) =
-                    (Arc::clone(&self.parts.probes), Arc::clone(&self.parts.ffmpeg), self.parts.sender.clone());
+                let (probes, sender) = (Arc::clone(&self.parts.probes), self.parts.sender.clone());
                 let probe = move || {
                     // The owner may have ended meanwhile; then nobody asks.
-                    let _ = sender.send(Event::Probed(crate::encode::probe(&plan, &ffmpeg, &probes)));
+                    let _ = sender.send(Event::Probed(crate::encode::probe(&plan, &probes)));
                 };
                 let spawned = std::thread::Builder::new().name(format!("probe {}", self.name())).spawn(probe);
                 if let Err(error) = spawned {
@@ -275,7 +290,7 @@ impl Owner {
             options: plan.options.clone(),
         });
         EncodePlan {
-            ffmpeg: self.parts.ffmpeg.path.clone(),
+            ffmpeg: FfmpegInfo::clone(&self.parts.ffmpeg),
             input_format,
             input_size,
             grid: self.parts.grid,
@@ -302,7 +317,7 @@ impl Owner {
             let next = packager.next_tick();
             (next != first_tick).then_some(next)
         });
-        let start = EncoderStart { first_tick, keyframes_at: keyframes_at.collect() };
+        let start = EncoderStart { first_tick, keyframes_at: keyframes_at.collect(), queue: QUEUE };
         self.generation += 1;
         let (generation, sender) = (self.generation, self.parts.sender.clone());
         let events = move |event| {
@@ -311,7 +326,7 @@ impl Owner {
         for packager in &mut self.packagers {
             packager.encoder_restarted();
         }
-        match Encoder::start(plan, &descriptions, start, events) {
+        match Encoder::start(plan, &descriptions, &start, events) {
             Ok(encoder) => {
                 let now = self.parts.anchor.monotonic();
                 let mut report = self.parts.shared.report();
@@ -319,6 +334,7 @@ impl Owner {
                 report.starting = false;
                 report.started.get_or_insert_with(|| self.parts.anchor.now());
                 drop(report);
+                self.parts.publisher.remember(RememberedSource { format: input.0, size: input.1 });
                 tracing::info!(stream = %self.name(), pid = encoder.pid(), tick = %first_tick, "encoder started");
                 self.state = State::Running(Running {
                     encoder,
@@ -343,11 +359,13 @@ impl Owner {
         let old = window.period().cloned();
         let same_encodings = old.as_ref().is_some_and(|old| old.tracks == tracks && old.grid == self.parts.grid);
         let goes_on = same_encodings
+            && !window.ended()
+            && !self.parts.discontinuity
             && (!self.packagers.is_empty() || window.resume_tick() == Some(first_tick));
         if !goes_on {
-            let discontinuity = old.is_some() && !same_encodings;
+            let discontinuity = std::mem::take(&mut self.parts.discontinuity) || (old.is_some() && !same_encodings);
             if discontinuity {
-                tracing::warn!(stream = %self.name(), tick = %first_tick, "the encoding changes: players see a discontinuity");
+                tracing::warn!(stream = %self.parts.plan.name, tick = %first_tick, "the encoding changes: players see a discontinuity");
             }
             window.begin_period(self.parts.grid, first_tick, tracks, discontinuity, now);
             self.packagers.clear();
@@ -359,7 +377,7 @@ impl Owner {
             self.packagers = (0..descriptions.len())
                 .map(|track| match goes_on {
                     true => TrackPackager::continue_at(track, grid, first(track)),
-                    false => TrackPackager::start_at(track, grid, first_tick),
+                    false => TrackPackager::start_at(track, grid, first(track)),
                 })
                 .collect();
         }
@@ -380,7 +398,7 @@ impl Owner {
             }
             match running.encoder.feed(picture.clone()) {
                 Ok(()) => {}
-                Err(FeedError::Full | FeedError::Gone) => return,
+                Err(FeedError::Full(_) | FeedError::Gone | FeedError::Unfit) => return,
             }
             let now = self.parts.anchor.monotonic();
             if backlog.pending() == 0 {

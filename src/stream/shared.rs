@@ -25,6 +25,7 @@ pub(super) struct Report {
     /// Whether the newest tick showed the slate.
     pub(super) no_signal: bool,
     /// Why disk publishing does not work, for people.
+    pub(super) disk: Option<String>,
     pub(super) ended: bool,
     pub(super) started: Option<UnixTime>,
     pub(super) encoder: EncoderStatus,
@@ -46,7 +47,6 @@ impl Shared {
         plan: &StreamPlan,
         snapshot: &Snapshot,
         session: Option<SessionStatus>,
-        disk_trouble: Option<String>,
     ) -> StreamStatus {
         let report = self.report().clone();
         let state = match &report {
@@ -60,7 +60,7 @@ impl Shared {
         StreamStatus {
             name: plan.name.clone(),
             state,
-            detail: report.failure.or(disk_trouble),
+            detail: report.failure.or(report.disk),
             mode: "live".to_owned(),
             framerate: plan.grid.framerate.to_string(),
             started: report.started.map(UnixTime::rfc3339),

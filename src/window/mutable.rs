@@ -411,6 +411,11 @@ impl Window {
             .min()
     }
 
+    /// Whether the stream has ended.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
     /// The newest period.
     pub fn period(&self) -> Option<&Arc<Period>> {
         self.period.as_ref()
@@ -539,9 +544,12 @@ impl Window {
 
     fn close(&mut self, index: usize, track: TrackIndex) {
         let column = &mut self.columns[index];
-        let Cell::Open(parts) = std::mem::replace(&mut column.cells[track], Cell::Empty) else {
+        let Cell::Open(mut parts) = std::mem::replace(&mut column.cells[track], Cell::Empty) else {
             return;
         };
+        if let Some(last) = parts.last_mut() {
+            last.last = true;
+        }
         let end = end_of(&parts).unwrap_or(column.first_tick);
         column.cells[track] = Cell::Done(Arc::new(Segment {
             number: column.number,

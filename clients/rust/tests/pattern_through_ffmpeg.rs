@@ -1,6 +1,8 @@
 //! The test pattern through a real encoder, small and at a low bitrate: every frame's number has to come out right.
 //! Needs `ffmpeg` with libx264.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 

@@ -1,0 +1,514 @@
+//! One running FFmpeg: pictures go in through a bounded queue, samples come out as events, tick by tick.
+//!
+//! A thread writes pictures, one reads each rendition's samples, one reads stderr, and one waits for the end; they all end
+//! with the process. The last event is always [`EncoderEvent::Exited`], after every sample.
+
+use std::collections::VecDeque;
+use std::io::{PipeReader, Read, Write};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::process::{Child, ChildStdin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use super::bitstream::SampleMaker;
+use super::nut::{self, NutEvent, NutPacket};
+use super::process::{self, LastLines, Output};
+use super::{EncodeError, EncodePlan, arguments};
+use crate::picture::{Picture, PictureFormat, Size};
+use crate::sample::{Sample, TrackDescription, TrackIndex};
+use crate::tick::{Grid, Tick};
+
+/// Where an encoder begins.
+#[derive(Clone, Debug)]
+pub struct EncoderStart {
+    /// The tick of the first picture.
+    pub first_tick: Tick,
+    /// For each rendition, one more tick to have a keyframe at: where its samples are resumed.
+    pub keyframes_at: Vec<Option<Tick>>,
+    /// How many pictures may wait to be written.
+    pub queue: NonZeroUsize,
+}
+
+/// What an encoder says. Events of one rendition come in order, from its own thread.
+#[derive(Debug)]
+pub enum EncoderEvent {
+    /// A rendition's next sample.
+    Sample(Sample),
+    /// A rendition's output can't be used; it has no more samples. The process still runs: kill it.
+    Failed {
+        /// Whose output.
+        track: TrackIndex,
+        /// Why.
+        error: EncodeError,
+    },
+    /// The process has ended. Always the last event.
+    Exited(ExitReport),
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitReport {
+    /// `exit status: 0`, `signal: 9 (SIGKILL)`...
+    pub status: String,
+    /// It was asked to finish, did so without an error, and every picture came back in every rendition.
+    pub expected: bool,
+    /// How many pictures were written whole.
+    pub pictures: u64,
+    /// How many samples each rendition yielded.
+    pub samples: Vec<u64>,
+    /// The end of what FFmpeg said, oldest first.
+    pub last_lines: Vec<String>,
+}
+
+/// Why a picture was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FeedError {
+    /// The encoder is behind; the picture may be offered again.
+    #[error("the encoder's queue of {0} pictures is full")]
+    Full(usize),
+    /// The process has ended, or was told to finish.
+    #[error("the encoder takes no more pictures")]
+    Gone,
+    /// The picture is not of the plan's format or size.
+    #[error("the encoder takes pictures of another format or size")]
+    Unfit,
+}
+
+/// One running FFmpeg process. Dropping it kills the process.
+pub struct Encoder {
+    shared: Arc<Shared>,
+    pid: u32,
+    format: PictureFormat,
+    size: Size,
+    bound: usize,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    /// The process group while it can be killed: none once the process is about to be reaped, since its number may then
+    /// become another's.
+    group: Mutex<Option<Pid>>,
+    finishing: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    pictures: VecDeque<Picture>,
+    /// No more will come.
+    closed: bool,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn group(&self) -> MutexGuard<'_, Option<Pid>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes no more pictures, and forgets those that wait if `forget`.
+    fn close(&self, forget: bool) {
+        let mut queue = self.queue();
+        queue.closed = true;
+        if forget {
+            queue.pictures.clear();
+        }
+        drop(queue);
+        self.changed.notify_all();
+    }
+
+    fn kill(&self) {
+        self.close(true);
+        if let Some(group) = *self.group() {
+            process::kill_group(group);
+        }
+    }
+
+    /// The next picture, waited for; none when no more will come.
+    fn next_picture(&self) -> Option<Picture> {
+        let mut queue = self.queue();
+        loop {
+            if let Some(picture) = queue.pictures.pop_front() {
+                return Some(picture);
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Encoder {
+    /// Starts FFmpeg for `plan`, whose probe yielded `descriptions`. `events` is called from several threads; while it blocks,
+    /// a rendition stands still, and with it the encoder.
+    pub fn start<F>(
+        plan: &EncodePlan,
+        descriptions: &[TrackDescription],
+        start: &EncoderStart,
+        events: F,
+    ) -> Result<Self, EncodeError>
+    where
+        F: Fn(EncoderEvent) + Send + Sync + Clone + 'static,
+    {
+        let renditions = plan.renditions.len();
+        for (what, given) in [
+            ("track descriptions", descriptions.len()),
+            ("keyframe wishes", start.keyframes_at.len()),
+        ] {
+            if given != renditions {
+                return Err(EncodeError::Mismatch {
+                    renditions,
+                    what,
+                    given,
+                });
+            }
+        }
+        let mut readers = Vec::with_capacity(renditions);
+        let mut writers: Vec<OwnedFd> = Vec::with_capacity(renditions);
+        for (track, description) in descriptions.iter().enumerate() {
+            let (reader, writer) = std::io::pipe().map_err(failed_to("make a pipe"))?;
+            writers.push(writer.into());
+            readers.push((reader, TrackReader::new(plan, start, track, description)?));
+        }
+        let pipes: Vec<RawFd> = writers.iter().map(AsRawFd::as_raw_fd).collect();
+        let line = arguments::live(plan, start, &pipes);
+        tracing::debug!("{} {}", plan.ffmpeg.path.display(), line.join(" "));
+        let child = process::spawn(&plan.ffmpeg.path, &line, &Output::Discarded, writers)
+            .map_err(failed_to("start its program"))?;
+        let encoder = Self {
+            pid: child.id(),
+            shared: Arc::new(Shared {
+                queue: Mutex::default(),
+                changed: Condvar::new(),
+                group: Mutex::new(process::group_of(&child)),
+                finishing: AtomicBool::new(false),
+            }),
+            format: plan.input_format,
+            size: plan.input_size,
+            bound: start.queue.get(),
+        };
+        encoder.start_threads(child, readers, events)?;
+        Ok(encoder)
+    }
+
+    /// When a thread can't be had, the encoder is dropped, which kills the process; those that run then end with it.
+    fn start_threads<F>(
+        &self,
+        mut child: Child,
+        readers: Vec<(PipeReader, TrackReader)>,
+        events: F,
+    ) -> Result<(), EncodeError>
+    where
+        F: Fn(EncoderEvent) + Send + Sync + Clone + 'static,
+    {
+        let (Some(stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
+            unreachable!("both were asked for")
+        };
+        process::enlarge_pipe(&stdin);
+        // The thread that waits is made first, so that the process is reaped whatever happens next.
+        let (threads, ready) = std::sync::mpsc::channel::<Threads>();
+        let shared = self.shared.clone();
+        let last = events.clone();
+        thread::Builder::new()
+            .name("ffmpeg-wait".into())
+            .spawn(move || {
+                let status = wait(&mut child, &shared);
+                if let Ok(threads) = ready.recv() {
+                    last(EncoderEvent::Exited(threads.join(status, &shared)));
+                }
+            })
+            .map_err(failed_to("make a thread"))?;
+        let named = |name: String| thread::Builder::new().name(name);
+        let shared = self.shared.clone();
+        let writer = named("ffmpeg-feed".into())
+            .spawn(move || write_pictures(stdin, &shared))
+            .map_err(failed_to("make a thread"))?;
+        let lines = named("ffmpeg-log".into())
+            .spawn(move || LastLines::read_to_end(stderr))
+            .map_err(failed_to("make a thread"))?;
+        let mut tracks = Vec::with_capacity(readers.len());
+        for (pipe, reader) in readers {
+            let events = events.clone();
+            tracks.push(
+                named(format!("ffmpeg-out{}", reader.track))
+                    .spawn(move || reader.run(pipe, events))
+                    .map_err(failed_to("make a thread"))?,
+            );
+        }
+        // The receiver lives until it has received.
+        let _ = threads.send(Threads {
+            writer,
+            lines,
+            tracks,
+        });
+        Ok(())
+    }
+
+    /// Gives it the next tick's picture; never blocks.
+    pub fn feed(&self, picture: Picture) -> Result<(), FeedError> {
+        if picture.format != self.format || picture.size != self.size {
+            return Err(FeedError::Unfit);
+        }
+        let mut queue = self.shared.queue();
+        if queue.closed {
+            return Err(FeedError::Gone);
+        }
+        if queue.pictures.len() >= self.bound {
+            return Err(FeedError::Full(self.bound));
+        }
+        queue.pictures.push_back(picture);
+        drop(queue);
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+
+    /// How many pictures wait to be written.
+    pub fn queued(&self) -> usize {
+        self.shared.queue().pictures.len()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// No more pictures: FFmpeg encodes what it was given and ends; every sample comes before [`EncoderEvent::Exited`].
+    pub fn finish(&self) {
+        // Read by the thread that waits, which synchronises through the queue's mutex and the process's end.
+        self.shared.finishing.store(true, Ordering::Relaxed);
+        self.shared.close(false);
+    }
+
+    /// Kills the process at once; [`EncoderEvent::Exited`] follows.
+    pub fn kill(&self) {
+        self.shared.kill();
+    }
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder")
+            .field("pid", &self.pid)
+            .field("queued", &self.queued())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        self.shared.kill();
+    }
+}
+
+fn failed_to(what: &'static str) -> impl FnOnce(std::io::Error) -> EncodeError {
+    move |source| EncodeError::Start { what, source }
+}
+
+/// The threads beside the one that waits.
+struct Threads {
+    writer: JoinHandle<u64>,
+    lines: JoinHandle<Vec<String>>,
+    tracks: Vec<JoinHandle<u64>>,
+}
+
+impl Threads {
+    fn join(self, status: Result<std::process::ExitStatus, String>, shared: &Shared) -> ExitReport {
+        let pictures = self.writer.join().unwrap_or_default();
+        let samples: Vec<u64> = self
+            .tracks
+            .into_iter()
+            .map(|track| track.join().unwrap_or_default())
+            .collect();
+        let finished = shared.finishing.load(Ordering::Relaxed);
+        let success = status.as_ref().is_ok_and(std::process::ExitStatus::success);
+        ExitReport {
+            expected: finished && success && samples.iter().all(|&count| count == pictures),
+            status: status.map_or_else(|error| error, |status| status.to_string()),
+            pictures,
+            samples,
+            last_lines: self.lines.join().unwrap_or_default(),
+        }
+    }
+}
+
+fn wait(child: &mut Child, shared: &Shared) -> Result<std::process::ExitStatus, String> {
+    let pid = process::group_of(child).ok_or("it has no process id")?;
+    // Ended but not reaped, its number is still its own: only then is killing switched off.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while matches!(
+        waitid(WaitId::Pid(pid), options),
+        Err(rustix::io::Errno::INTR)
+    ) {}
+    *shared.group() = None;
+    let status = child.wait().map_err(|error| error.to_string());
+    shared.close(true);
+    status
+}
+
+/// Writes pictures until none will come or the pipe breaks; says how many were written whole.
+fn write_pictures(mut stdin: ChildStdin, shared: &Shared) -> u64 {
+    let mut written = 0;
+    while let Some(picture) = shared.next_picture() {
+        if stdin.write_all(picture.pixels()).is_err() {
+            shared.close(true);
+            break;
+        }
+        written += 1;
+    }
+    written
+}
+
+/// Reads one rendition's samples and checks that they are the ticks that were asked for.
+struct TrackReader {
+    track: TrackIndex,
+    rendition: String,
+    grid: Grid,
+    first_tick: Tick,
+    next_tick: Tick,
+    keyframe_at: Option<Tick>,
+    time_base: (u64, u64),
+    nut: nut::Reader,
+    samples: SampleMaker,
+}
+
+impl TrackReader {
+    fn new(
+        plan: &EncodePlan,
+        start: &EncoderStart,
+        track: TrackIndex,
+        description: &TrackDescription,
+    ) -> Result<Self, EncodeError> {
+        let rendition = &plan.renditions[track];
+        // No encoder makes more of a picture than its pixels, beyond headers.
+        let max_packet = 2 * PictureFormat::I420.bytes(rendition.size) + (1 << 20);
+        let name = rendition.name.clone();
+        Ok(Self {
+            track,
+            grid: plan.grid,
+            first_tick: start.first_tick,
+            next_tick: start.first_tick,
+            keyframe_at: start.keyframes_at[track],
+            time_base: (1, 1),
+            nut: nut::Reader::new(max_packet),
+            samples: SampleMaker::new(description).map_err(|source| EncodeError::Bitstream {
+                rendition: name.clone(),
+                source,
+            })?,
+            rendition: name,
+        })
+    }
+
+    /// Until the pipe's end; says how many samples there were. After an error the rest is read and forgotten, so that FFmpeg
+    /// and the other renditions don't stand still until the owner has decided.
+    fn run(mut self, mut pipe: PipeReader, events: impl Fn(EncoderEvent)) -> u64 {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut failed = false;
+        loop {
+            let count = match pipe.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            if failed {
+                continue;
+            }
+            if let Err(error) = self.take(&buffer[..count], &events) {
+                failed = true;
+                let track = self.track;
+                events(EncoderEvent::Failed { track, error });
+            }
+        }
+        self.next_tick.since(self.first_tick)
+    }
+
+    fn take(&mut self, bytes: &[u8], events: &impl Fn(EncoderEvent)) -> Result<(), EncodeError> {
+        let malformed = |rendition: &str, source| EncodeError::Nut {
+            rendition: rendition.to_owned(),
+            source,
+        };
+        self.nut.push(bytes);
+        while let Some(event) = self.nut.next().map_err(|e| malformed(&self.rendition, e))? {
+            match event {
+                NutEvent::Track(track) => {
+                    if track.decode_delay > 0 {
+                        return Err(self.reordered());
+                    }
+                    self.time_base = track.time_base;
+                    let checked = self.samples.check_codec_data(&track.codec_data);
+                    checked.map_err(|source| self.unfit(source))?;
+                }
+                NutEvent::Packet(packet) => events(EncoderEvent::Sample(self.sample(packet)?)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, packet: NutPacket) -> Result<Sample, EncodeError> {
+        let tick = self.next_tick;
+        let index = tick.since(self.first_tick);
+        let (num, den) = self.time_base;
+        // pts * num/den seconds is index * den/num of the framerate, compared without division.
+        let rate = self.grid.framerate;
+        let found = u128::from(packet.pts) * u128::from(num) * u128::from(rate.num());
+        let expected = u128::from(index) * u128::from(rate.den()) * u128::from(den);
+        if found < expected {
+            return Err(self.reordered());
+        }
+        if found > expected {
+            return Err(EncodeError::OffGrid {
+                rendition: self.rendition.clone(),
+                pts: packet.pts,
+                num,
+                den,
+                expected: tick,
+            });
+        }
+        let asked = self.grid.starts_segment(tick) || self.keyframe_at == Some(tick);
+        if asked && !packet.keyframe {
+            return Err(EncodeError::NoKeyframe {
+                rendition: self.rendition.clone(),
+                tick,
+            });
+        }
+        let keyframe = packet.keyframe;
+        let data = self.samples.sample(packet.data, keyframe);
+        let data = data.map_err(|source| self.unfit(source))?;
+        self.next_tick = tick.next();
+        Ok(Sample {
+            track: self.track,
+            decode_time: self.grid.decode_time(tick),
+            duration: rate.den(),
+            composition_offset: 0,
+            keyframe,
+            data,
+        })
+    }
+
+    fn reordered(&self) -> EncodeError {
+        EncodeError::Reordered {
+            rendition: self.rendition.clone(),
+        }
+    }
+
+    fn unfit(&self, source: super::BitstreamError) -> EncodeError {
+        EncodeError::Bitstream {
+            rendition: self.rendition.clone(),
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "encoder_tests.rs"]
+mod tests;

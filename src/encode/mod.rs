@@ -1,0 +1,226 @@
+//! Pictures in, samples out: FFmpeg's command line, its processes, and what they say. One process encodes all of a
+//! stream's renditions; [`probe()`] tries each encoder first and yields its track's description, [`Encoder`] runs them.
+//! Restarting a dead one is the owner's decision.
+
+mod arguments;
+mod bitstream;
+mod description;
+mod encoder;
+mod ffmpeg;
+pub mod nut;
+mod probe;
+mod process;
+
+use std::time::Duration;
+
+pub use bitstream::BitstreamError;
+pub use encoder::{Encoder, EncoderEvent, EncoderStart, ExitReport, FeedError};
+pub use ffmpeg::{FfmpegInfo, find_ffmpeg};
+pub use probe::{ProbeCache, probe};
+
+use crate::config::{RateControl, StreamPlan};
+use crate::picture::{PictureFormat, Size};
+use crate::tick::{Grid, Tick};
+
+/// What a stream's encoder is to do, for one input format.
+#[derive(Clone, Debug)]
+pub struct EncodePlan {
+    /// The FFmpeg that does it.
+    pub ffmpeg: FfmpegInfo,
+    /// How its pictures are stored.
+    pub input_format: PictureFormat,
+    /// Its pictures' size, even.
+    pub input_size: Size,
+    /// Framerate and segment edges.
+    pub grid: Grid,
+    /// One track each, in this order; at least one.
+    pub renditions: Vec<EncodeRendition>,
+}
+
+/// One rendition, its size resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodeRendition {
+    /// Its name, for messages.
+    pub name: String,
+    /// The encoded size, even.
+    pub size: Size,
+    /// FFmpeg's name of the encoder.
+    pub codec: String,
+    /// The encoder's preset; `-cpu-used` for libvpx-vp9 and libaom-av1.
+    pub preset: Option<String>,
+    /// Bits per second or constant quality.
+    pub rate: RateControl,
+    /// More encoder options, after ours.
+    pub options: Vec<(String, String)>,
+}
+
+impl EncodePlan {
+    /// The plan for `stream` when its pictures are `input_size` (even) in `input_format`.
+    pub fn new(
+        ffmpeg: FfmpegInfo,
+        stream: &StreamPlan,
+        input_format: PictureFormat,
+        input_size: Size,
+    ) -> Self {
+        let renditions = stream.renditions.iter().map(|plan| EncodeRendition {
+            name: plan.name.clone(),
+            size: plan.size.unwrap_or(input_size),
+            codec: plan.codec.clone(),
+            preset: plan.preset.clone(),
+            rate: plan.rate,
+            options: plan.options.clone(),
+        });
+        Self {
+            ffmpeg,
+            input_format,
+            input_size,
+            grid: stream.grid,
+            renditions: renditions.collect(),
+        }
+    }
+}
+
+/// What can go wrong with FFmpeg.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// There is no such program.
+    #[error(
+        "no FFmpeg at '{path}': install it (Debian, Ubuntu: apt install ffmpeg), or name it in [ffmpeg] path"
+    )]
+    NotFound {
+        /// What was looked for.
+        path: String,
+    },
+    /// It does not run, or does not talk like FFmpeg.
+    #[error("'{path}' is no working FFmpeg: {why}; name another in [ffmpeg] path")]
+    Unusable {
+        /// The program.
+        path: String,
+        /// What it did.
+        why: String,
+    },
+    /// It lacks options that are needed.
+    #[error("'{path}' is FFmpeg {version}: version 5.1 or newer is needed")]
+    TooOld {
+        /// The program.
+        path: String,
+        /// Its version.
+        version: String,
+    },
+    /// It was built without an encoder.
+    #[error("this FFmpeg ({path}, {version}) has no encoder {codec}: {mend}")]
+    NoEncoder {
+        /// The program.
+        path: String,
+        /// Its version.
+        version: String,
+        /// What it lacks.
+        codec: String,
+        /// What to do.
+        mend: String,
+    },
+    /// An encoder refused its options, or failed.
+    #[error(
+        "rendition '{rendition}': the encoder {codec} does not start: {last_words}; mend its size, preset, rate or options"
+    )]
+    Refused {
+        /// Whose encoder.
+        rendition: String,
+        /// FFmpeg's name of it.
+        codec: String,
+        /// The end of what FFmpeg said.
+        last_words: String,
+    },
+    /// An encoder did not answer its probe.
+    #[error(
+        "rendition '{rendition}': the encoder {codec} yields nothing in {deadline:?}; try a faster preset or a smaller size"
+    )]
+    ProbeTimeout {
+        /// Whose encoder.
+        rendition: String,
+        /// FFmpeg's name of it.
+        codec: String,
+        /// How long it was given.
+        deadline: Duration,
+    },
+    /// A probe's MP4 file has no usable sample entry.
+    #[error(
+        "rendition '{rendition}': the encoder {codec} yields an MP4 file that can't be published: {why}; choose another codec"
+    )]
+    ProbeOutput {
+        /// Whose encoder.
+        rendition: String,
+        /// FFmpeg's name of it.
+        codec: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The system refused a process, a pipe or a thread.
+    #[error("FFmpeg can't be started: {what}: {source}")]
+    Start {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The plan, its descriptions and its start don't belong together.
+    #[error("the encoder's plan is for {renditions} renditions, but {given} {what} are given")]
+    Mismatch {
+        /// How many the plan has.
+        renditions: usize,
+        /// What is counted.
+        what: &'static str,
+        /// How many there are.
+        given: usize,
+    },
+    /// FFmpeg's output can't be read.
+    #[error("rendition '{rendition}': {source}")]
+    Nut {
+        /// Whose output.
+        rendition: String,
+        /// Why.
+        source: nut::NutError,
+    },
+    /// The encoder's packets don't fit their track.
+    #[error("rendition '{rendition}': {source}")]
+    Bitstream {
+        /// Whose output.
+        rendition: String,
+        /// Why.
+        source: BitstreamError,
+    },
+    /// A live encoder may not reorder pictures.
+    #[error(
+        "rendition '{rendition}': the encoder reorders pictures; take B-frames out of its options (bf=0)"
+    )]
+    Reordered {
+        /// Whose output.
+        rendition: String,
+    },
+    /// A sample's time is not the next tick's.
+    #[error(
+        "rendition '{rendition}': a sample at {pts} of time base {num}/{den} where tick {expected} was due; take options that change timestamps or drop frames out"
+    )]
+    OffGrid {
+        /// Whose output.
+        rendition: String,
+        /// The sample's time.
+        pts: u64,
+        /// The time base's numerator.
+        num: u64,
+        /// The time base's denominator.
+        den: u64,
+        /// What was due.
+        expected: Tick,
+    },
+    /// A segment would start without a keyframe.
+    #[error(
+        "rendition '{rendition}': no keyframe at tick {tick}, where one was asked for; the encoder or its options don't allow forced keyframes"
+    )]
+    NoKeyframe {
+        /// Whose output.
+        rendition: String,
+        /// Where it was due.
+        tick: Tick,
+    },
+}

@@ -1,0 +1,194 @@
+use std::process::Command;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn ffmpeg_nut(arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i"])
+        .args(arguments)
+        .args(["-write_index", "0", "-f", "nut", "pipe:1"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+fn small() -> Vec<u8> {
+    ffmpeg_nut(&[
+        "testsrc2=s=64x64:r=25",
+        "-frames:v",
+        "40",
+        "-c:v",
+        "libx264",
+        "-bf",
+        "0",
+        "-g",
+        "7",
+    ])
+}
+
+fn read_all(reader: &mut Reader, bytes: &[u8], step: usize) -> Result<Vec<NutEvent>, NutError> {
+    let mut events = Vec::new();
+    for piece in bytes.chunks(step) {
+        reader.push(piece);
+        while let Some(event) = reader.next()? {
+            events.push(event);
+        }
+    }
+    Ok(events)
+}
+
+fn packets(events: &[NutEvent]) -> Vec<&NutPacket> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            NutEvent::Packet(packet) => Some(packet),
+            NutEvent::Track(_) => None,
+        })
+        .collect()
+}
+
+#[test]
+fn every_packet_comes_once_however_the_bytes_are_cut() {
+    let bytes = small();
+    let whole = read_all(&mut Reader::new(1 << 20), &bytes, bytes.len()).unwrap();
+    let NutEvent::Track(track) = &whole[0] else {
+        panic!("the track comes first")
+    };
+    let (num, den) = track.time_base;
+    assert_eq!(den % (25 * num), 0);
+    assert!(track.codec_data.starts_with(&[0, 0, 0, 1, 0x67]));
+    assert_eq!(track.decode_delay, 0);
+    let packets = packets(&whole);
+    assert_eq!(packets.len(), 40);
+    for (index, packet) in packets.iter().enumerate() {
+        assert_eq!(packet.pts * num * 25, index as u64 * den);
+        assert_eq!(packet.keyframe, index % 7 == 0);
+    }
+    for step in [1, 2, 3, 7, 100, 4096] {
+        let mut reader = Reader::new(1 << 20);
+        assert_eq!(read_all(&mut reader, &bytes, step).unwrap(), whole);
+        assert!(!reader.is_mid_packet());
+    }
+}
+
+#[test]
+fn a_packet_is_given_out_with_its_last_byte() {
+    let bytes = small();
+    let mut reader = Reader::new(1 << 20);
+    let without_last = read_all(&mut reader, &bytes[..bytes.len() - 1], 4096).unwrap();
+    assert_eq!(packets(&without_last).len(), 39);
+    assert!(reader.is_mid_packet());
+    reader.push(&bytes[bytes.len() - 1..]);
+    assert!(matches!(reader.next(), Ok(Some(NutEvent::Packet(_)))));
+}
+
+#[test]
+fn long_streams_with_repeated_headers_and_large_frames_are_read() {
+    let bytes = ffmpeg_nut(&[
+        "nullsrc=s=640x360:r=30,geq=random(1)*255:128:128",
+        "-frames:v",
+        "40",
+        "-c:v",
+        "rawvideo",
+        "-pix_fmt",
+        "yuv420p",
+    ]);
+    assert!(bytes.len() > 13 << 20);
+    let events = read_all(&mut Reader::new(1 << 20), &bytes, 65_536).unwrap();
+    assert_eq!(packets(&events).len(), 40);
+    assert!(packets(&events).iter().all(|p| p.data.len() == 345_600));
+    let headers = bytes
+        .windows(8)
+        .filter(|window| *window == MAIN.to_be_bytes())
+        .count();
+    assert!(headers > 1, "FFmpeg repeats its headers");
+}
+
+#[test]
+fn a_packet_beyond_the_bound_is_refused_before_it_is_stored() {
+    let bytes = ffmpeg_nut(&[
+        "testsrc2=s=640x360",
+        "-frames:v",
+        "1",
+        "-c:v",
+        "rawvideo",
+        "-pix_fmt",
+        "yuv420p",
+    ]);
+    let mut reader = Reader::new(10_000);
+    let error = read_all(&mut reader, &bytes, 512).unwrap_err();
+    assert_eq!(
+        error,
+        NutError::TooLarge {
+            bytes: 345_600,
+            bound: 10_000
+        }
+    );
+    assert_eq!(reader.next(), Err(error));
+}
+
+#[test]
+fn what_is_not_nut_is_refused() {
+    let mut reader = Reader::new(1000);
+    reader.push(b"RIFF");
+    assert_eq!(reader.next(), Err(NutError::NotNut));
+}
+
+#[test]
+fn a_flipped_bit_in_a_header_is_caught_by_its_checksum() {
+    let bytes = small();
+    // From behind the main header's start code and size to behind its checksum.
+    for at in FILE_ID.len() + 9..FILE_ID.len() + 9 + 70 {
+        let mut broken = bytes.clone();
+        broken[at] ^= 0x10;
+        let error = read_all(&mut Reader::new(1 << 20), &broken, 4096).unwrap_err();
+        assert_eq!(error, NutError::Checksum("main header"));
+    }
+}
+
+fn survives(bytes: &[u8]) {
+    let mut reader = Reader::new(1 << 16);
+    for piece in bytes.chunks(61) {
+        reader.push(piece);
+        while let Ok(Some(_)) = reader.next() {}
+        assert!(reader.buffer.capacity() < 4 << 20);
+    }
+}
+
+/// A packet with right sizes and checksums around any payload, so that hostile bytes reach the parsers behind them.
+fn sealed(startcode: u64, payload: &[u8]) -> Vec<u8> {
+    let size = payload.len() + 4;
+    assert!(size < 4096);
+    let mut bytes = startcode.to_be_bytes().to_vec();
+    bytes.extend([u8::try_from(size >> 7).unwrap() | 0x80, (size & 0x7F) as u8]);
+    bytes.extend(payload);
+    bytes.extend(crc(payload).to_be_bytes());
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        survives(&bytes);
+        survives(&[FILE_ID, &bytes].concat());
+        for startcode in [MAIN, STREAM, SYNCPOINT] {
+            survives(&[FILE_ID, &sealed(startcode, &bytes)].concat());
+        }
+    }
+
+    #[test]
+    fn any_bytes_after_good_headers_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        static GOOD: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| {
+            let bytes = small();
+            let sync = bytes.windows(8).position(|w| w == SYNCPOINT.to_be_bytes()).unwrap();
+            bytes[..sync].to_vec()
+        });
+        survives(&[&GOOD[..], &bytes].concat());
+        survives(&[&GOOD[..], &sealed(SYNCPOINT, &bytes), &bytes].concat());
+    }
+}

@@ -1,0 +1,202 @@
+//! FFmpeg as a process: started in a group of its own, at low priority, with a clean environment; its stderr read line by
+//! line within bounds.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use command_fds::CommandFdExt;
+use ffmpeg_sidecar::command::FfmpegCommand;
+use rustix::process::{Pid, Signal, getpriority_process, kill_process_group, setpriority_process};
+
+/// Encoders yield to the threads that keep the ticks' deadlines.
+const NICE: i32 = 10;
+/// What a raw picture's pipe is enlarged to: with the system's 64 KiB, feeding is four times slower.
+const PIPE_BYTES: usize = 1 << 20;
+const MAX_LINE: usize = 1024;
+const MAX_LINES: usize = 20;
+
+/// FFmpeg's standard output.
+pub(super) enum Output {
+    Discarded,
+    Piped,
+}
+
+/// Starts `program` with piped stdin and stderr; the child inherits `pipes` under the numbers that they have here, so that
+/// they can't take the place of a descriptor that the start itself needs.
+pub(super) fn spawn(
+    program: &Path,
+    arguments: &[String],
+    output: &Output,
+    pipes: Vec<OwnedFd>,
+) -> io::Result<Child> {
+    let mut command = FfmpegCommand::new_with_path(program);
+    let command = command.as_inner_mut();
+    // The wrapper asks for the log level "info" first; ours comes after it and holds.
+    command.args(arguments).process_group(0);
+    command.stdout(match output {
+        Output::Discarded => Stdio::null(),
+        Output::Piped => Stdio::piped(),
+    });
+    command.env("AV_LOG_FORCE_NOCOLOR", "1");
+    // SVT-AV1 talks past FFmpeg's log level.
+    command.env("SVT_LOG", "1");
+    for surprise in ["AV_LOG_FORCE_COLOR", "AV_LOG_FORCE_256COLOR", "FFREPORT"] {
+        command.env_remove(surprise);
+    }
+    command.preserved_fds(pipes);
+    // On Linux niceness belongs to threads and is inherited: a child of a nice thread is nice from its first instruction on,
+    // and so is every thread that it makes.
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("ffmpeg-start".into())
+            .spawn_scoped(scope, || {
+                if getpriority_process(None)? < NICE {
+                    setpriority_process(None, NICE)?;
+                }
+                command.spawn()
+            })?
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the starting thread panicked")))
+    })
+}
+
+/// A child's process group, which it leads.
+pub(super) fn group_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+/// Kills a group at once. One that is gone already is fine.
+pub(super) fn kill_group(group: Pid) {
+    if let Err(error) = kill_process_group(group, Signal::KILL)
+        && error != rustix::io::Errno::SRCH
+    {
+        tracing::warn!(
+            "FFmpeg's process group {} can't be killed: {error}",
+            group.as_raw_nonzero()
+        );
+    }
+}
+
+/// Enlarges a pipe for raw pictures; where 1 MiB is refused, to the largest size that is granted, with a warning.
+pub(super) fn enlarge_pipe(pipe: impl AsFd) {
+    use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
+    let mut wanted = PIPE_BYTES;
+    while let Err(error) = fcntl_setpipe_size(pipe.as_fd(), wanted) {
+        wanted /= 2;
+        let now = fcntl_getpipe_size(pipe.as_fd()).unwrap_or(0);
+        if wanted <= now {
+            warn_small_pipe(now, error);
+            return;
+        }
+    }
+    if wanted < PIPE_BYTES {
+        warn_small_pipe(wanted, rustix::io::Errno::PERM);
+    }
+}
+
+fn warn_small_pipe(bytes: usize, error: rustix::io::Errno) {
+    tracing::warn!(
+        "the encoder's pipe has {bytes} bytes instead of {PIPE_BYTES} ({error}): feeding it takes more time; raise fs.pipe-max-size or fs.pipe-user-pages-soft"
+    );
+}
+
+/// The last lines of a text that never ends: long lines are cut, old ones forgotten.
+#[derive(Default)]
+pub(super) struct LastLines {
+    lines: VecDeque<String>,
+    line: Vec<u8>,
+}
+
+impl LastLines {
+    /// Reads until the end.
+    pub(super) fn read_to_end(mut source: impl Read) -> Vec<String> {
+        let mut lines = Self::default();
+        let mut buffer = [0; 4096];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => lines.push(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        lines.end_line();
+        lines.lines.into()
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            match byte {
+                b'\n' | b'\r' => self.end_line(),
+                _ if self.line.len() < MAX_LINE => self.line.push(byte),
+                _ => {}
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = printable(&self.line);
+        self.line.clear();
+        if line.is_empty() {
+            return;
+        }
+        tracing::debug!("ffmpeg: {line}");
+        if self.lines.len() == MAX_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+}
+
+/// One line of a log as people want it: no control characters, no addresses (`[libx264 @ 0x55d0c8]`).
+fn printable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+    if let Some(at) = text.find(" @ 0x")
+        && let Some(end) = text[at..].find(']')
+    {
+        text.replace_range(at..at + end, "");
+    }
+    text
+}
+
+/// The lines that say most, as one: FFmpeg names the cause first and its consequences after.
+pub(super) fn last_words(lines: &[String]) -> String {
+    const SHOWN: usize = 3;
+    if lines.is_empty() {
+        return "it says nothing".into();
+    }
+    let shown = &lines[lines.len().saturating_sub(SHOWN)..];
+    let lines: Vec<&str> = shown
+        .iter()
+        .map(|line| line.trim_end_matches(['.', ' ', '-']))
+        .collect();
+    lines.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_lines_are_kept_and_long_ones_are_cut() {
+        let text: String = (0..100)
+            .map(|n| format!("[x @ 0x5f] line {n}\r\n"))
+            .collect();
+        let long = "y".repeat(5000);
+        let lines = LastLines::read_to_end([text.as_bytes(), long.as_bytes()].concat().as_slice());
+        assert_eq!(lines.len(), MAX_LINES);
+        assert_eq!(lines[18], "[x] line 99");
+        assert_eq!(lines[19].len(), MAX_LINE);
+    }
+
+    #[test]
+    fn last_words_are_one_line() {
+        let lines = ["a", "[x] cause.", "consequence -- ", "end"].map(String::from);
+        assert_eq!(last_words(&lines), "[x] cause; consequence; end");
+    }
+}

@@ -1,0 +1,272 @@
+//! One folder, held by a descriptor: names are looked up in it and nowhere else, symbolic links are never followed, and a
+//! file appears whole or not at all.
+//!
+//! The publish folder itself may be reached over links, for its path is the administrator's; the stream's folder and the
+//! renditions' folders may not be links: a stranger who may write in the publish folder could otherwise point ours anywhere.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// The one temporary name: a folder has one writer, and what a crash left there is written over.
+const TEMPORARY: &str = ".ringgear.tmp";
+/// More names than this are not looked at in one folder.
+const MAX_NAMES: usize = 200_000;
+
+/// Why the folder could not be brought to the window's state: what was being done, where, and what mends it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}; {}", path.display(), mend(source))]
+pub struct PublishError {
+    /// What was being done.
+    pub action: &'static str,
+    /// To which file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl PublishError {
+    /// Whether removing files may help.
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+}
+
+fn mend(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space, or shorten the window"
+        }
+        io::ErrorKind::PermissionDenied => "let the daemon's user write there",
+        io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or set another [publish] dir",
+        io::ErrorKind::NotADirectory | io::ErrorKind::FilesystemLoop => {
+            "it has to be a folder and no symbolic link: move away what stands there"
+        }
+        io::ErrorKind::IsADirectory => {
+            "it has to be a file: move away the folder that stands there"
+        }
+        _ => "it is tried again with the next part",
+    }
+}
+
+type Result<T> = std::result::Result<T, PublishError>;
+
+/// A folder that is open.
+#[derive(Debug)]
+pub(super) struct Folder {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens `path`, which may be missing (then `None`).
+    pub(super) fn open(path: &Path) -> Result<Option<Self>> {
+        Self::open_at(rustix::fs::CWD, path, path.to_owned())
+    }
+
+    /// Opens `path`, making it and its parents if they are missing.
+    pub(super) fn make(path: &Path) -> Result<Self> {
+        if let Some(folder) = Self::open(path)? {
+            return Ok(folder);
+        }
+        step("make a folder", path)?;
+        std::fs::create_dir_all(path).map_err(|source| PublishError {
+            action: "make the folder",
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::open(path)?.ok_or_else(|| gone(path))
+    }
+
+    /// Opens the folder `name` in this one, which may be missing.
+    pub(super) fn child(&self, name: &str) -> Result<Option<Self>> {
+        Self::open_at(&self.fd, Path::new(name), self.path.join(name))
+    }
+
+    /// Opens the folder `name` in this one, making it if it is missing.
+    pub(super) fn make_child(&self, name: &str) -> Result<Self> {
+        if let Some(folder) = self.child(name)? {
+            return Ok(folder);
+        }
+        let path = self.path.join(name);
+        step("make a folder", &path)?;
+        match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(self.failed("make the folder", name, errno)),
+        }
+        self.child(name)?.ok_or_else(|| gone(&path))
+    }
+
+    fn open_at(at: impl std::os::fd::AsFd, name: &Path, path: PathBuf) -> Result<Option<Self>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(at, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self { fd, path })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(PublishError {
+                action: "open the folder",
+                path,
+                source: errno.into(),
+            }),
+        }
+    }
+
+    /// What tells this folder from another one that later stands at the same path.
+    pub(super) fn identity(&self) -> Result<(u64, u64)> {
+        let stat =
+            rustix::fs::fstat(&self.fd).map_err(|errno| self.failed("look at", "", errno))?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// Puts the file `name` in place atomically. With `durable` its bytes are on the disk before it appears, which a crash
+    /// of the machine respects too; its name is only after [`Self::sync`].
+    pub(super) fn write<'a>(
+        &self,
+        name: &str,
+        content: impl IntoIterator<Item = &'a [u8]>,
+        durable: bool,
+    ) -> Result<()> {
+        let path = self.path.join(name);
+        let failed = |source: io::Error| PublishError {
+            action: "write",
+            path: path.clone(),
+            source,
+        };
+        step("create", &path)?;
+        match rustix::fs::unlinkat(&self.fd, TEMPORARY, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, TEMPORARY, flags, Mode::from_raw_mode(0o666))
+            .map_err(|errno| failed(errno.into()))?;
+        let mut file = std::fs::File::from(fd);
+        for chunk in content {
+            step("write", &path)?;
+            file.write_all(chunk).map_err(failed)?;
+        }
+        if durable {
+            step("sync", &path)?;
+            file.sync_data().map_err(failed)?;
+        }
+        step("rename", &path)?;
+        rustix::fs::renameat(&self.fd, TEMPORARY, &self.fd, name)
+            .map_err(|errno| failed(errno.into()))?;
+        step("renamed", &path)
+    }
+
+    /// Makes the names in this folder survive a crash of the machine.
+    pub(super) fn sync(&self) -> Result<()> {
+        step("sync", &self.path)?;
+        rustix::fs::fsync(&self.fd).map_err(|errno| self.failed("sync", "", errno))
+    }
+
+    /// The length of the file `name`, none if there is no such regular file.
+    pub(super) fn len(&self, name: &str) -> Result<Option<u64>> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(u64::try_from(stat.st_size).ok())
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed("look at", name, errno)),
+        }
+    }
+
+    /// The content of the file `name`; none if there is no such regular file, or if it is longer than `limit`.
+    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        if self.len(name)?.is_none_or(|len| len > limit) {
+            return Ok(None);
+        }
+        // Non-blocking: what was a file a moment ago may be a pipe now.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+            Err(errno) => return Err(self.failed("open", name, errno)),
+        };
+        let mut content = Vec::new();
+        let mut file = std::fs::File::from(fd).take(limit + 1);
+        file.read_to_end(&mut content)
+            .map_err(|source| PublishError {
+                action: "read",
+                path: self.path.join(name),
+                source,
+            })?;
+        Ok((content.len() as u64 <= limit).then_some(content))
+    }
+
+    /// Removes the file `name`; it may be gone already.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        step("remove", &self.path.join(name))?;
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.failed("remove", name, errno)),
+        }
+    }
+
+    /// Removes the folder `name` if it is empty.
+    pub(super) fn remove_child_if_empty(&self, name: &str) {
+        // One that is not empty, or not ours to remove, simply stays.
+        let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
+    }
+
+    /// The names in this folder.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        let entries =
+            rustix::fs::Dir::read_from(&self.fd).map_err(|errno| self.failed("list", "", errno))?;
+        let mut names = Vec::new();
+        for entry in entries.take(MAX_NAMES) {
+            let entry = entry.map_err(|errno| self.failed("list", "", errno))?;
+            names.extend(entry.file_name().to_str().map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    fn failed(&self, action: &'static str, name: &str, errno: Errno) -> PublishError {
+        PublishError {
+            action,
+            path: self.path.join(name),
+            source: errno.into(),
+        }
+    }
+}
+
+fn gone(path: &Path) -> PublishError {
+    PublishError {
+        action: "open the folder",
+        path: path.to_owned(),
+        source: io::ErrorKind::NotFound.into(),
+    }
+}
+
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "tests stop at any step")]
+fn step(_action: &'static str, _path: &Path) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many more steps this thread's publishers may take before each fails, as if the process had been killed.
+    pub(super) static STEPS_LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+}
+
+#[cfg(test)]
+fn step(action: &'static str, path: &Path) -> Result<()> {
+    let left = STEPS_LEFT.get();
+    if left == Some(0) {
+        return Err(PublishError {
+            action,
+            path: path.to_owned(),
+            source: io::Error::other("stopped here by the test"),
+        });
+    }
+    STEPS_LEFT.set(left.map(|left| left - 1));
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! What copies a window elsewhere. The disk publisher keeps one folder per stream in the state of the newest snapshot, so
+//! that any web server can serve it and the next start can go on from it.
+
+mod disk;
+mod folder;
+mod restore;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use disk::{DiskPublisher, DiskStatus, Manifests};
+pub use folder::PublishError;
+pub use restore::{Ledger, Restored, restore};
+pub use state::RememberedSource;

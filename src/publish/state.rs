@@ -1,0 +1,454 @@
+//! `state.json`: what a stream's folder holds, so that the next start goes on from it. Written from a snapshot; read as
+//! something that anybody may have written. Fields that are not known are ignored: a newer version may have added them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::picture::{PictureFormat, Size};
+use crate::tick::{Framerate, Grid, SegmentNumber, Tick, UnixTime};
+use crate::window::{Period, Segment, Snapshot};
+
+pub(super) const STATE_FILE: &str = "state.json";
+pub(super) const MAX_STATE_BYTES: u64 = 16 << 20;
+/// The version that this program writes, and the only one that it reads.
+const VERSION: u32 = 1;
+/// Ticks stay below this: the year 2100 at 240 frames per second is far below, and decode times fit 64 bits.
+const MAX_TICK: u64 = 1 << 45;
+pub(super) const MAX_NUMBER: u64 = 1 << 60;
+const MAX_SEGMENTS: usize = 20_000;
+/// Of one segment or init segment.
+pub(super) const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// What the stream's last producer sent, so that the stream can start with a slate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedSource {
+    /// How its pictures are stored.
+    pub format: PictureFormat,
+    /// Their size.
+    pub size: Size,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) version: u32,
+    pub(super) stream: String,
+    /// For people.
+    pub(super) written: String,
+    pub(super) grid: Option<Grid>,
+    pub(super) last_tick: Option<Tick>,
+    pub(super) media_sequence: SegmentNumber,
+    pub(super) discontinuity_sequence: u64,
+    pub(super) target_duration: u64,
+    pub(super) window_ticks: u64,
+    pub(super) longest_playlist_nanos: u64,
+    pub(super) ended: bool,
+    pub(super) source: Option<RememberedSource>,
+    pub(super) periods: Vec<PeriodState>,
+    pub(super) tracks: Vec<TrackState>,
+    /// Playlists and MPDs in the folder.
+    pub(super) manifests: BTreeSet<String>,
+    /// Segments and parts from the first up to before the second number may be in the folder though nothing names them.
+    pub(super) claimed: (SegmentNumber, SegmentNumber),
+    /// Other files that are about to be written.
+    pub(super) claimed_files: BTreeSet<String>,
+    /// Files that are to be removed, and when.
+    pub(super) leftovers: BTreeMap<String, UnixTime>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct PeriodState {
+    pub(super) first_tick: Tick,
+    pub(super) grid: Grid,
+    pub(super) discontinuity: bool,
+    pub(super) inits: Vec<InitState>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct InitState {
+    pub(super) version: String,
+    pub(super) bytes: u64,
+    pub(super) codecs: String,
+    pub(super) size: Size,
+    pub(super) framerate: Framerate,
+    /// In hexadecimal.
+    pub(super) sample_entry: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct TrackState {
+    pub(super) name: String,
+    pub(super) retained: Vec<SegmentState>,
+    pub(super) listed: Vec<SegmentState>,
+    pub(super) open: Option<SegmentState>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct SegmentState {
+    pub(super) number: SegmentNumber,
+    /// An index into `periods`.
+    pub(super) period: usize,
+    pub(super) first_tick: Tick,
+    pub(super) ticks: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) gap: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) expires: Option<UnixTime>,
+    pub(super) parts: Vec<PartState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct PartState {
+    pub(super) number: u32,
+    pub(super) ticks: u32,
+    pub(super) bytes: u64,
+    pub(super) independent: bool,
+}
+
+/// Why a `state.json` is not believed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StateError {
+    #[error("it is not JSON of the right shape: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("its version is {0}, this program knows {VERSION}")]
+    Version(u32),
+    #[error("it is of the stream '{0}'")]
+    Stream(String),
+    #[error("{0}")]
+    Impossible(String),
+}
+
+pub(super) fn segment_name(number: SegmentNumber) -> String {
+    format!("{number}.m4s")
+}
+
+pub(super) fn part_name(number: SegmentNumber, part: u32) -> String {
+    format!("{number}.{part}.m4s")
+}
+
+pub(super) fn init_name(version: &str) -> String {
+    format!("init-{version}.mp4")
+}
+
+/// The segment that the file `name` is, or is a part of.
+pub(super) fn number_of(name: &str) -> Option<SegmentNumber> {
+    let stem = name.strip_suffix(".m4s")?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = match stem.split_once('.') {
+        Some((number, part)) if digits(part) => number,
+        Some(_) => return None,
+        None => stem,
+    };
+    if !digits(number) {
+        return None;
+    }
+    let number = number.parse().ok().filter(|number| *number < MAX_NUMBER)?;
+    Some(SegmentNumber(number))
+}
+
+/// Whether `path` can be one of ours: a name, or a name in one folder, none of them hidden.
+pub(super) fn is_own_path(path: &str) -> bool {
+    let plain = |name: &str| {
+        !name.is_empty()
+            && name.len() <= 200
+            && !name.starts_with('.')
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    let mut names = path.split('/');
+    names.clone().count() <= 2 && names.all(plain)
+}
+
+impl State {
+    /// The state that names what `snapshot` holds.
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let mut periods: Vec<Arc<Period>> = Vec::new();
+        let mut index = |period: &Arc<Period>| {
+            let known = periods.iter().position(|known| Arc::ptr_eq(known, period));
+            known.unwrap_or_else(|| {
+                periods.push(Arc::clone(period));
+                periods.len() - 1
+            })
+        };
+        let mut segment = |segment: &Arc<Segment>| SegmentState {
+            number: segment.number,
+            period: index(&segment.period),
+            first_tick: segment.first_tick,
+            ticks: segment.ticks,
+            gap: segment.gap,
+            expires: segment.expires,
+            parts: segment.parts.iter().map(PartState::of).collect(),
+        };
+        let mut tracks: Vec<TrackState> = snapshot
+            .tracks
+            .iter()
+            .map(|view| TrackState {
+                name: view.name.clone(),
+                retained: view.retained.iter().map(&mut segment).collect(),
+                listed: view.listed.iter().map(&mut segment).collect(),
+                open: None,
+            })
+            .collect();
+        for (track, view) in tracks.iter_mut().zip(&snapshot.tracks) {
+            track.open = view.open.as_ref().map(|open| SegmentState {
+                number: open.number,
+                period: index(&open.period),
+                first_tick: open.first_tick,
+                ticks: open.parts.iter().map(|part| part.ticks).sum(),
+                gap: false,
+                expires: None,
+                parts: open.parts.iter().map(PartState::of).collect(),
+            });
+        }
+        let newest = tracks
+            .iter()
+            .flat_map(|track| {
+                track
+                    .retained
+                    .iter()
+                    .chain(&track.listed)
+                    .chain(&track.open)
+            })
+            .max_by_key(|segment| segment.number);
+        let next = newest.map_or(snapshot.media_sequence, |segment| segment.number);
+        Self {
+            version: VERSION,
+            stream: snapshot.stream.clone(),
+            written: snapshot.updated.rfc3339(),
+            grid: newest.map(|segment| periods[segment.period].grid),
+            last_tick: newest
+                .map(|segment| segment.first_tick.plus(u64::from(segment.ticks.max(1)) - 1)),
+            media_sequence: snapshot.media_sequence,
+            discontinuity_sequence: snapshot.discontinuity_sequence,
+            target_duration: snapshot.target_duration,
+            window_ticks: snapshot.window_ticks,
+            longest_playlist_nanos: u64::try_from(snapshot.longest_playlist.as_nanos())
+                .unwrap_or(u64::MAX),
+            ended: snapshot.ended,
+            source: None,
+            periods: periods
+                .iter()
+                .map(|period| PeriodState::of(period))
+                .collect(),
+            tracks,
+            manifests: BTreeSet::new(),
+            claimed: (next, next),
+            claimed_files: BTreeSet::new(),
+            leftovers: BTreeMap::new(),
+        }
+    }
+
+    /// Reads what a run before may have written, and checks every number that anything is computed from.
+    pub(super) fn parse(text: &[u8], stream: &str) -> Result<Self, StateError> {
+        let state: Self = serde_json::from_slice(text)?;
+        if state.version != VERSION {
+            return Err(StateError::Version(state.version));
+        }
+        if state.stream != stream {
+            return Err(StateError::Stream(state.stream));
+        }
+        state.check().map_err(StateError::Impossible)?;
+        Ok(state)
+    }
+
+    pub(super) fn longest_playlist(&self) -> Duration {
+        Duration::from_nanos(self.longest_playlist_nanos)
+    }
+
+    /// The highest number that the folder may hold.
+    pub(super) fn last_number(&self) -> Option<SegmentNumber> {
+        let named = self.segments().map(|(_, segment)| segment.number).max();
+        named.or_else(|| Some(SegmentNumber(self.media_sequence.0.checked_sub(1)?)))
+    }
+
+    /// Every segment with its track's place.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (usize, &SegmentState)> {
+        self.tracks.iter().enumerate().flat_map(|(at, track)| {
+            let segments = track
+                .retained
+                .iter()
+                .chain(&track.listed)
+                .chain(&track.open);
+            segments.map(move |segment| (at, segment))
+        })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut names = BTreeSet::new();
+        for track in &self.tracks {
+            if !is_own_path(&track.name) || track.name.contains('/') || !names.insert(&track.name) {
+                return Err(format!("'{}' is no rendition's name", track.name));
+            }
+            if track.listed.len() + track.retained.len() > MAX_SEGMENTS {
+                return Err(format!("'{}' has too many segments", track.name));
+            }
+            self.check_order(track)?;
+        }
+        let numbers = [self.media_sequence, self.claimed.0, self.claimed.1];
+        if numbers.iter().any(|number| number.0 >= MAX_NUMBER)
+            || self.discontinuity_sequence >= MAX_NUMBER
+        {
+            return Err("a number is out of range".to_owned());
+        }
+        for period in &self.periods {
+            period.check(self.tracks.len())?;
+        }
+        let grid_fits = self.grid.is_none_or(|grid| grid.number_offset < MAX_NUMBER);
+        if !grid_fits || self.last_tick.is_some_and(|tick| tick.0 >= MAX_TICK) {
+            return Err("the grid or the last tick is out of range".to_owned());
+        }
+        let mut columns = BTreeMap::new();
+        for (_, segment) in self.segments() {
+            self.check_segment(segment)?;
+            let place = (segment.period, segment.first_tick);
+            if *columns.entry(segment.number).or_insert(place) != place {
+                return Err(format!(
+                    "segment {} starts differently in two renditions",
+                    segment.number
+                ));
+            }
+        }
+        let paths = self.manifests.iter().chain(&self.claimed_files);
+        match paths
+            .chain(self.leftovers.keys())
+            .find(|path| !is_own_path(path))
+        {
+            Some(path) => Err(format!("'{path}' is no name of a published file")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_order(&self, track: &TrackState) -> Result<(), String> {
+        let rising = |pair: &[SegmentState]| pair[0].number < pair[1].number;
+        let listed = track.listed.iter().zip(self.media_sequence.0..);
+        let next = self.media_sequence.plus(track.listed.len() as u64);
+        let in_order = track.retained.windows(2).all(rising)
+            && track
+                .retained
+                .iter()
+                .all(|segment| segment.number < self.media_sequence && segment.expires.is_some())
+            && listed
+                .clone()
+                .all(|(segment, number)| segment.number.0 == number && segment.expires.is_none())
+            && track
+                .open
+                .iter()
+                .all(|open| open.number == next && !open.gap && !open.parts.is_empty());
+        if in_order {
+            Ok(())
+        } else {
+            Err(format!("the segments of '{}' are out of order", track.name))
+        }
+    }
+
+    fn check_segment(&self, segment: &SegmentState) -> Result<(), String> {
+        let impossible = || Err(format!("segment {} is impossible", segment.number));
+        let Some(period) = self.periods.get(segment.period) else {
+            return impossible();
+        };
+        let grid = &period.grid;
+        if segment.number.0 >= MAX_NUMBER
+            || segment.first_tick.0 >= MAX_TICK
+            || segment.first_tick < period.first_tick
+        {
+            return impossible();
+        }
+        let room = grid
+            .segment_end(segment.first_tick)
+            .since(segment.first_tick);
+        let ticks: u64 = segment.parts.iter().map(|part| u64::from(part.ticks)).sum();
+        let bytes = segment
+            .parts
+            .iter()
+            .try_fold(0_u64, |sum, part| sum.checked_add(part.bytes));
+        let fits = grid.segment_of(segment.first_tick) == segment.number
+            && segment.ticks > 0
+            && u64::from(segment.ticks) <= room
+            && bytes.is_some_and(|bytes| bytes <= MAX_FILE_BYTES)
+            && segment.parts.iter().all(|part| part.ticks > 0)
+            && segment
+                .parts
+                .windows(2)
+                .all(|pair| pair[0].number < pair[1].number)
+            && if segment.gap {
+                segment.parts.is_empty()
+            } else {
+                ticks == u64::from(segment.ticks)
+            };
+        if fits { Ok(()) } else { impossible() }
+    }
+}
+
+impl PeriodState {
+    fn of(period: &Period) -> Self {
+        let inits = period.tracks.iter().map(|track| InitState {
+            version: track.version.clone(),
+            bytes: track.init.len() as u64,
+            codecs: track.description.codecs.clone(),
+            size: track.description.size,
+            framerate: track.description.framerate,
+            sample_entry: to_hex(&track.description.sample_entry),
+        });
+        Self {
+            first_tick: period.first_tick,
+            grid: period.grid,
+            discontinuity: period.discontinuity,
+            inits: inits.collect(),
+        }
+    }
+
+    fn check(&self, tracks: usize) -> Result<(), String> {
+        let inits = self.inits.len() == tracks
+            && self.inits.iter().all(|init| {
+                is_own_path(&init_name(&init.version))
+                    && !init.version.contains('/')
+                    && init.bytes <= MAX_FILE_BYTES
+            });
+        if inits && self.first_tick.0 < MAX_TICK && self.grid.number_offset < MAX_NUMBER {
+            Ok(())
+        } else {
+            Err(format!(
+                "the period at tick {} is impossible",
+                self.first_tick
+            ))
+        }
+    }
+}
+
+impl PartState {
+    fn of(part: &crate::package::Part) -> Self {
+        Self {
+            number: part.number,
+            ticks: part.ticks,
+            bytes: part.bytes.len() as u64,
+            independent: part.independent,
+        }
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The bytes that `text` writes in hexadecimal.
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        })
+        .collect()
+}
