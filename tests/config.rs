@@ -1,11 +1,16 @@
 //! The config through the library: what is refused, where, and with which mend; and that the reference, the examples and
 //! the docs say what the code does.
 
+// Helpers of tests are tests too.
+#![allow(clippy::unwrap_used)]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use ringgear::cli::CliError;
+use ringgear::cli::check::{self, CheckArgs};
 use ringgear::config::{
     self, AtExit, ConfigErrors, Environment, FfmpegProblem, Plan, RateControl, defaults,
 };
@@ -35,439 +40,81 @@ fn rendition(rest: &str) -> String {
 fn each_mistake_is_named_with_its_place_and_mend() {
     let long = "x".repeat(65);
     let long_socket = format!("[daemon]\nsocket = \"/{}\"", "s".repeat(107));
+    // One mistake a line.
+    #[rustfmt::skip]
     let bad: Vec<(String, usize, usize, &str, &str)> = vec![
         // TOML itself.
         ("[streams.door\n".into(), 1, 14, "not TOML", "write"),
-        (
-            "[http]\nlisten = 127.0.0.1:8080".into(),
-            2,
-            0,
-            "not TOML",
-            "put text in quotes",
-        ),
+        ("[http]\nlisten = 127.0.0.1:8080".into(), 2, 0, "not TOML", "put text in quotes"),
         (stream("framerate = 25"), 3, 1, "duplicate key", "keep one"),
         // Keys and types.
-        (
-            "[deamon]".into(),
-            1,
-            2,
-            "no key \"deamon\"",
-            "did you mean daemon?",
-        ),
-        (
-            stream("segmnet = \"2s\""),
-            3,
-            1,
-            "no key \"segmnet\"",
-            "did you mean segment?",
-        ),
-        (
-            stream("colour = 1"),
-            3,
-            1,
-            "[streams.door] has no key \"colour\"",
-            "known here: framerate",
-        ),
-        (
-            rendition("name = \"a\"\nbit_rate = \"1M\""),
-            5,
-            1,
-            "no key \"bit_rate\"",
-            "did you mean bitrate?",
-        ),
-        (
-            stream("rendition = []"),
-            3,
-            1,
-            "no key \"rendition\"",
-            "did you mean renditions?",
-        ),
-        (
-            stream("segment = 2"),
-            3,
-            11,
-            "segment can't be integer `2`",
-            "like \"2s\"",
-        ),
-        (
-            stream("stale_after = true"),
-            3,
-            15,
-            "boolean `true`",
-            "in quotes",
-        ),
-        (
-            stream("slack = \"1\""),
-            3,
-            9,
-            "slack can't be string \"1\"",
-            "without quotes",
-        ),
+        ("[deamon]".into(), 1, 2, "no key \"deamon\"", "did you mean daemon?"),
+        (stream("segmnet = \"2s\""), 3, 1, "no key \"segmnet\"", "did you mean segment?"),
+        (stream("colour = 1"), 3, 1, "[streams.door] has no key \"colour\"", "known here: framerate"),
+        (rendition("name = \"a\"\nbit_rate = \"1M\""), 5, 1, "no key \"bit_rate\"", "did you mean bitrate?"),
+        (stream("rendition = []"), 3, 1, "no key \"rendition\"", "did you mean renditions?"),
+        (stream("segment = 2"), 3, 11, "segment can't be integer `2`", "like \"2s\""),
+        (stream("stale_after = true"), 3, 15, "boolean `true`", "in quotes"),
+        (stream("slack = \"1\""), 3, 9, "slack can't be string \"1\"", "without quotes"),
         (stream("slack = -1"), 3, 9, "integer `-1`", "from 0 to 4"),
-        (
-            "http = 8080".into(),
-            1,
-            8,
-            "[http] is a table, not a number",
-            "write [http]",
-        ),
-        (
-            "[streams]\ndoor = 30".into(),
-            2,
-            8,
-            "[streams.door] is a table",
-            "write [streams.door]",
-        ),
-        (
-            stream("renditions = \"720p\""),
-            3,
-            14,
-            "a list of tables, not text",
-            "two brackets",
-        ),
-        (
-            stream("[streams.door.renditions]\nname = \"a\""),
-            3,
-            0,
-            "a list of tables, not a table",
-            "two brackets",
-        ),
+        ("http = 8080".into(), 1, 8, "[http] is a table, not a number", "write [http]"),
+        ("[streams]\ndoor = 30".into(), 2, 8, "[streams.door] is a table", "write [streams.door]"),
+        (stream("renditions = \"720p\""), 3, 14, "a list of tables, not text", "two brackets"),
+        (stream("[streams.door.renditions]\nname = \"a\""), 3, 0, "a list of tables, not a table", "two brackets"),
         // The daemon.
-        (
-            "[daemon]\nsocket_mode = 660".into(),
-            2,
-            15,
-            "socket_mode can't be integer `660`",
-            "\"0660\"",
-        ),
-        (
-            "[daemon]\nsocket_mode = \"rw\"".into(),
-            2,
-            15,
-            "\"rw\"",
-            "octal digits",
-        ),
-        (
-            "[daemon]\nsocket_mode = \"0060\"".into(),
-            2,
-            15,
-            "\"0060\"",
-            "daemon's own user",
-        ),
+        ("[daemon]\nsocket_mode = 660".into(), 2, 15, "socket_mode can't be integer `660`", "\"0660\""),
+        ("[daemon]\nsocket_mode = \"rw\"".into(), 2, 15, "\"rw\"", "octal digits"),
+        ("[daemon]\nsocket_mode = \"0060\"".into(), 2, 15, "\"0060\"", "daemon's own user"),
         (long_socket, 2, 10, "is 108 bytes long", "at most 107"),
-        (
-            "[daemon]\nsocket = \"\"".into(),
-            2,
-            10,
-            "socket can't be string \"\"",
-            "not empty",
-        ),
-        (
-            "[daemon]\nsocket = \"/var/lib/ringgear/live/s\"".into(),
-            2,
-            10,
-            "in the publish dir",
-            "outside",
-        ),
-        (
-            "[http]\nlisten = \"localhost\"".into(),
-            2,
-            10,
-            "\"localhost\"",
-            "127.0.0.1:8080",
-        ),
-        (
-            "[http]\nlisten = \":8080\"".into(),
-            2,
-            10,
-            "\":8080\"",
-            "0.0.0.0:8080",
-        ),
+        ("[daemon]\nsocket = \"\"".into(), 2, 10, "socket can't be string \"\"", "not empty"),
+        ("[daemon]\nsocket = \"/var/lib/ringgear/live/s\"".into(), 2, 10, "in the publish dir", "outside"),
+        ("[http]\nlisten = \"localhost\"".into(), 2, 10, "\"localhost\"", "127.0.0.1:8080"),
+        ("[http]\nlisten = \":8080\"".into(), 2, 10, "\":8080\"", "0.0.0.0:8080"),
         // A stream.
-        (
-            "[streams.Door]\nframerate = 30".into(),
-            1,
-            10,
-            "character 'D'",
-            "a to z",
-        ),
-        (
-            "[streams.metrics]\nframerate = 30".into(),
-            1,
-            10,
-            "can't be named \"metrics\"",
-            "another name",
-        ),
-        (
-            format!("[streams.{long}]\nframerate = 30"),
-            1,
-            10,
-            "has 65 bytes",
-            "at most 64",
-        ),
-        (
-            "[streams.door]\n".into(),
-            1,
-            10,
-            "has no framerate",
-            "framerate = 30",
-        ),
-        (
-            "[streams.door]\nframerate = 0".into(),
-            2,
-            13,
-            "integer `0`",
-            "1 to 240",
-        ),
-        (
-            "[streams.door]\nframerate = \"30/0\"".into(),
-            2,
-            13,
-            "\"30/0\"",
-            "1 to 240",
-        ),
-        (
-            "[streams.door]\nframerate = 1e300".into(),
-            2,
-            13,
-            "framerate can't be floating point",
-            "1 to 240",
-        ),
-        (
-            "[streams.door]\nframerate = \"ntsc\"".into(),
-            2,
-            13,
-            "\"ntsc\"",
-            "29.97",
-        ),
-        (
-            stream("segment = \"2 parsecs\""),
-            3,
-            11,
-            "\"2 parsecs\"",
-            "500ms to 20s",
-        ),
-        (
-            stream("segment = \"21s\""),
-            3,
-            11,
-            "\"21s\"",
-            "500ms to 20s",
-        ),
+        ("[streams.Door]\nframerate = 30".into(), 1, 10, "character 'D'", "a to z"),
+        ("[streams.metrics]\nframerate = 30".into(), 1, 10, "can't be named \"metrics\"", "another name"),
+        (format!("[streams.{long}]\nframerate = 30"), 1, 10, "has 65 bytes", "at most 64"),
+        ("[streams.door]\n".into(), 1, 10, "has no framerate", "framerate = 30"),
+        ("[streams.door]\nframerate = 0".into(), 2, 13, "integer `0`", "1 to 240"),
+        ("[streams.door]\nframerate = \"30/0\"".into(), 2, 13, "\"30/0\"", "1 to 240"),
+        ("[streams.door]\nframerate = 1e300".into(), 2, 13, "framerate can't be floating point", "1 to 240"),
+        ("[streams.door]\nframerate = \"ntsc\"".into(), 2, 13, "\"ntsc\"", "29.97"),
+        (stream("segment = \"2 parsecs\""), 3, 11, "\"2 parsecs\"", "500ms to 20s"),
+        (stream("segment = \"21s\""), 3, 11, "\"21s\"", "500ms to 20s"),
         (stream("part = \"50ms\""), 3, 8, "\"50ms\"", "100ms to 1s"),
-        (
-            stream("segment = \"500ms\"\npart = \"1s\""),
-            4,
-            8,
-            "longer than its segment of 500ms",
-            "at most 500ms",
-        ),
-        (
-            "[streams.slow]\nframerate = 5\npart = \"100ms\"".into(),
-            3,
-            8,
-            "shorter than one tick",
-            "at least 200ms",
-        ),
-        (
-            "[streams.slow]\nframerate = 1\nsegment = \"500ms\"".into(),
-            3,
-            11,
-            "shorter than one tick",
-            "at least 1000ms",
-        ),
-        (
-            stream("window = \"10s\""),
-            3,
-            10,
-            "fewer than 6 segments of 2s",
-            "at least 12s",
-        ),
+        (stream("segment = \"500ms\"\npart = \"1s\""), 4, 8, "longer than its segment of 500ms", "at most 500ms"),
+        ("[streams.slow]\nframerate = 5\npart = \"100ms\"".into(), 3, 8, "shorter than one tick", "at least 200ms"),
+        ("[streams.slow]\nframerate = 1\nsegment = \"500ms\"".into(), 3, 11, "shorter than one tick", "at least 1000ms"),
+        (stream("window = \"10s\""), 3, 10, "fewer than 6 segments of 2s", "at least 12s"),
         (stream("stale_after = \"0s\""), 3, 15, "\"0s\"", "from 1ms"),
         (stream("backfill = \"2h\""), 3, 12, "\"2h\"", "to 1m"),
-        (
-            stream("mode = \"event\""),
-            3,
-            8,
-            "this version publishes live streams only",
-            "mode = \"live\"",
-        ),
-        (
-            stream("mode = \"fast\""),
-            3,
-            8,
-            "can't be \"fast\"",
-            "mode = \"live\"",
-        ),
-        (
-            stream("formats = [\"hls\", \"rtmp\"]"),
-            3,
-            19,
-            "no format \"rtmp\"",
-            "\"dash\"",
-        ),
-        (
-            stream("formats = []"),
-            3,
-            11,
-            "formats is empty",
-            "[\"hls\", \"dash\"]",
-        ),
-        (
-            stream("formats = [\"hls\", \"hls\"]"),
-            3,
-            19,
-            "listed twice",
-            "once",
-        ),
-        (
-            stream("at_exit = \"stop\""),
-            3,
-            11,
-            "can't be \"stop\"",
-            "\"keep\"",
-        ),
+        (stream("mode = \"event\""), 3, 8, "this version publishes live streams only", "mode = \"live\""),
+        (stream("mode = \"fast\""), 3, 8, "can't be \"fast\"", "mode = \"live\""),
+        (stream("formats = [\"hls\", \"rtmp\"]"), 3, 19, "no format \"rtmp\"", "\"dash\""),
+        (stream("formats = []"), 3, 11, "formats is empty", "[\"hls\", \"dash\"]"),
+        (stream("formats = [\"hls\", \"hls\"]"), 3, 19, "listed twice", "once"),
+        (stream("at_exit = \"stop\""), 3, 11, "can't be \"stop\"", "\"keep\""),
         // A rendition.
-        (
-            rendition("size = \"1280x720\""),
-            3,
-            0,
-            "has no name",
-            "name = \"720p\"",
-        ),
-        (
-            rendition("name = \"720p\"\nsize = \"1281x720\""),
-            5,
-            8,
-            "\"1281x720\"",
-            "even sides, like \"1282x720\"",
-        ),
-        (
-            rendition("name = \"720p\"\nsize = \"99999x2\""),
-            5,
-            8,
-            "\"99999x2\"",
-            "from 2 to 16384",
-        ),
-        (
-            rendition("name = \"720p\"\nsize = \"720p\""),
-            5,
-            8,
-            "\"720p\"",
-            "1280x720",
-        ),
-        (
-            rendition("name = \"../x\""),
-            4,
-            8,
-            "character '.'",
-            "a to z",
-        ),
-        (
-            rendition("name = \"720p\"\n[[streams.door.renditions]]\nname = \"720p\""),
-            6,
-            8,
-            "two renditions named \"720p\"",
-            "rename",
-        ),
-        (
-            rendition("name = \"a\"\nbitrate = \"15k\""),
-            5,
-            11,
-            "\"15k\"",
-            "16k to 1000M",
-        ),
-        (
-            rendition("name = \"a\"\nbitrate = 2"),
-            5,
-            11,
-            "integer `2`",
-            "2500k",
-        ),
-        (
-            rendition("name = \"a\"\nbitrate = \"1M\"\ncrf = 23"),
-            6,
-            7,
-            "both bitrate and crf",
-            "keep bitrate",
-        ),
-        (
-            rendition("name = \"a\"\ncrf = 64"),
-            5,
-            7,
-            "integer `64`",
-            "0 to 63",
-        ),
-        (
-            rendition("name = \"a\"\ncrf = 52"),
-            5,
-            7,
-            "52 with libx264",
-            "to 51",
-        ),
-        (
-            rendition("name = \"a\"\ncodec = \"h264\""),
-            5,
-            9,
-            "no encoder",
-            "libx264",
-        ),
-        (
-            rendition("name = \"a\"\ncodec = \"h264_nvenc\""),
-            3,
-            0,
-            "no bitrate",
-            "bitrate =",
-        ),
-        (
-            rendition("name = \"a\"\npreset = \"veryfats\""),
-            5,
-            10,
-            "no preset \"veryfats\"",
-            "did you mean \"veryfast\"?",
-        ),
-        (
-            rendition("name = \"a\"\noptions = { g = 60 }"),
-            5,
-            13,
-            "\"g\" can't be set: keyframes",
-            "remove",
-        ),
-        (
-            rendition("name = \"a\"\noptions = { \"c:v\" = \"x\" }"),
-            5,
-            13,
-            "\"c:v\" can't be set",
-            "remove",
-        ),
-        (
-            rendition("name = \"a\"\noptions = { bf = 2 }"),
-            5,
-            13,
-            "never reorder",
-            "remove",
-        ),
-        (
-            rendition("name = \"a\"\noptions = { -y = 1 }"),
-            5,
-            13,
-            "no option of an encoder",
-            "leading -",
-        ),
-        (
-            rendition("name = \"a\"\noptions = { threads = true }"),
-            5,
-            23,
-            "true or false",
-            "1 and 0",
-        ),
-        (
-            rendition("name = \"a\"\noptions = { x264-params = \"ref=1:keyint=5\" }"),
-            5,
-            27,
-            "can't set keyint",
-            "remove keyint",
-        ),
+        (rendition("size = \"1280x720\""), 3, 0, "has no name", "name = \"720p\""),
+        (rendition("name = \"720p\"\nsize = \"1281x720\""), 5, 8, "\"1281x720\"", "even sides, like \"1282x720\""),
+        (rendition("name = \"720p\"\nsize = \"99999x2\""), 5, 8, "\"99999x2\"", "from 2 to 16384"),
+        (rendition("name = \"720p\"\nsize = \"720p\""), 5, 8, "\"720p\"", "1280x720"),
+        (rendition("name = \"../x\""), 4, 8, "character '.'", "a to z"),
+        (rendition("name = \"720p\"\n[[streams.door.renditions]]\nname = \"720p\""), 6, 8, "two renditions named \"720p\"", "rename"),
+        (rendition("name = \"a\"\nbitrate = \"15k\""), 5, 11, "\"15k\"", "16k to 1000M"),
+        (rendition("name = \"a\"\nbitrate = 2"), 5, 11, "integer `2`", "2500k"),
+        (rendition("name = \"a\"\nbitrate = \"1M\"\ncrf = 23"), 6, 7, "both bitrate and crf", "keep bitrate"),
+        (rendition("name = \"a\"\ncrf = 64"), 5, 7, "integer `64`", "0 to 63"),
+        (rendition("name = \"a\"\ncrf = 52"), 5, 7, "52 with libx264", "to 51"),
+        (rendition("name = \"a\"\ncodec = \"h264\""), 5, 9, "no encoder", "libx264"),
+        (rendition("name = \"a\"\ncodec = \"h264_nvenc\""), 3, 0, "no bitrate", "bitrate ="),
+        (rendition("name = \"a\"\npreset = \"veryfats\""), 5, 10, "no preset \"veryfats\"", "did you mean \"veryfast\"?"),
+        (rendition("name = \"a\"\noptions = { g = 60 }"), 5, 13, "\"g\" can't be set: keyframes", "remove"),
+        (rendition("name = \"a\"\noptions = { \"c:v\" = \"x\" }"), 5, 13, "\"c:v\" can't be set", "remove"),
+        (rendition("name = \"a\"\noptions = { bf = 2 }"), 5, 13, "never reorder", "remove"),
+        (rendition("name = \"a\"\noptions = { -y = 1 }"), 5, 13, "no option of an encoder", "leading -"),
+        (rendition("name = \"a\"\noptions = { threads = true }"), 5, 23, "true or false", "1 and 0"),
+        (rendition("name = \"a\"\noptions = { x264-params = \"ref=1:keyint=5\" }"), 5, 27, "can't set keyint", "remove keyint"),
     ];
     assert!(bad.len() >= 24);
     for (text, line, column, what, mend) in bad {
@@ -810,6 +457,36 @@ fn a_config_that_is_not_there_says_how_to_name_one() {
         "{error}"
     );
     assert!(error.ends_with("--config FILE"), "{error}");
+}
+
+#[test]
+fn check_prints_a_good_config_and_refuses_a_bad_one_with_all_its_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.toml");
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let args = CheckArgs {
+            config: Some(file.clone()),
+        };
+        check::run(args, &|_, _| Vec::new())
+    };
+    let machine =
+        "[daemon]\nsocket = \"s\"\n[http]\nlisten = \"127.0.0.1:0\"\n[publish]\ndir = \"live\"\n";
+    check(&format!("{machine}{}", stream(""))).unwrap();
+    let error = check(&format!("{machine}{}", stream("part = 1\nslack = 9"))).unwrap_err();
+    let CliError::Usage(text) = error else {
+        panic!("a bad config is wrong usage");
+    };
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0].starts_with(&format!("{}:9:8: part", file.display())),
+        "{text}"
+    );
+    assert!(
+        lines[1].starts_with(&format!("{}:10:9: slack", file.display())),
+        "{text}"
+    );
 }
 
 /// A file of this repository.

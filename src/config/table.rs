@@ -144,7 +144,7 @@ pub(super) fn nearest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |word: &'a str| (distance(&text.to_lowercase(), word), word);
     let (distance, word) = known.iter().copied().map(likeness).min()?;
     let longer = word.len().max(text.len());
-    (distance * 5 <= longer * 2 || (longer > 3 && word.starts_with(text))).then_some(word)
+    (distance * 5 <= longer * 2 || (text.len() > 2 && word.starts_with(text))).then_some(word)
 }
 
 /// How many letters have to be changed, added, removed or swapped with their neighbour (optimal string alignment).
