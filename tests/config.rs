@@ -411,11 +411,10 @@ fn a_missing_encoder_is_named_at_each_rendition_that_wants_it() {
     let ask = |path: &Path, codecs: &[&str]| {
         assert_eq!(path, Path::new("ffmpeg"));
         assert_eq!(codecs, ["libsvtav1", "libx264"]);
-        vec![FfmpegProblem {
-            codec: Some("libsvtav1".into()),
-            what: "ffmpeg has no encoder libsvtav1".into(),
-            mend: "install one that has".into(),
-        }]
+        vec![FfmpegProblem::told(
+            Some("libsvtav1"),
+            "this FFmpeg has no encoder libsvtav1: install one that has",
+        )]
     };
     let environment = Environment {
         ffmpeg: Some(&ask),
@@ -432,6 +431,7 @@ fn a_missing_encoder_is_named_at_each_rendition_that_wants_it() {
         .map(|e| e.position.unwrap().line)
         .collect();
     assert_eq!(lines, [5, 10], "{errors}");
+    assert_eq!(errors.errors[0].mend, "install one that has");
 }
 
 #[test]

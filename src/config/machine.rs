@@ -25,6 +25,20 @@ pub struct FfmpegProblem {
     pub mend: String,
 }
 
+impl FfmpegProblem {
+    /// A problem told in one line, `what is wrong: how to mend it`.
+    pub fn told(codec: Option<&str>, line: &str) -> Self {
+        let (what, mend) = line
+            .split_once(": ")
+            .unwrap_or((line, "install another FFmpeg, or name it in [ffmpeg] path"));
+        Self {
+            codec: codec.map(Into::into),
+            what: what.into(),
+            mend: mend.into(),
+        }
+    }
+}
+
 /// Says what FFmpeg at the path can't do, given the encoders that the config names, each once.
 pub type FfmpegCheck<'a> = &'a dyn Fn(&Path, &[&str]) -> Vec<FfmpegProblem>;
 

@@ -79,6 +79,12 @@ pub fn load(path: &Path) -> Result<Plan, ConfigErrors> {
     Ok(loaded.plan)
 }
 
+/// Checks a config that the program itself wrote, against its text alone.
+pub fn parse_builtin(text: &str) -> Result<Plan, ConfigErrors> {
+    let loaded = parse(text, Path::new("built-in config"), &Environment::TEXT_ONLY)?;
+    Ok(loaded.plan)
+}
+
 /// Reads and checks the config at `path`.
 pub fn read(path: &Path, environment: &Environment<'_>) -> Result<Loaded, ConfigErrors> {
     let unreadable = |error: std::io::Error| {
