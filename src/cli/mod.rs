@@ -17,6 +17,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use ringgear_producer::messages::DEFAULT_SOCKET;
 
+use ringgear_ring::format::PixelFormat;
+
 use crate::config::FfmpegProblem;
 use crate::encode::{self, EncodeError};
 
@@ -75,7 +77,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("ringgear: {error}");
             ExitCode::from(match error {
                 CliError::Usage(_) => 2,
                 CliError::Failed(_) => 1,
@@ -95,4 +97,12 @@ fn ffmpeg_problems(path: &Path, codecs: &[&str]) -> Vec<FfmpegProblem> {
             codecs.iter().filter_map(lacks).collect()
         }
     }
+}
+
+/// A pixel format's name on the command line.
+fn parse_format(name: &str) -> Result<PixelFormat, String> {
+    PixelFormat::from_name(name).ok_or_else(|| {
+        let names = PixelFormat::ALL.map(PixelFormat::name).join(", ");
+        format!("'{name}' is not a format that a ring carries: use one of {names}")
+    })
 }

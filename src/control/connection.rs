@@ -158,7 +158,8 @@ impl Connection {
                 let message = "this connection already has a session: close it, or connect again".to_owned();
                 self.refuse(RefusalCode::OutOfOrder, message).await
             }
-            Request::Open(open) => match self.desk.open(&open, peer) {
+            // A ring's memory is made and zeroed here, which takes milliseconds.
+            Request::Open(open) => match tokio::task::block_in_place(|| self.desk.open(&open, peer)) {
                 Ok(granted) => {
                     self.session = Some(Session {
                         number: granted.opened.session,

@@ -77,7 +77,7 @@ impl Line {
             "-nostats",
             "-nostdin",
             "-loglevel",
-            "warning",
+            "level+warning",
             "-f",
             "rawvideo",
         ]);

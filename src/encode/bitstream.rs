@@ -60,7 +60,7 @@ enum Kind {
 }
 
 /// Turns one track's packets into samples.
-pub struct SampleMaker {
+pub(super) struct SampleMaker {
     kind: Kind,
     /// Codec data was there and has been compared: AV1's first keyframe then needs no comparison. (SVT-AV1 writes a
     /// sequence header into its keyframes that differs from its own codec data; the latter is what the probe saw.)
@@ -69,7 +69,7 @@ pub struct SampleMaker {
 
 impl SampleMaker {
     /// For samples of the track that `description` describes.
-    pub fn new(description: &TrackDescription) -> Result<Self, BitstreamError> {
+    pub(super) fn new(description: &TrackDescription) -> Result<Self, BitstreamError> {
         let kind = match sample_entry_configuration(&description.sample_entry)
             .map_err(BitstreamError::SampleEntry)?
         {
@@ -94,7 +94,7 @@ impl SampleMaker {
     }
 
     /// Compares the encoder's headers, as its container carries them, with the description. Empty ones say nothing.
-    pub fn check_codec_data(&mut self, data: &[u8]) -> Result<(), BitstreamError> {
+    pub(super) fn check_codec_data(&mut self, data: &[u8]) -> Result<(), BitstreamError> {
         if data.is_empty() {
             return Ok(());
         }
@@ -120,7 +120,11 @@ impl SampleMaker {
     }
 
     /// The sample in `packet`; `keyframe` is what the container says of it.
-    pub fn sample(&mut self, packet: Bytes, keyframe: bool) -> Result<Bytes, BitstreamError> {
+    pub(super) fn sample(
+        &mut self,
+        packet: Bytes,
+        keyframe: bool,
+    ) -> Result<Bytes, BitstreamError> {
         let (codec, data, is_key) = match &self.kind {
             Kind::Nal {
                 codec,

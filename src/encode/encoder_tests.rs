@@ -17,7 +17,7 @@ const CODECS: [(&str, Option<&str>); 5] = [
     ("libx265", Some("ultrafast")),
     ("libsvtav1", Some("12")),
     ("libvpx-vp9", None),
-    ("libaom-av1", Some("9")),
+    ("libaom-av1", Some("8")),
 ];
 
 fn rendition(codec: &str, preset: Option<&str>, size: Size, rate: RateControl) -> EncodeRendition {
@@ -390,7 +390,8 @@ fn every_thread_of_the_encoder_is_nice_and_ours_are_not() {
     ) {}
     let theirs = tasks(encoder.pid());
     assert!(theirs.len() > 1, "{theirs:?}");
-    assert!(theirs.iter().all(|(_, nice)| *nice == 10), "{theirs:?}");
+    // x265 makes its own threads nicer still.
+    assert!(theirs.iter().all(|(_, nice)| *nice >= 10), "{theirs:?}");
     assert!(before.iter().all(|(_, nice)| *nice < 10), "{before:?}");
     let ours = tasks(std::process::id());
     let ours = ours.iter().filter(|(name, _)| name.contains("ffmpeg-feed"));

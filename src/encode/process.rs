@@ -35,7 +35,7 @@ pub(super) fn spawn(
 ) -> io::Result<Child> {
     let mut command = FfmpegCommand::new_with_path(program);
     let command = command.as_inner_mut();
-    // The wrapper asks for the log level "info" first; ours comes after it and holds.
+    // The wrapper asks for the log level first; ours comes after it and holds.
     command.args(arguments).process_group(0);
     command.stdout(match output {
         Output::Discarded => Stdio::null(),
@@ -164,18 +164,25 @@ fn printable(line: &[u8]) -> String {
     text
 }
 
-/// The lines that say most, as one: FFmpeg names the cause first and its consequences after.
+/// The end of what FFmpeg said as one line, its errors alone if there are any.
 pub(super) fn last_words(lines: &[String]) -> String {
     const SHOWN: usize = 3;
-    if lines.is_empty() {
+    let is_error = |line: &&String| line.contains("[error] ") || line.contains("[fatal] ");
+    let mut said: Vec<&String> = lines.iter().filter(is_error).collect();
+    if said.is_empty() {
+        said = lines.iter().collect();
+    }
+    if said.is_empty() {
         return "it says nothing".into();
     }
-    let shown = &lines[lines.len().saturating_sub(SHOWN)..];
-    let lines: Vec<&str> = shown
-        .iter()
-        .map(|line| line.trim_end_matches(['.', ' ', '-']))
+    let shown = said[said.len().saturating_sub(SHOWN)..].iter();
+    let words: Vec<String> = shown
+        .map(|line| {
+            let line = line.replace("[error] ", "").replace("[fatal] ", "");
+            line.trim_end_matches(['.', ' ', '-']).to_owned()
+        })
         .collect();
-    lines.join("; ")
+    words.join("; ")
 }
 
 #[cfg(test)]
@@ -196,7 +203,14 @@ mod tests {
 
     #[test]
     fn last_words_are_one_line() {
-        let lines = ["a", "[x] cause.", "consequence -- ", "end"].map(String::from);
-        assert_eq!(last_words(&lines), "[x] cause; consequence; end");
+        let lines = [
+            "b",
+            "[x] [error] cause.",
+            "[warning] a",
+            "[error] consequence -- ",
+        ];
+        let lines = lines.map(String::from);
+        assert_eq!(last_words(&lines), "[x] cause; consequence");
+        assert_eq!(last_words(&lines[..1]), "b");
     }
 }

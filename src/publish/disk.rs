@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::tick::{SegmentNumber, UnixTime};
+use crate::tick::UnixTime;
 use crate::window::{Snapshot, TrackView};
 
 use super::folder::{Folder, PublishError};
@@ -303,6 +303,7 @@ impl<M: Manifests> Copy<M> {
                 folder.sync()?;
             }
         }
+        let new_segment = !touched.is_empty();
         self.condemn(wanted, snapshot.updated);
         let texts = if snapshot.tracks.iter().any(|view| view.listed.is_empty()) {
             None
@@ -320,7 +321,7 @@ impl<M: Manifests> Copy<M> {
             self.write_texts(&folders, snapshot, texts)?;
         }
         let removed = self.remove_leftovers(&folders, snapshot.updated, |_| true)?;
-        self.verify = false;
+        self.verify = new_segment;
         if removed {
             self.remove_empty_renditions(&folders, snapshot);
         }
@@ -611,7 +612,7 @@ fn listed(view: &TrackView) -> Vec<String> {
 /// Every media file that the folder has to hold for `snapshot`.
 fn wanted(snapshot: &Snapshot) -> BTreeMap<String, Wanted<'_>> {
     let mut files = BTreeMap::new();
-    for (index, view) in snapshot.tracks.iter().enumerate() {
+    for view in &snapshot.tracks {
         let name = &view.name;
         let segments = || view.retained.iter().chain(&view.listed);
         for segment in segments().filter(|segment| !segment.gap) {
@@ -657,14 +658,4 @@ fn wanted(snapshot: &Snapshot) -> BTreeMap<String, Wanted<'_>> {
         }
     }
     files
-}
-
-/// The lowest number that `snapshot` still needs, for tests.
-#[cfg(test)]
-pub(super) fn lowest(snapshot: &Snapshot) -> Option<SegmentNumber> {
-    let views = snapshot.tracks.iter();
-    views
-        .flat_map(|view| view.retained.iter().chain(&view.listed))
-        .map(|segment| segment.number)
-        .min()
 }

@@ -45,7 +45,11 @@ fn mend(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::PermissionDenied => "let the daemon's user write there",
         io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or set another [publish] dir",
-        io::ErrorKind::NotADirectory | io::ErrorKind::FilesystemLoop => {
+        _ if matches!(
+            Errno::from_io_error(error),
+            Some(Errno::NOTDIR | Errno::LOOP)
+        ) =>
+        {
             "it has to be a folder and no symbolic link: move away what stands there"
         }
         io::ErrorKind::IsADirectory => {
@@ -255,10 +259,19 @@ fn step(_action: &'static str, _path: &Path) -> Result<()> {
 thread_local! {
     /// How many more steps this thread's publishers may take before each fails, as if the process had been killed.
     pub(super) static STEPS_LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+    /// Whether this thread's publishers find the disk full.
+    pub(super) static DISK_FULL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 #[cfg(test)]
 fn step(action: &'static str, path: &Path) -> Result<()> {
+    if DISK_FULL.get() && action == "write" {
+        return Err(PublishError {
+            action,
+            path: path.to_owned(),
+            source: Errno::NOSPC.into(),
+        });
+    }
     let left = STEPS_LEFT.get();
     if left == Some(0) {
         return Err(PublishError {

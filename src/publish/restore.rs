@@ -32,9 +32,9 @@ pub struct Restored {
     pub last_tick: Option<Tick>,
     /// What the last producer sent.
     pub source: Option<RememberedSource>,
-    /// Whether the renditions are others than before, so that nothing of the old window can be listed: its files stay
-    /// fetchable as long as they have to, the numbers go on, and the first period is a discontinuity.
-    pub renditions_changed: bool,
+    /// Whether nothing of the old window can be listed, because the renditions are others than before or an init segment is
+    /// missing: its files stay as long as they have to, the numbers go on, and the first period has to be a discontinuity.
+    pub started_over: bool,
     /// What the publisher has to know of the folder.
     pub ledger: Ledger,
     /// What is worth a line in the log.
@@ -89,10 +89,7 @@ pub fn restore(
     let has_state = folder.len(STATE_FILE)?.is_some();
     let text = folder.read(STATE_FILE, MAX_STATE_BYTES)?;
     let damage = match text.map(|text| State::parse(&text, stream)) {
-        Some(Ok(state)) => match take_over(&folder, &state, renditions, now)? {
-            Some(restored) => return Ok(restored),
-            None => "an init segment that it names is missing or damaged".to_owned(),
-        },
+        Some(Ok(state)) => return take_over(&folder, &state, renditions, now),
         Some(Err(error)) => error.to_string(),
         None if has_state => format!("it is longer than {MAX_STATE_BYTES} bytes or can't be read"),
         None => "it is missing".to_owned(),
@@ -141,13 +138,14 @@ fn empty(
     })
 }
 
-/// The window that `state` describes; none if an init segment is missing, without which no segment can be played.
+/// The window that `state` describes; an empty one that its numbers go on in if the renditions are others, or if an init
+/// segment is missing, without which no segment can be played.
 fn take_over(
     folder: &Folder,
     state: &State,
     renditions: &[String],
     now: UnixTime,
-) -> Result<Option<Restored>, PublishError> {
+) -> Result<Restored, PublishError> {
     let mut restored = Restored {
         grid: state.grid,
         last_number: state.last_number(),
@@ -167,8 +165,14 @@ fn take_over(
         .map(|name| state.tracks.iter().position(|track| track.name == *name))
         .collect();
     let Some(places) = places.filter(|places| places.len() == state.tracks.len()) else {
-        start_over(state, renditions, now, &mut restored);
-        return Ok(Some(restored));
+        let before: Vec<_> = state
+            .tracks
+            .iter()
+            .map(|track| track.name.as_str())
+            .collect();
+        let why = format!("the renditions were {}", before.join(", "));
+        start_over(state, renditions, &why, now, &mut restored);
+        return Ok(restored);
     };
     let mut folders = Vec::new();
     for name in renditions {
@@ -176,7 +180,9 @@ fn take_over(
     }
     let ledger = &mut restored.ledger;
     let Some(periods) = read_periods(&folders, state, renditions, &places, ledger)? else {
-        return Ok(None);
+        let why = "an init segment is missing or damaged";
+        start_over(state, renditions, why, now, &mut restored);
+        return Ok(restored);
     };
     let mut missing = 0;
     let mut tracks = Vec::new();
@@ -185,6 +191,7 @@ fn take_over(
             name,
             folder: folder.as_ref(),
             periods: &periods,
+            now,
         };
         let track = &state.tracks[*place];
         let mut listed = Vec::new();
@@ -202,7 +209,7 @@ fn take_over(
             }
         }
         let open = match &track.open {
-            Some(open) => reader.open_segment(open, now, ledger)?,
+            Some(open) => reader.open_segment(open, ledger)?,
             None => None,
         };
         let target = Duration::from_secs(state.target_duration);
@@ -225,11 +232,17 @@ fn take_over(
         updated: now,
     }));
     restored.ledger.state = Some(state.clone());
-    Ok(Some(restored))
+    Ok(restored)
 }
 
-/// Other renditions: everything leaves, and is removed when it has expired.
-fn start_over(state: &State, renditions: &[String], now: UnixTime, restored: &mut Restored) {
+/// Everything leaves, and is removed when it has expired.
+fn start_over(
+    state: &State,
+    renditions: &[String],
+    why: &str,
+    now: UnixTime,
+    restored: &mut Restored,
+) {
     let leave = now.saturating_add(state.longest_playlist());
     let mut last = now;
     let mut discontinuities = 0;
@@ -267,16 +280,10 @@ fn start_over(state: &State, renditions: &[String], now: UnixTime, restored: &mu
         .last_number
         .map_or(SegmentNumber(0), SegmentNumber::next);
     let discontinuities = state.discontinuity_sequence + discontinuities;
-    restored.renditions_changed = true;
+    restored.started_over = true;
     restored.snapshot = Some(empty(&state.stream, renditions, next, discontinuities, now));
-    let before: Vec<_> = state
-        .tracks
-        .iter()
-        .map(|track| track.name.as_str())
-        .collect();
     restored.notes.push(format!(
-        "the renditions were {}: the window starts empty with segment {next}, and the files from before go when they expire",
-        before.join(", ")
+        "{why}: the window starts empty with segment {next}, and the files from before go when they expire"
     ));
     let mut state = state.clone();
     state.tracks.clear();
@@ -361,6 +368,7 @@ struct Reader<'a> {
     name: &'a str,
     folder: Option<&'a Folder>,
     periods: &'a [Arc<Period>],
+    now: UnixTime,
 }
 
 impl Reader<'_> {
@@ -373,15 +381,18 @@ impl Reader<'_> {
         let Some(folder) = self.folder else {
             return Ok(None);
         };
-        if folder.len(name)? != Some(len) {
-            return Ok(None);
-        }
-        let content = folder.read(name, len)?;
+        let content = if folder.len(name)? == Some(len) {
+            folder.read(name, len)?
+        } else {
+            None
+        };
         let content = content.filter(|content| content.len() as u64 == len);
+        let path = format!("{}/{name}", self.name);
         if content.is_some() {
-            let path = format!("{}/{name}", self.name);
             ledger.leftovers.remove(&path);
             ledger.files.insert(path, len);
+        } else {
+            ledger.leftovers.insert(path, self.now);
         }
         Ok(content.map(Bytes::from))
     }
@@ -436,7 +447,6 @@ impl Reader<'_> {
     fn open_segment(
         &self,
         state: &SegmentState,
-        now: UnixTime,
         ledger: &mut Ledger,
     ) -> Result<Option<OpenSegment>, PublishError> {
         let mut first_tick = state.first_tick;
@@ -453,7 +463,7 @@ impl Reader<'_> {
                 whole = false;
                 ledger
                     .leftovers
-                    .insert(format!("{}/{name}", self.name), now);
+                    .insert(format!("{}/{name}", self.name), self.now);
                 continue;
             };
             parts.push(Part {

@@ -25,7 +25,7 @@ use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
 use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickLogError};
 use crate::picture::{Picture, Size};
-use crate::publish::{self, DiskPublisher, RememberedSource, Restored};
+use crate::publish::{self, DiskPublisher, Restored};
 use crate::status::StreamStatus;
 use crate::tick::{Grid, Tick};
 use crate::window::{Snapshot, Window, WindowSettings};
@@ -248,8 +248,8 @@ impl Start {
             grid,
             anchor,
             resume: restored.last_tick.map(Tick::next),
-            discontinuity: changed || restored.renditions_changed,
-            sizes: sizes.filter(|_| !restored.renditions_changed).unwrap_or_default(),
+            discontinuity: changed || restored.started_over,
+            sizes: sizes.filter(|_| !restored.started_over).unwrap_or_default(),
         }
     }
 }

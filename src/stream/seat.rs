@@ -1,6 +1,5 @@
 //! Who feeds a stream: one producer at a time, holding its seat until it closes, dies or is taken over.
 
-use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +8,7 @@ use ringgear_producer::messages::{
     EndCode, Ended, FrameCounts, Open, Opened, PROTOCOL, RefusalCode, Refused,
 };
 use ringgear_ring::format::{FrameFormat, PixelFormat};
+use ringgear_ring::layout::{MAX_MEMORY_BYTES, MAX_SLOTS};
 use ringgear_ring::{Reader, RingMemory};
 use tokio::sync::{oneshot, watch};
 
@@ -20,9 +20,7 @@ use crate::tick::{Framerate, UnixTime};
 /// A ring's slots if the producer does not say: one being written, one being read, two waiting by the slack of one, and two to
 /// spare for a producer or a daemon that is late.
 const DEFAULT_SLOTS: u32 = 6;
-const SLOTS: std::ops::RangeInclusive<u32> = 3..=64;
-/// The most memory that one session's ring may take.
-const MAX_RING_BYTES: u64 = 2 << 30;
+const SLOTS: std::ops::RangeInclusive<u32> = 3..=MAX_SLOTS;
 
 static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
 
@@ -57,37 +55,28 @@ impl Bench {
         let format = checked_format(open)?;
         let slots = open.slots.unwrap_or(DEFAULT_SLOTS);
         let bytes = format.bytes() as u64 * u64::from(slots);
-        if !SLOTS.contains(&slots) || bytes > MAX_RING_BYTES {
+        if !SLOTS.contains(&slots) || bytes > MAX_MEMORY_BYTES as u64 {
             let (least, most) = (SLOTS.start(), SLOTS.end());
             let message = format!(
                 "a ring of {slots} slots of {format} ({bytes} bytes) can't be had: {least} to {most} slots and at most \
-                 {MAX_RING_BYTES} bytes are possible; leave 'slots' out for {DEFAULT_SLOTS}"
+                 {MAX_MEMORY_BYTES} bytes are possible; leave 'slots' out for {DEFAULT_SLOTS}"
             );
             return Err(refused(RefusalCode::BadSize, message));
         }
-        let mut holder = self.holder();
-        if let Some(held) = holder.as_ref()
-            && !open.take_over
-        {
-            let message = format!(
-                "stream '{}' is fed by process {} (user {}) since {}: stop it, or ask to take over",
-                self.stream, held.status.pid, held.status.uid, held.status.opened
-            );
-            return Err(Refused {
-                code: RefusalCode::StreamBusy,
-                message,
-                holder_pid: Some(held.status.pid),
-            });
-        }
+        self.busy(open, self.holder().as_ref())?;
+        // Making the memory takes milliseconds, so it is made before anybody else is kept waiting.
         let resources = |error: &dyn std::fmt::Display| {
             let message = format!("no memory for a ring of {slots} slots of {format}: {error}");
             refused(RefusalCode::OutOfResources, message)
         };
         let memory = RingMemory::create(&format, slots).map_err(|error| resources(&error))?;
-        let fd = memory.fd().as_fd().try_clone_to_owned().map_err(|error| resources(&error))?;
-        let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
-        let (ended, said) = watch::channel(None);
+        let fd = memory.fd().try_clone_to_owned().map_err(|error| resources(&error))?;
         let memory_bytes = memory.bytes() as u64;
+        let (ended, said) = watch::channel(None);
+        let mut holder = self.holder();
+        // Somebody else may have been quicker.
+        self.busy(open, holder.as_ref())?;
+        let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
         if let Some(held) = holder.take() {
             let message = format!("process {} (user {}) has taken the stream over", peer.pid, peer.uid);
             held.ended.send_replace(Some(Ended { code: EndCode::TakenOver, message }));
@@ -126,6 +115,17 @@ impl Bench {
             ended: said,
             seat: Box::new(HeldSeat { bench: self.clone(), session, closed: false }),
         })
+    }
+
+    /// Refuses a producer that does not ask to take over from `holder`.
+    fn busy(&self, open: &Open, holder: Option<&Holder>) -> Result<(), Refused> {
+        let Some(held) = holder.filter(|_| !open.take_over) else { return Ok(()) };
+        let message = format!(
+            "stream '{}' is fed by process {} (user {}) since {}: stop it, or ask to take over",
+            self.stream, held.status.pid, held.status.uid, held.status.opened
+        );
+        let holder_pid = Some(held.status.pid);
+        Err(Refused { code: RefusalCode::StreamBusy, message, holder_pid })
     }
 
     fn leave(&self, session: u64, done: Option<oneshot::Sender<FrameCounts>>) {
