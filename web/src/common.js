@@ -45,7 +45,7 @@ function framerate(text) {
   return `${+(num / den).toFixed(2)} fps`;
 }
 
-/** Runs `work` now and again `every` ms after it ended, at once when the page comes back into view. */
+/** Runs `work` now and again `every` ms after it ended, at once when the page comes back into view or the answer is called. */
 function repeat(work, every) {
   let timer = 0;
   let running = false;
@@ -60,4 +60,5 @@ function repeat(work, every) {
   };
   document.addEventListener("visibilitychange", () => { if (!document.hidden) run(); });
   run();
+  return run;
 }

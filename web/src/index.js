@@ -17,7 +17,7 @@ function makeCard(name) {
     element("div", { class: "body" },
       element("div", { class: "line" }, element("h2", {}, name), state), meta, note));
   const item = element("li", { "data-name": name }, link);
-  const card = { name, item, link, thumb, state, meta, note, visible: false, picture: null, url: null };
+  const card = { name, item, link, thumb, state, meta, note, visible: true, picture: null, url: null };
   cards.set(name, card);
   inView.observe(item);
   return card;
@@ -69,6 +69,8 @@ async function refresh() {
   const live = answer.streams.filter((stream) => stream.state === "live").length;
   const total = answer.streams.length;
   setText(summary, total ? `${live} of ${total} live` : "");
+  // The first cards need not wait for the next round.
+  if (answer.streams.some(({ name, state }) => state !== "waiting" && !cards.get(name).asked)) showThumbnails();
   setText(document.getElementById("version"), `Ringgear ${answer.version}`);
   document.getElementById("empty").hidden = total > 0;
 }
@@ -78,6 +80,7 @@ async function refreshThumbnails() {
   if (document.hidden) return;
   for (const card of [...cards.values()]) {
     if (!card.visible || card.stream.state === "waiting") continue;
+    card.asked = true;
     try {
       const answer = await fetch(`${card.name}/snapshot.jpg?width=640`, { cache: "no-store", signal: AbortSignal.timeout(5000) });
       if (!answer.ok) continue;
@@ -95,5 +98,5 @@ async function refreshThumbnails() {
   }
 }
 
+const showThumbnails = repeat(refreshThumbnails, 1000);
 repeat(refresh, 1000);
-repeat(refreshThumbnails, 1000);

@@ -135,6 +135,7 @@ function show(playable, published, now) {
   } else if (still && !video.paused && video.readyState < 3) {
     veil = attempt > 0 ? "Reconnecting" : "Loading";
   }
+  video.controls = video.readyState >= 1;
   $("veil").hidden = !veil;
   $("veil").classList.toggle("still", !busy);
   setText($("veil-text"), veil);
@@ -150,7 +151,7 @@ function showLatency(playing) {
   const behind = playing && shown ? (Date.now() + clockOffset - shown) / 1000 : NaN;
   setText($("behind"), behind > 0 && behind < 86400 ? `${behind.toFixed(1)} s behind live` : "");
   const edge = hls?.liveSyncPosition ?? null;
-  $("live").hidden = !(edge !== null && edge - video.currentTime > 4);
+  $("live").hidden = !(edge !== null && video.readyState >= 2 && edge - video.currentTime > 4);
 }
 
 /** Safari knows the date of time zero. */
