@@ -26,7 +26,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
 /// The daemon can't run.
 #[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
+pub(crate) enum DaemonError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -58,7 +58,7 @@ pub enum DaemonError {
 }
 
 /// A daemon that is up: its doors are open and its streams run.
-pub struct Daemon {
+pub(crate) struct Daemon {
     runtime: tokio::runtime::Runtime,
     streams: Arc<Streams>,
     /// What the origin serves; it ends with this.
@@ -82,7 +82,7 @@ struct Streams {
 
 impl Daemon {
     /// Opens the doors and starts every stream of `plan`.
-    pub fn start(plan: &Plan) -> Result<Self, DaemonError> {
+    pub(crate) fn start(plan: &Plan) -> Result<Self, DaemonError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("ringgear io")
@@ -133,12 +133,12 @@ impl Daemon {
     }
 
     /// Where the origin listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Waits until somebody asks over the control socket to stop, or `asked` does; looks at the wall clock meanwhile.
-    pub fn wait(&self, asked: watch::Receiver<bool>) {
+    pub(crate) fn wait(&self, asked: watch::Receiver<bool>) {
         let mut over_socket = self.streams.asked_to_stop.subscribe();
         let mut asked = asked;
         self.runtime.block_on(async {
@@ -152,7 +152,7 @@ impl Daemon {
     }
 
     /// Stops in order: producers are told, the encoders drained, the last segments published.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         self.stopping.send_replace(true);
         let Self { runtime, streams, ports, closing, control, origin, .. } = self;
         // The control task removes the socket's name, so that producers wait for the next daemon instead of meeting this one.

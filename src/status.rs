@@ -149,6 +149,8 @@ pub struct EncoderStatus {
     /// Picture in to the last rendition's sample out, mean over the last second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_seconds: Option<f64>,
+    /// Pictures shown again because more waited for the encoder than memory is kept for.
+    pub replaced: u64,
     /// FFmpeg's last words when it last died.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_error: Vec<String>,

@@ -11,7 +11,7 @@ use crate::config::{self, AtExit, Environment, FfmpegCheck, Plan, RateControl, S
 
 /// The arguments of `ringgear check`.
 #[derive(Debug, Default, clap::Args)]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// The config file [default: $RINGGEAR_CONFIG, then /etc/ringgear/ringgear.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -19,7 +19,7 @@ pub struct CheckArgs {
 
 /// Checks the config: a good one's summary goes to stdout, warnings to stderr; a bad one is [`CliError::Usage`] with all its
 /// errors, one a line. `ffmpeg` says what FFmpeg can't do.
-pub fn run(args: CheckArgs, ffmpeg: FfmpegCheck<'_>) -> Result<(), CliError> {
+pub(super) fn run(args: CheckArgs, ffmpeg: FfmpegCheck<'_>) -> Result<(), CliError> {
     let usage = |errors: config::ConfigErrors| CliError::Usage(errors.to_string());
     let path = config::find(args.config).map_err(usage)?;
     let environment = Environment {
@@ -64,7 +64,7 @@ fn may_listen(plan: &Plan) -> Result<(), (String, String)> {
 }
 
 /// What the config comes to, with lengths as rounded to whole ticks.
-pub fn summary(plan: &Plan) -> String {
+pub(super) fn summary(plan: &Plan) -> String {
     let mut text = String::new();
     let user = rustix::process::geteuid();
     let rights = if user.is_root() {

@@ -15,7 +15,7 @@ const PORT: u16 = 8080;
 
 /// Shows the main job: two cameras in a browser, from one command.
 #[derive(Debug, clap::Args)]
-pub struct DemoArgs {
+pub(super) struct DemoArgs {
     /// End after this time, with exit status 0 [for example: 20s]
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
@@ -25,7 +25,7 @@ pub struct DemoArgs {
 }
 
 /// Runs it.
-pub fn run(args: DemoArgs) -> Result<(), CliError> {
+pub(super) fn run(args: DemoArgs) -> Result<(), CliError> {
     logging::start();
     let failed = |what: &str, error: &dyn std::fmt::Display| CliError::Failed(format!("{what}: {error}"));
     let folder = tempfile::Builder::new()

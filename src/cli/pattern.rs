@@ -14,7 +14,7 @@ use crate::tick::Framerate;
 
 /// Feeds a stream with a moving test picture that carries each frame's number and capture time (docs/test-pattern.md).
 #[derive(Clone, Debug, clap::Args)]
-pub struct PatternArgs {
+pub(super) struct PatternArgs {
     /// The stream to feed.
     pub stream: String,
     /// The frames' size.
@@ -47,7 +47,7 @@ pub struct PatternArgs {
 ///
 /// # Errors
 /// An impossible format, and whatever keeps the session from beginning or going on.
-pub fn run(args: PatternArgs, socket: &Path) -> Result<(), CliError> {
+pub(super) fn run(args: PatternArgs, socket: &Path) -> Result<(), CliError> {
     let format = FrameFormat::packed(args.format, args.size.width, args.size.height)
         .map_err(|error| CliError::Usage(error.to_string()))?;
     let stop = Stop::on_signals()?;

@@ -21,7 +21,7 @@ const LOOK_UP: Duration = Duration::from_millis(200);
 
 /// Feeds a stream with the frames on standard input: YUV4MPEG2, which says what it is, or raw frames of --size and --format.
 #[derive(Clone, Debug, clap::Args)]
-pub struct PushArgs {
+pub(super) struct PushArgs {
     /// The stream to feed.
     pub stream: String,
     /// The size of raw frames.
@@ -45,7 +45,7 @@ pub struct PushArgs {
 ///
 /// # Errors
 /// Input that is not what it should be, and whatever keeps the session from beginning or going on.
-pub fn run(args: PushArgs, socket: &Path) -> Result<(), CliError> {
+pub(super) fn run(args: PushArgs, socket: &Path) -> Result<(), CliError> {
     let stop = Stop::on_signals()?;
     let input = io::stdin()
         .as_fd()

@@ -10,14 +10,14 @@ use crate::daemon::Daemon;
 
 /// Runs the daemon until SIGTERM or SIGINT; a second one stops it at once.
 #[derive(Debug, clap::Args)]
-pub struct ServeArgs {
+pub(super) struct ServeArgs {
     /// The config; without it $RINGGEAR_CONFIG, else /etc/ringgear/ringgear.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 /// Runs it.
-pub fn run(args: ServeArgs) -> Result<(), CliError> {
+pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     logging::start();
     let path = config::find(args.config).map_err(|error| CliError::Usage(error.to_string()))?;
     let plan = config::load(&path).map_err(|error| CliError::Usage(error.to_string()))?;

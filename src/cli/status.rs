@@ -18,14 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shows streams, sessions, rates and drops.
 #[derive(Debug, clap::Args)]
-pub struct StatusArgs {
+pub(super) struct StatusArgs {
     /// The JSON of /api/v1/streams instead of a table
     #[arg(long)]
     json: bool,
 }
 
 /// Prints what the daemon says of itself.
-pub fn run(args: StatusArgs, socket: &Path) -> Result<(), CliError> {
+pub(super) fn run(args: StatusArgs, socket: &Path) -> Result<(), CliError> {
     let Reply::Status { status } = ask(socket, &Request::Status {})? else {
         return Err(CliError::Failed("the daemon answered something else than its status".to_owned()));
     };
@@ -42,7 +42,7 @@ pub fn run(args: StatusArgs, socket: &Path) -> Result<(), CliError> {
 }
 
 /// Asks the daemon to stop, as SIGTERM does.
-pub fn stop(socket: &Path) -> Result<(), CliError> {
+pub(super) fn stop(socket: &Path) -> Result<(), CliError> {
     match ask(socket, &Request::Stop {})? {
         Reply::Done {} => Ok(()),
         Reply::Refused(refused) => Err(CliError::Failed(refused.message)),

@@ -179,7 +179,10 @@ fn sealed(startcode: u64, payload: &[u8]) -> Vec<u8> {
     let size = payload.len() + 4;
     assert!(size < 4096);
     let mut bytes = startcode.to_be_bytes().to_vec();
-    bytes.extend([u8::try_from(size >> 7).unwrap() | 0x80, (size & 0x7F) as u8]);
+    bytes.extend([
+        u8::try_from(size >> 7).unwrap() | 0x80,
+        u8::try_from(size & 0x7F).unwrap(),
+    ]);
     bytes.extend(payload);
     bytes.extend(crc(payload).to_be_bytes());
     bytes

@@ -62,11 +62,6 @@ impl Converter {
         picture_format(self.format.pixels())
     }
 
-    /// Its pictures' size: the frames', an odd side one pixel longer.
-    pub(crate) fn size(&self) -> Size {
-        self.size
-    }
-
     /// The picture of one frame.
     pub(crate) fn convert(&mut self, frame: &impl Rows, captured: MonotonicTime) -> Result<Picture, ConvertError> {
         let mut buffer = self.pool.take();

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 pub(crate) use counters::Counters;
 pub(crate) use session::NewSession;
-pub use tick_log::TickLogError;
+pub(crate) use tick_log::TickLogError;
 pub(crate) use tick_log::TickLog;
 
 use crate::clock::Anchor;

@@ -9,7 +9,7 @@ use super::choose::{Choice, choose};
 use super::convert::{ConvertError, Converter, Rows};
 use super::counters::Counters;
 use crate::clock::MonotonicTime;
-use crate::picture::{Picture, PictureFormat, Size};
+use crate::picture::Picture;
 
 /// A frame's capture time is believed if it lies at most this long before the tick that takes it.
 const OLDEST_CAPTURE: u64 = 60_000_000_000;
@@ -63,11 +63,6 @@ impl Session {
             last_sequence: 0,
             committed: 0,
         }
-    }
-
-    /// How its pictures are stored, and their size.
-    pub(crate) fn pictures(&self) -> (PictureFormat, Size) {
-        (self.converter.picture_format(), self.converter.size())
     }
 
     /// The producer commits no more; what waits in the ring is still shown.

@@ -14,7 +14,7 @@ const MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// The tick log can't be written.
 #[derive(Debug, thiserror::Error)]
 #[error("the tick log {} can't be written: {source}; give [daemon] tick_log a folder that this user may write", path.display())]
-pub struct TickLogError {
+pub(crate) struct TickLogError {
     path: PathBuf,
     source: std::io::Error,
 }

@@ -43,11 +43,6 @@ impl Backlog {
         self.first
     }
 
-    /// How many ticks are not returned.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -157,7 +152,7 @@ mod tests {
             backlog.mark_fed(MonotonicTime(at));
         }
         assert_eq!(backlog.release_before(Tick(102)), Some(MonotonicTime(1)));
-        assert_eq!((backlog.first(), backlog.pending(), backlog.len()), (Tick(102), 2, 3));
+        assert_eq!((backlog.first(), backlog.pending(), backlog.entries.len()), (Tick(102), 2, 3));
         backlog.rewind();
         assert_eq!(backlog.next_unfed().unwrap().0, Tick(102));
         assert_eq!(backlog.next(), Tick(105));
@@ -169,7 +164,7 @@ mod tests {
         for _ in 0..10 {
             backlog.push(picture(4));
         }
-        assert_eq!((backlog.len(), backlog.replaced()), (10, 8));
+        assert_eq!((backlog.entries.len(), backlog.replaced()), (10, 8));
         backlog.release_before(Tick(9));
         assert_eq!(backlog.distinct, 1);
         backlog.push(picture(4));
@@ -186,6 +181,6 @@ mod tests {
         backlog.push(picture(8));
         backlog.rewind();
         assert_eq!(backlog.input().unwrap().1, Size::new(8, 8));
-        assert_eq!((backlog.len(), backlog.replaced()), (3, 1));
+        assert_eq!((backlog.entries.len(), backlog.replaced()), (3, 1));
     }
 }

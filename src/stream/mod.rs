@@ -8,7 +8,7 @@ mod shared;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) struct House {
 
 /// A stream could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StreamError {
+pub(crate) enum StreamError {
     /// The log for tests.
     #[error(transparent)]
     TickLog(#[from] TickLogError),
@@ -66,7 +66,6 @@ pub(crate) struct Stream {
     shared: Arc<Shared>,
     bench: Bench,
     commands: Sender<Command>,
-    events: SyncSender<Event>,
     window: watch::Receiver<Arc<Snapshot>>,
     picture: watch::Receiver<Option<Picture>>,
     /// Taken at the stop.
@@ -145,7 +144,12 @@ impl Stream {
         let ingest = Ingest::new(ingest_plan, start.anchor.clone(), obeyed, counters, newest, sink);
         let bench = Bench::new(&plan.name, plan.grid.framerate, commands.clone());
         let threads = Threads {
-            ingest: thread(&plan.name, "ingest", move || ingest.run()).map_err(no_thread)?,
+            ingest: thread(&plan.name, "ingest", move || {
+                ingest.run();
+                // Pictures came before this, so the owner has them all.
+                let _ = events.send(Event::Stop);
+            })
+            .map_err(no_thread)?,
             owner: thread(&plan.name, "stream", move || owner.run()).map_err(no_thread)?,
         };
         Ok(Self {
@@ -154,7 +158,6 @@ impl Stream {
             shared,
             bench,
             commands,
-            events,
             window: snapshot,
             picture,
             threads: Mutex::new(Some(threads)),

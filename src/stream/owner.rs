@@ -103,6 +103,8 @@ pub(super) struct Owner {
     newest: Option<Picture>,
     packagers: Vec<TrackPackager>,
     inits: Option<Vec<TrackDescription>>,
+    /// Pictures that backlogs before this one replaced.
+    replaced: u64,
     /// How many starts have failed in a row.
     failures: u32,
     /// The longest that the encoder took from picture to last sample, slowly forgotten.
@@ -122,6 +124,7 @@ impl Owner {
             newest: None,
             packagers: Vec::new(),
             inits: None,
+            replaced: 0,
             failures: 0,
             delay: Duration::ZERO,
             stopping: None,
@@ -223,6 +226,7 @@ impl Owner {
             self.dirty = true;
         }
         self.packagers.clear();
+        self.replaced += self.backlog.as_ref().map_or(0, Backlog::replaced);
         self.backlog = Some(Backlog::new(start, self.ticks(REPLAY)));
     }
 
@@ -250,6 +254,7 @@ impl Owner {
         }
         let mut report = self.parts.shared.report();
         report.disk = self.parts.publisher.status().error;
+        report.encoder.replaced = self.replaced + self.backlog.as_ref().map_or(0, Backlog::replaced);
         report.encoder.pending = self.backlog.as_ref().map_or(0, |backlog| backlog.pending() as u64);
     }
 
