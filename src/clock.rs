@@ -85,7 +85,10 @@ impl Anchor {
     /// This anchor with every published time later by `by`.
     #[must_use]
     pub fn ahead_by(&self, by: Duration) -> Self {
-        Self { wall: self.wall.saturating_add(by), ..self.clone() }
+        Self {
+            wall: self.wall.saturating_add(by),
+            ..self.clone()
+        }
     }
 
     /// The time now: the anchor's wall clock plus the monotonic time since.

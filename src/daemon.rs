@@ -31,7 +31,9 @@ pub(crate) enum DaemonError {
     #[error(transparent)]
     Control(#[from] ControlError),
     /// The origin's port.
-    #[error("the origin can't listen on {address}: {source}; another program may use the port: set [http] listen to a free one")]
+    #[error(
+        "the origin can't listen on {address}: {source}; another program may use the port: set [http] listen to a free one"
+    )]
     Listen {
         /// What the config says.
         address: SocketAddr,
@@ -94,12 +96,20 @@ impl Daemon {
             ffmpeg.require_encoder(&rendition.codec)?;
         }
         let entered = runtime.enter();
-        let publish = |source| DaemonError::Publish { path: plan.publish_dir.clone(), source };
+        let publish = |source| DaemonError::Publish {
+            path: plan.publish_dir.clone(),
+            source,
+        };
         std::fs::create_dir_all(&plan.publish_dir).map_err(publish)?;
         tempfile_probe(&plan.publish_dir).map_err(publish)?;
         let control = control::Listener::bind(&plan.socket, plan.socket_mode)?;
-        let listen = |source| DaemonError::Listen { address: plan.listen, source };
-        let listener = runtime.block_on(tokio::net::TcpListener::bind(plan.listen)).map_err(listen)?;
+        let listen = |source| DaemonError::Listen {
+            address: plan.listen,
+            source,
+        };
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind(plan.listen))
+            .map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let anchor = Anchor::new(Arc::new(SystemClock));
         let house = House {
@@ -129,7 +139,16 @@ impl Daemon {
             let _ = closed.wait_for(|closed| *closed).await;
         }));
         drop(entered);
-        Ok(Self { runtime, streams, ports, stopping, closing, address, control, origin })
+        Ok(Self {
+            runtime,
+            streams,
+            ports,
+            stopping,
+            closing,
+            address,
+            control,
+            origin,
+        })
     }
 
     /// Where the origin listens.
@@ -154,7 +173,15 @@ impl Daemon {
     /// Stops in order: producers are told, the encoders drained, the last segments published.
     pub(crate) fn stop(self) {
         self.stopping.send_replace(true);
-        let Self { runtime, streams, ports, closing, control, origin, .. } = self;
+        let Self {
+            runtime,
+            streams,
+            ports,
+            closing,
+            control,
+            origin,
+            ..
+        } = self;
         // The control task removes the socket's name, so that producers wait for the next daemon instead of meeting this one.
         let _ = runtime.block_on(control);
         for stream in streams.by_name.values() {
@@ -184,7 +211,10 @@ impl Streams {
     }
 
     fn ports(&self) -> BTreeMap<String, http::StreamPort> {
-        self.by_name.iter().map(|(name, stream)| (name.clone(), stream.port())).collect()
+        self.by_name
+            .iter()
+            .map(|(name, stream)| (name.clone(), stream.port()))
+            .collect()
     }
 }
 
@@ -206,7 +236,11 @@ impl Desk for Streams {
                 let message = format!(
                     "no stream is called '{}': the config has {}",
                     given.escape_debug(),
-                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                    if known.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        known.join(", ")
+                    }
                 );
                 Err(refused(RefusalCode::UnknownStream, message))
             }

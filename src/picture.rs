@@ -115,7 +115,10 @@ impl Picture {
     /// The same pixels, said to be captured at another time.
     #[must_use]
     pub fn captured_at(&self, captured: MonotonicTime) -> Self {
-        Self { captured, ..self.clone() }
+        Self {
+            captured,
+            ..self.clone()
+        }
     }
 
     /// What an encoder has to be made for to take it.

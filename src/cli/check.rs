@@ -11,7 +11,7 @@ use crate::config::{self, AtExit, Environment, FfmpegCheck, Plan, RateControl, S
 
 /// The arguments of `ringgear check`.
 #[derive(Debug, Default, clap::Args)]
-pub(super) struct CheckArgs {
+pub struct CheckArgs {
     /// The config file [default: $RINGGEAR_CONFIG, then /etc/ringgear/ringgear.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -19,7 +19,7 @@ pub(super) struct CheckArgs {
 
 /// Checks the config: a good one's summary goes to stdout, warnings to stderr; a bad one is [`CliError::Usage`] with all its
 /// errors, one a line. `ffmpeg` says what FFmpeg can't do.
-pub(super) fn run(args: CheckArgs, ffmpeg: FfmpegCheck<'_>) -> Result<(), CliError> {
+pub fn run(args: CheckArgs, ffmpeg: FfmpegCheck<'_>) -> Result<(), CliError> {
     let usage = |errors: config::ConfigErrors| CliError::Usage(errors.to_string());
     let path = config::find(args.config).map_err(usage)?;
     let environment = Environment {

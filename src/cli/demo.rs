@@ -27,7 +27,8 @@ pub(super) struct DemoArgs {
 /// Runs it.
 pub(super) fn run(args: DemoArgs) -> Result<(), CliError> {
     logging::start();
-    let failed = |what: &str, error: &dyn std::fmt::Display| CliError::Failed(format!("{what}: {error}"));
+    let failed =
+        |what: &str, error: &dyn std::fmt::Display| CliError::Failed(format!("{what}: {error}"));
     let folder = tempfile::Builder::new()
         .prefix("ringgear-demo-")
         .tempdir()
@@ -43,8 +44,12 @@ pub(super) fn run(args: DemoArgs) -> Result<(), CliError> {
     let asked = until(asked, args.duration);
     serve::serve(&plan, asked, |daemon| {
         let start = |(index, stream): (usize, &&str)| camera(stream, &socket, index);
-        let cameras: std::io::Result<Vec<_>> = ["door", "yard"].iter().enumerate().map(start).collect();
-        println!("\n  Open http://{}/ in a browser: two cameras play there. Ctrl-C ends.\n", daemon.address());
+        let cameras: std::io::Result<Vec<_>> =
+            ["door", "yard"].iter().enumerate().map(start).collect();
+        println!(
+            "\n  Open http://{}/ in a browser: two cameras play there. Ctrl-C ends.\n",
+            daemon.address()
+        );
         cameras.map_err(|error| failed("a camera process could not be started", &error))
     })
 }
@@ -112,7 +117,9 @@ fn camera(stream: &str, socket: &Path, index: usize) -> std::io::Result<Camera> 
 
 /// Turns true when `asked` does, or after `duration`.
 fn until(asked: watch::Receiver<bool>, duration: Option<Duration>) -> watch::Receiver<bool> {
-    let Some(duration) = duration else { return asked };
+    let Some(duration) = duration else {
+        return asked;
+    };
     let (over, told) = watch::channel(false);
     std::thread::spawn(move || {
         let end = std::time::Instant::now() + duration;

@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand.
 
-mod check;
+pub mod check;
 mod demo;
 mod feed;
 mod logging;
@@ -35,7 +35,12 @@ pub enum CliError {
 
 /// Raw camera frames in shared memory become live HLS and MPEG-DASH.
 #[derive(Debug, Parser)]
-#[command(name = "ringgear", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "ringgear",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Subcommands,
@@ -89,11 +94,13 @@ pub fn main() -> ExitCode {
 /// What FFmpeg at `path` lacks of `codecs`, for `ringgear check`.
 fn ffmpeg_problems(path: &Path, codecs: &[&str]) -> Vec<FfmpegProblem> {
     // Its errors read "what is wrong: how to mend it".
-    let problem = |codec: Option<&str>, error: EncodeError| FfmpegProblem::told(codec, &error.to_string());
+    let problem =
+        |codec: Option<&str>, error: EncodeError| FfmpegProblem::told(codec, &error.to_string());
     match encode::find_ffmpeg(path) {
         Err(error) => vec![problem(None, error)],
         Ok(ffmpeg) => {
-            let lacks = |codec: &&str| Some(problem(Some(codec), ffmpeg.require_encoder(codec).err()?));
+            let lacks =
+                |codec: &&str| Some(problem(Some(codec), ffmpeg.require_encoder(codec).err()?));
             codecs.iter().filter_map(lacks).collect()
         }
     }

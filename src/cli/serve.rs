@@ -21,7 +21,8 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     logging::start();
     let path = config::find(args.config).map_err(|error| CliError::Usage(error.to_string()))?;
     let plan = config::load(&path).map_err(|error| CliError::Usage(error.to_string()))?;
-    let asked = signals::listen().map_err(|error| CliError::Failed(format!("signals can't be handled: {error}")))?;
+    let asked = signals::listen()
+        .map_err(|error| CliError::Failed(format!("signals can't be handled: {error}")))?;
     serve(&plan, asked, |daemon| {
         tracing::info!(
             config = %path.display(), origin = %format_args!("http://{}/", daemon.address()),

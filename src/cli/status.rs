@@ -27,13 +27,18 @@ pub(super) struct StatusArgs {
 /// Prints what the daemon says of itself.
 pub(super) fn run(args: StatusArgs, socket: &Path) -> Result<(), CliError> {
     let Reply::Status { status } = ask(socket, &Request::Status {})? else {
-        return Err(CliError::Failed("the daemon answered something else than its status".to_owned()));
+        return Err(CliError::Failed(
+            "the daemon answered something else than its status".to_owned(),
+        ));
     };
     let text = if args.json {
         serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
     } else {
-        let status = serde_json::from_value(status)
-            .map_err(|error| CliError::Failed(format!("the daemon is of another version: {error}; try --json")))?;
+        let status = serde_json::from_value(status).map_err(|error| {
+            CliError::Failed(format!(
+                "the daemon is of another version: {error}; try --json"
+            ))
+        })?;
         table(&status)
     };
     // A reader that has seen enough closes the pipe; that is no failure.
@@ -46,7 +51,9 @@ pub(super) fn stop(socket: &Path) -> Result<(), CliError> {
     match ask(socket, &Request::Stop {})? {
         Reply::Done {} => Ok(()),
         Reply::Refused(refused) => Err(CliError::Failed(refused.message)),
-        _ => Err(CliError::Failed("the daemon answered something unexpected".to_owned())),
+        _ => Err(CliError::Failed(
+            "the daemon answered something unexpected".to_owned(),
+        )),
     }
 }
 
@@ -65,7 +72,9 @@ fn ask(socket: &Path, request: &Request) -> Result<Reply, CliError> {
         line.push(b'\n');
         stream.write_all(&line)?;
         let mut answer = String::new();
-        BufReader::new(&stream).take(MAX_ANSWER).read_line(&mut answer)?;
+        BufReader::new(&stream)
+            .take(MAX_ANSWER)
+            .read_line(&mut answer)?;
         std::io::Result::Ok(serde_json::from_str(&answer)?)
     })();
     answer.map_err(|error| failed("no answer from the daemon at", &error))
@@ -75,22 +84,43 @@ fn table(status: &StreamsStatus) -> String {
     let mut text = format!(
         "ringgear {}, up {}\n",
         status.version,
-        humantime::format_duration(Duration::from_secs(status.uptime_seconds as u64))
+        humantime::format_duration(whole_seconds(status.uptime_seconds))
     );
     if status.streams.is_empty() {
         text.push_str("no streams in the config\n");
         return text;
     }
-    let header = ["STREAM", "STATE", "RATE", "PRODUCER", "FRAMES/S", "USED", "DROPPED", "REPEATED", "SLATE", "OVERDUE", "DELAY", "RENDITIONS"];
+    let header = [
+        "STREAM",
+        "STATE",
+        "RATE",
+        "PRODUCER",
+        "FRAMES/S",
+        "USED",
+        "DROPPED",
+        "REPEATED",
+        "SLATE",
+        "OVERDUE",
+        "DELAY",
+        "RENDITIONS",
+    ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(status.streams.iter().map(row));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<_> = (0..header.len()).map(width).collect();
     for row in &rows {
-        let line = row.iter().zip(&widths).fold(String::new(), |mut line, (cell, width)| {
-            let _ = write!(line, "{cell:<width$}  ", width = *width);
-            line
-        });
+        let line = row
+            .iter()
+            .zip(&widths)
+            .fold(String::new(), |mut line, (cell, width)| {
+                let _ = write!(line, "{cell:<width$}  ", width = *width);
+                line
+            });
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -102,15 +132,36 @@ fn table(status: &StreamsStatus) -> String {
     text
 }
 
+fn whole_seconds(seconds: f64) -> Duration {
+    let duration = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    Duration::from_secs(duration.as_secs())
+}
+
 fn row(stream: &StreamStatus) -> Vec<String> {
-    let producer = stream.session.as_ref().map_or("none".to_owned(), |session| {
-        format!("pid {} {}x{} {}", session.pid, session.width, session.height, session.format)
-    });
+    let producer = stream
+        .session
+        .as_ref()
+        .map_or("none".to_owned(), |session| {
+            format!(
+                "pid {} {}x{} {}",
+                session.pid, session.width, session.height, session.format
+            )
+        });
     let renditions = stream.renditions.iter().map(|rendition| {
-        let size = rendition.width.zip(rendition.height).map_or(String::new(), |(w, h)| format!(" {w}x{h}"));
-        format!("{}{size} {}k", rendition.name, rendition.average_bits_per_second / 1000)
+        let size = rendition
+            .width
+            .zip(rendition.height)
+            .map_or(String::new(), |(w, h)| format!(" {w}x{h}"));
+        format!(
+            "{}{size} {}k",
+            rendition.name,
+            rendition.average_bits_per_second / 1000
+        )
     });
-    let delay = stream.encoder.delay_seconds.map_or("-".to_owned(), |delay| format!("{:.1} ms", delay * 1e3));
+    let delay = stream
+        .encoder
+        .delay_seconds
+        .map_or("-".to_owned(), |delay| format!("{:.1} ms", delay * 1e3));
     vec![
         stream.name.clone(),
         stream.state.to_string(),

@@ -48,8 +48,17 @@ enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, desk: Arc<dyn Desk>, stopping: watch::Receiver<bool>) -> Self {
-        Self { socket, desk, stopping, session: None }
+    pub(super) fn new(
+        socket: Socket,
+        desk: Arc<dyn Desk>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            socket,
+            desk,
+            stopping,
+            session: None,
+        }
     }
 
     /// Serves the peer until either side ends the connection. Without a place among the connections it is refused.
@@ -64,7 +73,8 @@ impl Connection {
         let outcome = match place {
             Some(_) => self.converse(peer).await,
             None => {
-                let message = "too many connections to the control socket are open: close some".to_owned();
+                let message =
+                    "too many connections to the control socket are open: close some".to_owned();
                 self.refuse(RefusalCode::OutOfResources, message).await
             }
         };
@@ -96,7 +106,9 @@ impl Connection {
                 Next::Line(Ok(None)) | Next::Idle => return Ok(()),
                 Next::Line(Err(LineError::Io(error))) => return Err(error),
                 Next::Line(Err(error)) => {
-                    return self.refuse(RefusalCode::BadRequest, error.to_string()).await;
+                    return self
+                        .refuse(RefusalCode::BadRequest, error.to_string())
+                        .await;
                 }
                 Next::Ended(ended) => return self.reply(&Reply::Ended(ended), None).await,
                 Next::Closed(counts) => {
@@ -114,8 +126,14 @@ impl Connection {
             None => (None, None),
         };
         let ended = async {
-            let Some(ended) = ended else { return pending().await };
-            let said = ended.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());
+            let Some(ended) = ended else {
+                return pending().await;
+            };
+            let said = ended
+                .wait_for(Option::is_some)
+                .await
+                .ok()
+                .and_then(|ended| ended.clone());
             said.unwrap_or_else(|| Ended {
                 code: EndCode::StreamGone,
                 message: "the stream is gone".to_owned(),
@@ -128,7 +146,11 @@ impl Connection {
             }
         };
         let idle = async {
-            if idle { tokio::time::sleep(IDLE_TIMEOUT).await } else { pending().await }
+            if idle {
+                tokio::time::sleep(IDLE_TIMEOUT).await
+            } else {
+                pending().await
+            }
         };
         let mut stopping = self.stopping.clone();
         let mut reader = &self.socket;
@@ -155,28 +177,31 @@ impl Connection {
         };
         match request {
             Request::Open(_) if self.session.is_some() => {
-                let message = "this connection already has a session: close it, or connect again".to_owned();
+                let message =
+                    "this connection already has a session: close it, or connect again".to_owned();
                 self.refuse(RefusalCode::OutOfOrder, message).await
             }
             // A ring's memory is made and zeroed here, which takes milliseconds.
-            Request::Open(open) => match tokio::task::block_in_place(|| self.desk.open(&open, peer)) {
-                Ok(granted) => {
-                    self.session = Some(Session {
-                        number: granted.opened.session,
-                        ended: granted.ended,
-                        seat: Some(granted.seat),
-                        closing: None,
-                    });
-                    self.opened(granted.opened, granted.memory).await
+            Request::Open(open) => {
+                match tokio::task::block_in_place(|| self.desk.open(&open, peer)) {
+                    Ok(granted) => {
+                        self.session = Some(Session {
+                            number: granted.opened.session,
+                            ended: granted.ended,
+                            seat: Some(granted.seat),
+                            closing: None,
+                        });
+                        self.opened(granted.opened, granted.memory).await
+                    }
+                    Err(refused) => {
+                        tracing::warn!(
+                            stream = %open.stream.escape_debug(), pid = peer.pid, uid = peer.uid,
+                            reason = %refused.message.escape_debug(), "producer refused"
+                        );
+                        self.reply(&Reply::Refused(refused), None).await
+                    }
                 }
-                Err(refused) => {
-                    tracing::warn!(
-                        stream = %open.stream.escape_debug(), pid = peer.pid, uid = peer.uid,
-                        reason = %refused.message.escape_debug(), "producer refused"
-                    );
-                    self.reply(&Reply::Refused(refused), None).await
-                }
-            },
+            }
             Request::Close {} => match self.session.as_mut().and_then(|session| {
                 session.closing = Some(session.seat.take()?.close());
                 Some(())
@@ -205,11 +230,20 @@ impl Connection {
     }
 
     async fn opened(&mut self, opened: Opened, memory: OwnedFd) -> IoResult<()> {
-        self.reply(&Reply::Opened(opened), Some(memory.as_fd())).await
+        self.reply(&Reply::Opened(opened), Some(memory.as_fd()))
+            .await
     }
 
     async fn refuse(&mut self, code: RefusalCode, message: String) -> IoResult<()> {
-        self.reply(&Reply::Refused(Refused { code, message, holder_pid: None }), None).await
+        self.reply(
+            &Reply::Refused(Refused {
+                code,
+                message,
+                holder_pid: None,
+            }),
+            None,
+        )
+        .await
     }
 
     async fn reply(&mut self, reply: &Reply, fd: Option<BorrowedFd<'_>>) -> IoResult<()> {
@@ -224,7 +258,11 @@ impl Connection {
         };
         tokio::time::timeout(WRITE_TIMEOUT, write)
             .await
-            .unwrap_or_else(|_| Err(std::io::Error::other("the client does not read its replies")))
+            .unwrap_or_else(|_| {
+                Err(std::io::Error::other(
+                    "the client does not read its replies",
+                ))
+            })
     }
 
     /// Sends as much of `line` as goes, `fd` with its first byte.
@@ -239,7 +277,12 @@ impl Connection {
                 let fds = [fd];
                 control.push(SendAncillaryMessage::ScmRights(&fds));
                 let data = [IoSlice::new(line)];
-                Ok(rustix::net::sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)?)
+                Ok(rustix::net::sendmsg(
+                    socket,
+                    &data,
+                    &mut control,
+                    SendFlags::NOSIGNAL,
+                )?)
             });
             match sent {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

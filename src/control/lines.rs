@@ -23,9 +23,15 @@ pub(super) struct Lines {
 
 impl Lines {
     /// The next line without its newline; none at the end.
-    pub(super) async fn next(&mut self, from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Vec<u8>>, LineError> {
+    pub(super) async fn next(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Result<Option<Vec<u8>>, LineError> {
         loop {
-            if let Some(at) = self.held[self.searched..].iter().position(|&byte| byte == b'\n') {
+            if let Some(at) = self.held[self.searched..]
+                .iter()
+                .position(|&byte| byte == b'\n')
+            {
                 let rest = self.held.split_off(self.searched + at + 1);
                 let mut line = std::mem::replace(&mut self.held, rest);
                 line.pop();
@@ -65,7 +71,10 @@ mod tests {
     async fn an_endless_line_is_an_error_and_is_not_held() {
         let mut lines = Lines::default();
         let mut endless = tokio::io::repeat(b'x');
-        assert!(matches!(lines.next(&mut endless).await, Err(LineError::TooLong)));
+        assert!(matches!(
+            lines.next(&mut endless).await,
+            Err(LineError::TooLong)
+        ));
         assert!(lines.held.len() <= MAX_LINE);
     }
 
@@ -74,7 +83,9 @@ mod tests {
         let chunks: Vec<_> = chunks.to_vec();
         tokio::spawn(async move {
             for chunk in chunks {
-                tokio::io::AsyncWriteExt::write_all(&mut writer, chunk).await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut writer, chunk)
+                    .await
+                    .unwrap();
             }
         });
         reader

@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName as _};
 use interprocess::local_socket::tokio::Listener as Socket;
+use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName as _};
 use interprocess::os::unix::local_socket::ListenerOptionsExt as _;
 
 use super::ControlError;
@@ -19,7 +19,10 @@ pub struct Listener {
 impl Listener {
     /// Listens at `path` with permission bits `mode`. Has to be called within the runtime.
     pub fn bind(path: &Path, mode: u32) -> Result<Self, ControlError> {
-        let io = |source| ControlError::Io { path: path.to_owned(), source };
+        let io = |source| ControlError::Io {
+            path: path.to_owned(),
+            source,
+        };
         clear_stale(path)?;
         let name = path.to_fs_name::<GenericFilePath>().map_err(io)?;
         let inner = ListenerOptions::new()
@@ -30,7 +33,10 @@ impl Listener {
             .map_err(io)?;
         // The bind applied the umask, which would take from the group what the config gives it.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(io)?;
-        Ok(Self { inner, path: path.to_owned() })
+        Ok(Self {
+            inner,
+            path: path.to_owned(),
+        })
     }
 
     pub(super) fn inner(&self) -> &Socket {
@@ -47,7 +53,10 @@ impl Drop for Listener {
 
 /// Removes the socket that a daemon left behind when it died.
 fn clear_stale(path: &Path) -> Result<(), ControlError> {
-    let io = |source| ControlError::Io { path: path.to_owned(), source };
+    let io = |source| ControlError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -57,7 +66,9 @@ fn clear_stale(path: &Path) -> Result<(), ControlError> {
         return Err(ControlError::NotASocket(path.to_owned()));
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(io),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(io)
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Ok(_) => Err(ControlError::InUse(path.to_owned())),
         Err(error) => Err(io(error)),
@@ -73,7 +84,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
         let dead = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert!(matches!(Listener::bind(&path, 0o660), Err(ControlError::InUse(_))));
+        assert!(matches!(
+            Listener::bind(&path, 0o660),
+            Err(ControlError::InUse(_))
+        ));
         drop(dead);
         let listener = Listener::bind(&path, 0o660).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
@@ -81,6 +95,9 @@ mod tests {
         drop(listener);
         assert!(!path.exists());
         std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(Listener::bind(&path, 0o660), Err(ControlError::NotASocket(_))));
+        assert!(matches!(
+            Listener::bind(&path, 0o660),
+            Err(ControlError::NotASocket(_))
+        ));
     }
 }

@@ -91,7 +91,8 @@ pub async fn serve(listener: Listener, desk: Arc<dyn Desk>, mut stopping: watch:
         match accepted {
             Ok(socket) => {
                 let place = Arc::clone(&places).try_acquire_owned().ok();
-                let connection = connection::Connection::new(socket, Arc::clone(&desk), stopping.clone());
+                let connection =
+                    connection::Connection::new(socket, Arc::clone(&desk), stopping.clone());
                 tokio::spawn(async move { connection.run(place).await });
             }
             Err(error) => {

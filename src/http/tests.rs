@@ -161,6 +161,7 @@ fn snapshot(stream: &str, first: usize, retained: usize, listed: usize) -> Arc<S
     Arc::new(Snapshot {
         stream: stream.to_owned(),
         target_duration: 2,
+        longest_playlist: Duration::ZERO,
         media_sequence: SegmentNumber(first as u64),
         discontinuity_sequence: 0,
         window_ticks: 60 * 6,

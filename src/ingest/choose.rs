@@ -79,8 +79,14 @@ mod tests {
     #[test]
     fn one_frame_of_slack_absorbs_jitter_that_would_beat_into_drops_and_repeats() {
         let (repeats, drops) = repeats_and_drops(1, 5_000);
-        assert!(repeats + drops <= 4, "{repeats} repeats and {drops} drops with slack");
+        assert!(
+            repeats + drops <= 4,
+            "{repeats} repeats and {drops} drops with slack"
+        );
         let (repeats, drops) = repeats_and_drops(0, 5_000);
-        assert!(repeats + drops > 100, "{repeats} repeats and {drops} drops without");
+        assert!(
+            repeats + drops > 100,
+            "{repeats} repeats and {drops} drops without"
+        );
     }
 }

@@ -19,7 +19,13 @@ const STRIPE_BYTES: usize = 128 * 1024;
 /// Where a frame's rows come from.
 pub(crate) trait Rows {
     /// Copies `rows` rows of `plane`, from `first` on, into `into`, without the padding between rows.
-    fn copy_rows(&self, plane: usize, first: usize, rows: usize, into: &mut [u8]) -> Result<(), RingError>;
+    fn copy_rows(
+        &self,
+        plane: usize,
+        first: usize,
+        rows: usize,
+        into: &mut [u8],
+    ) -> Result<(), RingError>;
 }
 
 /// Why a frame became no picture.
@@ -54,7 +60,13 @@ impl Converter {
         let packed_row = padded_row_bytes(&format, size);
         let stripe_rows = ((STRIPE_BYTES / packed_row) & !1).clamp(2, size.height as usize);
         let pool = PicturePool::new(picture_format(format.pixels()).bytes(size));
-        Self { stripe: vec![0; packed_row * stripe_rows], format, size, stripe_rows, pool }
+        Self {
+            stripe: vec![0; packed_row * stripe_rows],
+            format,
+            size,
+            stripe_rows,
+            pool,
+        }
     }
 
     /// How its pictures are stored.
@@ -63,14 +75,25 @@ impl Converter {
     }
 
     /// The picture of one frame.
-    pub(crate) fn convert(&mut self, frame: &impl Rows, captured: MonotonicTime) -> Result<Picture, ConvertError> {
+    pub(crate) fn convert(
+        &mut self,
+        frame: &impl Rows,
+        captured: MonotonicTime,
+    ) -> Result<Picture, ConvertError> {
         let mut buffer = self.pool.take();
         match self.format.pixels() {
-            PixelFormat::Yuv420p | PixelFormat::Nv12 => self.copy_planes(frame, buffer.bytes_mut())?,
+            PixelFormat::Yuv420p | PixelFormat::Nv12 => {
+                self.copy_planes(frame, buffer.bytes_mut())?
+            }
             PixelFormat::Gray => self.widen_gray(frame, buffer.bytes_mut())?,
             _ => self.convert_stripes(frame, buffer.bytes_mut())?,
         }
-        Ok(Picture::new(self.picture_format(), self.size, captured, Arc::new(buffer)))
+        Ok(Picture::new(
+            self.picture_format(),
+            self.size,
+            captured,
+            Arc::new(buffer),
+        ))
     }
 
     fn copy_planes(&self, frame: &impl Rows, mut out: &mut [u8]) -> Result<(), ConvertError> {
@@ -86,7 +109,10 @@ impl Converter {
     fn widen_gray(&mut self, frame: &impl Rows, out: &mut [u8]) -> Result<(), ConvertError> {
         let width = self.size.width as usize;
         let (luma, chroma) = out.split_at_mut(width * self.size.height as usize);
-        for (stripe, first) in luma.chunks_mut(width * self.stripe_rows).zip((0..).step_by(self.stripe_rows)) {
+        for (stripe, first) in luma
+            .chunks_mut(width * self.stripe_rows)
+            .zip((0..).step_by(self.stripe_rows))
+        {
             let rows = stripe.len() / width;
             self.read_stripe(frame, first, rows)?;
             for (y, gray) in stripe.iter_mut().zip(&self.stripe) {
@@ -119,7 +145,10 @@ impl Converter {
                 height: u32::try_from(rows).unwrap_or(u32::MAX),
             };
             self.convert_stripe(&mut image)
-                .map_err(|source| ConvertError::Geometry { format: self.format.clone(), source })?;
+                .map_err(|source| ConvertError::Geometry {
+                    format: self.format.clone(),
+                    source,
+                })?;
         }
         Ok(())
     }
@@ -130,7 +159,12 @@ impl Converter {
         let stripe = &self.stripe[..row_bytes * out.height as usize];
         let (range, matrix) = (YuvRange::Limited, YuvStandardMatrix::Bt709);
         let mode = YuvConversionMode::Balanced;
-        let packed = || YuvPackedImage { yuy: stripe, yuy_stride: stride, width: out.width, height: out.height };
+        let packed = || YuvPackedImage {
+            yuy: stripe,
+            yuy_stride: stride,
+            width: out.width,
+            height: out.height,
+        };
         match self.format.pixels() {
             PixelFormat::Bgr24 => yuv::bgr_to_yuv420(out, stripe, stride, range, matrix, mode),
             PixelFormat::Rgb24 => yuv::rgb_to_yuv420(out, stripe, stride, range, matrix, mode),
@@ -149,7 +183,12 @@ impl Converter {
     }
 
     /// Fills the stripe with `rows` rows from `first` on. An odd side's last pixels are repeated once.
-    fn read_stripe(&mut self, frame: &impl Rows, first: usize, rows: usize) -> Result<(), RingError> {
+    fn read_stripe(
+        &mut self,
+        frame: &impl Rows,
+        first: usize,
+        rows: usize,
+    ) -> Result<(), RingError> {
         let plane = self.format.planes()[0];
         let padded = padded_row_bytes(&self.format, self.size);
         let real_rows = rows.min(plane.rows - first);
@@ -164,7 +203,10 @@ impl Converter {
             }
         }
         if real_rows < rows {
-            self.stripe.copy_within((real_rows - 1) * padded..real_rows * padded, real_rows * padded);
+            self.stripe.copy_within(
+                (real_rows - 1) * padded..real_rows * padded,
+                real_rows * padded,
+            );
         }
         Ok(())
     }
@@ -197,7 +239,13 @@ mod tests {
     struct Memory(FrameFormat, Vec<u8>);
 
     impl Rows for Memory {
-        fn copy_rows(&self, plane: usize, first: usize, rows: usize, into: &mut [u8]) -> Result<(), RingError> {
+        fn copy_rows(
+            &self,
+            plane: usize,
+            first: usize,
+            rows: usize,
+            into: &mut [u8],
+        ) -> Result<(), RingError> {
             let plane = self.0.planes()[plane];
             for row in 0..rows {
                 let from = plane.offset + (first + row) * plane.stride;
@@ -209,7 +257,13 @@ mod tests {
     }
 
     /// A frame of one colour, given as BGR, in `pixels`.
-    fn solid(pixels: PixelFormat, width: u32, height: u32, [b, g, r]: [u8; 3], [y, u, v]: [u8; 3]) -> Memory {
+    fn solid(
+        pixels: PixelFormat,
+        width: u32,
+        height: u32,
+        [b, g, r]: [u8; 3],
+        [y, u, v]: [u8; 3],
+    ) -> Memory {
         let format = FrameFormat::packed(pixels, width, height).unwrap();
         let unit: &[u8] = match pixels {
             PixelFormat::Bgr24 => &[b, g, r],
@@ -222,10 +276,18 @@ mod tests {
             PixelFormat::Yuv420p | PixelFormat::Nv12 => {
                 let mut bytes = vec![y; format.planes()[0].rows * format.planes()[0].stride];
                 if pixels == PixelFormat::Nv12 {
-                    bytes.extend([u, v].repeat(format.planes()[1].rows * format.planes()[1].row_bytes / 2));
+                    bytes.extend(
+                        [u, v].repeat(format.planes()[1].rows * format.planes()[1].row_bytes / 2),
+                    );
                 } else {
-                    bytes.extend(std::iter::repeat_n(u, format.planes()[1].rows * format.planes()[1].stride));
-                    bytes.extend(std::iter::repeat_n(v, format.planes()[2].rows * format.planes()[2].stride));
+                    bytes.extend(std::iter::repeat_n(
+                        u,
+                        format.planes()[1].rows * format.planes()[1].stride,
+                    ));
+                    bytes.extend(std::iter::repeat_n(
+                        v,
+                        format.planes()[2].rows * format.planes()[2].stride,
+                    ));
                 }
                 return Memory(format, bytes);
             }
@@ -255,13 +317,20 @@ mod tests {
                 let picture = converter.convert(&frame, MonotonicTime(7)).unwrap();
                 let (luma, chroma) = picture.pixels().split_at(66 * 50);
                 let near = |a: u8, b: u8| a.abs_diff(b) <= 2;
-                assert!(luma.iter().all(|&y| near(y, yuv[0])), "{pixels} {bgr:?}: luma {}", luma[0]);
+                assert!(
+                    luma.iter().all(|&y| near(y, yuv[0])),
+                    "{pixels} {bgr:?}: luma {}",
+                    luma[0]
+                );
                 let (u, v) = if picture.format == PictureFormat::Nv12 {
                     (chroma[0], chroma[1])
                 } else {
                     (chroma[0], chroma[66 * 50 / 4])
                 };
-                assert!(near(u, yuv[1]) && near(v, yuv[2]), "{pixels} {bgr:?}: chroma {u} {v}");
+                assert!(
+                    near(u, yuv[1]) && near(v, yuv[2]),
+                    "{pixels} {bgr:?}: chroma {u} {v}"
+                );
                 assert_eq!(picture.captured, MonotonicTime(7));
             }
         }
@@ -271,21 +340,36 @@ mod tests {
     fn odd_sizes_are_padded_to_even_with_their_last_pixels() {
         for pixels in [PixelFormat::Bgr24, PixelFormat::Rgba, PixelFormat::Gray] {
             let frame = solid(pixels, 63, 47, [255; 3], [235, 128, 128]);
-            let picture = Converter::new(frame.0.clone()).convert(&frame, MonotonicTime(0)).unwrap();
+            let picture = Converter::new(frame.0.clone())
+                .convert(&frame, MonotonicTime(0))
+                .unwrap();
             assert_eq!(picture.size, Size::new(64, 48));
-            assert!(picture.pixels()[..64 * 48].iter().all(|&y| y.abs_diff(235) <= 1), "{pixels}");
+            assert!(
+                picture.pixels()[..64 * 48]
+                    .iter()
+                    .all(|&y| y.abs_diff(235) <= 1),
+                "{pixels}"
+            );
         }
     }
 
     #[test]
     fn stripes_join_without_a_seam() {
         let format = FrameFormat::packed(PixelFormat::Bgr24, 1280, 722).unwrap();
-        let bytes = (0..format.bytes()).map(|at| if at / 3 / 1280 % 4 < 2 { 40 } else { 200 }).collect();
+        let bytes = (0..format.bytes())
+            .map(|at| if at / 3 / 1280 % 4 < 2 { 40 } else { 200 })
+            .collect();
         let frame = Memory(format, bytes);
-        let picture = Converter::new(frame.0.clone()).convert(&frame, MonotonicTime(0)).unwrap();
+        let picture = Converter::new(frame.0.clone())
+            .convert(&frame, MonotonicTime(0))
+            .unwrap();
         for (row, luma) in picture.pixels()[..1280 * 722].chunks(1280).enumerate() {
             let wanted = if row % 4 < 2 { 50 } else { 188 };
-            assert!(luma.iter().all(|y| y.abs_diff(wanted) <= 2), "row {row}: {}", luma[0]);
+            assert!(
+                luma.iter().all(|y| y.abs_diff(wanted) <= 2),
+                "row {row}: {}",
+                luma[0]
+            );
         }
     }
 }

@@ -17,8 +17,8 @@ use tokio::sync::{oneshot, watch};
 
 pub(crate) use counters::Counters;
 pub(crate) use session::NewSession;
-pub(crate) use tick_log::TickLogError;
 pub(crate) use tick_log::TickLog;
+pub(crate) use tick_log::TickLogError;
 
 use crate::clock::Anchor;
 use crate::picture::{Picture, PictureFormat, Size};
@@ -48,9 +48,12 @@ pub(crate) struct TickPicture {
 /// What ingest is told by the stream.
 pub(crate) enum Command {
     /// A producer has come; it replaces any session there is.
-    Begin(NewSession),
+    Begin(Box<NewSession>),
     /// The session's producer commits no more; the account goes to `done`.
-    Close { session: u64, done: Option<oneshot::Sender<FrameCounts>> },
+    Close {
+        session: u64,
+        done: Option<oneshot::Sender<FrameCounts>>,
+    },
     /// No more ticks.
     Stop,
 }
@@ -99,7 +102,9 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         newest: watch::Sender<Option<Picture>>,
         sink: S,
     ) -> Self {
-        let slate = plan.remembered.map(|(format, size)| Slate::plain(&plan.stream, format, size));
+        let slate = plan
+            .remembered
+            .map(|(format, size)| Slate::plain(&plan.stream, format, size));
         Self {
             plan,
             anchor,
@@ -141,7 +146,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Begin(new)) => {
-                    if let Some(old) = self.session.replace(Session::new(new)) {
+                    if let Some(old) = self.session.replace(Session::new(*new)) {
                         old.finish(&self.counters);
                     }
                 }
@@ -160,7 +165,10 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         let fresh = self.take_fresh();
         let session = self.session.as_ref().map_or(0, |session| session.id);
         if self.session.as_mut().is_some_and(Session::is_drained) {
-            self.session.take().into_iter().for_each(|session| session.finish(&self.counters));
+            self.session
+                .take()
+                .into_iter()
+                .for_each(|session| session.finish(&self.counters));
         }
         let (kind, frame, picture) = match fresh {
             Some(fresh) => {
@@ -168,7 +176,11 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
                 self.second.1 += 1;
                 self.slate = None;
                 let (frame, picture) = (fresh.frame_number, fresh.picture);
-                self.last = Some(Last { tick, frame, picture: picture.clone() });
+                self.last = Some(Last {
+                    tick,
+                    frame,
+                    picture: picture.clone(),
+                });
                 (TickKind::Fresh, Some(frame), picture)
             }
             None => match self.repeat_or_slate(tick) {
@@ -180,7 +192,11 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             log.write(tick, kind, session, frame, picture.captured);
         }
         self.newest.send_replace(Some(picture.clone()));
-        (self.sink)(TickPicture { tick, picture, kind });
+        (self.sink)(TickPicture {
+            tick,
+            picture,
+            kind,
+        });
     }
 
     fn take_fresh(&mut self) -> Option<session::Fresh> {
@@ -189,7 +205,10 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             Ok(fresh) => fresh,
             Err(error) => {
                 tracing::error!(stream = %self.plan.stream, session = session.id, %error, "session ended: its ring can't be read");
-                self.session.take().into_iter().for_each(|session| session.fail(&error, &self.counters));
+                self.session
+                    .take()
+                    .into_iter()
+                    .for_each(|session| session.fail(&error, &self.counters));
                 None
             }
         }
@@ -197,7 +216,10 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
 
     fn repeat_or_slate(&mut self, tick: Tick) -> Option<(TickKind, Option<u64>, Picture)> {
         let framerate = self.plan.grid.framerate;
-        let silent = self.last.as_ref().map(|last| framerate.duration_of(tick.since(last.tick)));
+        let silent = self
+            .last
+            .as_ref()
+            .map(|last| framerate.duration_of(tick.since(last.tick)));
         if let (Some(last), Some(silent)) = (&self.last, silent)
             && silent <= self.plan.stale_after
         {
@@ -208,7 +230,10 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             self.slate = Some(Slate::over(&self.plan.stream, &self.last.as_ref()?.picture));
         }
         self.counters.slate.add(1);
-        let picture = self.slate.as_mut()?.picture(silent, self.anchor.monotonic());
+        let picture = self
+            .slate
+            .as_mut()?
+            .picture(silent, self.anchor.monotonic());
         Some((TickKind::Slate, None, picture))
     }
 

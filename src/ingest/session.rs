@@ -46,7 +46,13 @@ pub(crate) struct Session {
 }
 
 impl Rows for Taken<'_> {
-    fn copy_rows(&self, plane: usize, first: usize, rows: usize, into: &mut [u8]) -> Result<(), RingError> {
+    fn copy_rows(
+        &self,
+        plane: usize,
+        first: usize,
+        rows: usize,
+        into: &mut [u8],
+    ) -> Result<(), RingError> {
         Taken::copy_rows(self, plane, first, rows, into)
     }
 }
@@ -86,10 +92,15 @@ impl Session {
                 Choice::Oldest => ready[0],
                 Choice::Newest => ready[ready.len() - 1],
             };
-            for older in ready.iter().filter(|older| older.sequence < chosen.sequence) {
+            for older in ready
+                .iter()
+                .filter(|older| older.sequence < chosen.sequence)
+            {
                 self.reader.skip(*older);
             }
-            let Some(taken) = self.reader.take(chosen) else { continue };
+            let Some(taken) = self.reader.take(chosen) else {
+                continue;
+            };
             let (sequence, frame_number) = (taken.sequence(), taken.frame_number());
             let captured = believable(taken.captured().map_or(0, |Captured(nanos)| nanos), now);
             let picture = self.converter.convert(&taken, captured)?;
@@ -100,14 +111,19 @@ impl Session {
             self.counts.superseded = self.counts.superseded.saturating_add(passed_over);
             counters.used.add(1);
             counters.superseded.add(passed_over);
-            return Ok(Some(Fresh { picture, frame_number }));
+            return Ok(Some(Fresh {
+                picture,
+                frame_number,
+            }));
         }
         Ok(None)
     }
 
     fn count_committed(&mut self, counters: &Counters) -> Result<(), RingError> {
         let committed = self.reader.committed()?;
-        counters.received.add(committed.saturating_sub(self.committed));
+        counters
+            .received
+            .add(committed.saturating_sub(self.committed));
         self.committed = committed;
         counters.session_committed.set(committed);
         Ok(())
@@ -134,7 +150,10 @@ impl Session {
 
     /// Tells the producer why its session ends here.
     pub(crate) fn fail(self, error: &ConvertError, counters: &Counters) {
-        let ended = Ended { code: EndCode::RingCorrupt, message: error.to_string() };
+        let ended = Ended {
+            code: EndCode::RingCorrupt,
+            message: error.to_string(),
+        };
         self.ended.send_replace(Some(ended));
         self.finish(counters);
     }
@@ -143,7 +162,11 @@ impl Session {
 /// A capture time as the rest of the house uses it: now, if the producer gave none or one of another clock.
 fn believable(captured: u64, now: MonotonicTime) -> MonotonicTime {
     let oldest = now.0.saturating_sub(OLDEST_CAPTURE);
-    if (oldest.max(1)..=now.0).contains(&captured) { MonotonicTime(captured) } else { now }
+    if (oldest.max(1)..=now.0).contains(&captured) {
+        MonotonicTime(captured)
+    } else {
+        now
+    }
 }
 
 #[cfg(test)]
@@ -153,10 +176,17 @@ mod tests {
     #[test]
     fn a_capture_time_of_another_clock_is_replaced_by_now() {
         let now = MonotonicTime(100_000_000_000);
-        assert_eq!(believable(99_000_000_000, now), MonotonicTime(99_000_000_000));
+        assert_eq!(
+            believable(99_000_000_000, now),
+            MonotonicTime(99_000_000_000)
+        );
         assert_eq!(believable(0, now), now);
         assert_eq!(believable(1_800_000_000_000_000_000, now), now, "Unix time");
-        assert_eq!(believable(1_000_000_000, now), now, "a minute and a half ago");
+        assert_eq!(
+            believable(1_000_000_000, now),
+            now,
+            "a minute and a half ago"
+        );
         assert_eq!(believable(0, MonotonicTime(5)), MonotonicTime(5));
     }
 }

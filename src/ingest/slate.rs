@@ -48,7 +48,13 @@ impl Slate {
         let luma = size.width as usize * size.height as usize;
         let mut background = vec![NEUTRAL; format.bytes(size)];
         background[..luma].fill(BLACK + 12);
-        Self { stream: stream.to_owned(), background, format, size, drawn: None }
+        Self {
+            stream: stream.to_owned(),
+            background,
+            format,
+            size,
+            drawn: None,
+        }
     }
 
     /// The slate to show now; the same picture for all ticks of a second. `silent` is the time without a frame, if there ever was one.
@@ -64,9 +70,12 @@ impl Slate {
             Some(silent) => format!("no signal for {}", spoken(silent)),
         };
         let mut pixels = self.background.clone();
-        let canvas = &mut Canvas { luma: &mut pixels, size: self.size };
-        canvas.write_centred(&self.stream, 0.42, 0.6);
-        canvas.write_centred(&since, 0.56, 0.7);
+        let canvas = &mut Canvas {
+            luma: &mut pixels,
+            size: self.size,
+        };
+        canvas.write_centred(&self.stream, 42, 60);
+        canvas.write_centred(&since, 56, 70);
         let buffer = Arc::new(PixelBuffer::unpooled(pixels));
         let picture = Picture::new(self.format, self.size, now, buffer);
         self.drawn = Some((second, picture.clone()));
@@ -93,20 +102,24 @@ struct Canvas<'a> {
 }
 
 impl Canvas<'_> {
-    /// Writes one line, centred, as large as `share` of the width allows but at most a twelfth of the height; `centre` is its
-    /// height in the picture, 0 to 1.
-    fn write_centred(&mut self, text: &str, centre: f64, share: f64) {
+    /// Writes one line, centred, as large as `share` percent of the width allow but at most a twelfth of the height; `centre` is its
+    /// place from the top in percent.
+    fn write_centred(&mut self, text: &str, centre: usize, share: usize) {
         let (width, height) = (self.size.width as usize, self.size.height as usize);
         let cells = text.chars().count().max(1) * 8;
-        let by_width = (f64::from(self.size.width) * share) as usize / cells;
+        let by_width = width * share / 100 / cells;
         let scale = by_width.min(height / 96).max(1);
         let left = width.saturating_sub(cells * scale) / 2;
-        let top = ((f64::from(self.size.height) * centre) as usize).saturating_sub(4 * scale);
+        let top = (height * centre / 100).saturating_sub(4 * scale);
         for (index, letter) in text.chars().enumerate() {
             let glyph = font8x8::BASIC_FONTS.get(letter).unwrap_or([0x7e; 8]);
             for (row, bits) in glyph.into_iter().enumerate() {
                 for column in (0..8).filter(|column| bits >> column & 1 == 1) {
-                    self.fill(left + (index * 8 + column) * scale, top + row * scale, scale);
+                    self.fill(
+                        left + (index * 8 + column) * scale,
+                        top + row * scale,
+                        scale,
+                    );
                 }
             }
         }
@@ -130,13 +143,19 @@ mod tests {
     #[test]
     fn a_slate_shows_text_over_the_darkened_last_picture() {
         let size = Size::new(320, 180);
-        let bright = Arc::new(PixelBuffer::unpooled(vec![200; PictureFormat::I420.bytes(size)]));
+        let bright = Arc::new(PixelBuffer::unpooled(vec![
+            200;
+            PictureFormat::I420.bytes(size)
+        ]));
         let last = Picture::new(PictureFormat::I420, size, MonotonicTime(0), bright);
         let mut slate = Slate::over("door", &last);
         let picture = slate.picture(Some(Duration::from_secs(3)), MonotonicTime(5));
         let luma = &picture.pixels()[..320 * 180];
         assert_eq!(luma[0], BLACK + (200 - BLACK) / 4);
-        assert!(luma.iter().filter(|&&y| y == WHITE).count() > 200, "letters are drawn");
+        assert!(
+            luma.iter().filter(|&&y| y == WHITE).count() > 200,
+            "letters are drawn"
+        );
         let later = slate.picture(Some(Duration::from_secs(4)), MonotonicTime(6));
         assert_ne!(picture.pixels(), later.pixels(), "the time since is told");
         assert_eq!(later.captured, MonotonicTime(6));
@@ -145,7 +164,10 @@ mod tests {
     #[test]
     fn a_name_that_is_too_long_for_a_tiny_picture_is_cut_not_an_error() {
         let mut slate = Slate::plain(&"x".repeat(64), PictureFormat::Nv12, Size::new(16, 16));
-        assert_eq!(slate.picture(None, MonotonicTime(0)).pixels().len(), 16 * 16 * 3 / 2);
+        assert_eq!(
+            slate.picture(None, MonotonicTime(0)).pixels().len(),
+            16 * 16 * 3 / 2
+        );
     }
 
     #[test]

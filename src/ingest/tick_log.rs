@@ -40,7 +40,10 @@ impl TickLog {
             }
             Ok(Self { file, written })
         };
-        open().map_err(|source| TickLogError { path: path.clone(), source })
+        open().map_err(|source| TickLogError {
+            path: path.clone(),
+            source,
+        })
     }
 
     /// Adds one tick. A log that can't be written any more ends silently: the stream matters more.
@@ -62,7 +65,11 @@ impl TickLog {
         };
         let frame = frame.map(|frame| frame.to_string()).unwrap_or_default();
         let line = format!("{tick},{kind},{session},{frame},{}\n", captured.0);
-        self.written = match self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()) {
+        self.written = match self
+            .file
+            .write_all(line.as_bytes())
+            .and_then(|()| self.file.flush())
+        {
             Ok(()) => self.written + line.len() as u64,
             Err(_) => u64::MAX,
         };

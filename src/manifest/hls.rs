@@ -6,8 +6,6 @@ use crate::sample::TrackIndex;
 use crate::tick::{Framerate, UnixTime};
 use crate::window::{OpenSegment, Segment, Snapshot, TrackInit, TrackView};
 
-use super::same_period;
-
 /// What playlists with EXT-X-MAP need (RFC 8216, section 7).
 const VERSION: u32 = 6;
 
@@ -63,10 +61,9 @@ pub fn media(snapshot: &Snapshot, track: TrackIndex) -> String {
             snapshot.discontinuity_sequence
         ),
     );
-    let mut before: Option<&Segment> = None;
     let mut map: Option<&str> = None;
     for segment in &view.listed {
-        if starts_discontinuity(before, segment) {
+        if segment.starts_discontinuity() {
             line(&mut text, format_args!("#EXT-X-DISCONTINUITY"));
             map = None;
         }
@@ -97,7 +94,6 @@ pub fn media(snapshot: &Snapshot, track: TrackIndex) -> String {
             format_args!("#EXTINF:{}.{:06},", micros / 1_000_000, micros % 1_000_000),
         );
         line(&mut text, format_args!("{}.m4s", segment.number));
-        before = Some(segment);
     }
     if snapshot.ended {
         line(&mut text, format_args!("#EXT-X-ENDLIST"));
@@ -107,16 +103,6 @@ pub fn media(snapshot: &Snapshot, track: TrackIndex) -> String {
 
 fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(text, "{line}").expect("writing to a String succeeds");
-}
-
-// The tag belongs to its period's first segment and leaves the playlist with it: from then on EXT-X-DISCONTINUITY-SEQUENCE
-// counts it (rule 10). So a playlist that begins with that segment still has the tag.
-fn starts_discontinuity(before: Option<&Segment>, segment: &Segment) -> bool {
-    let starts_period = match before {
-        Some(before) => !same_period(&before.period, &segment.period),
-        None => !segment.gap && segment.first_tick == segment.period.first_tick,
-    };
-    starts_period && segment.period.discontinuity
 }
 
 // The difference of rounded instants instead of a rounded difference: sums stay within a microsecond, however long.

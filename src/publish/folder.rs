@@ -214,6 +214,12 @@ impl Folder {
         }
     }
 
+    /// Removes what a write that failed left under the temporary name.
+    pub(super) fn discard_temporary(&self) {
+        // It may not be there, and the next write replaces it anyway.
+        let _ = rustix::fs::unlinkat(&self.fd, TEMPORARY, AtFlags::empty());
+    }
+
     /// Removes the folder `name` if it is empty.
     pub(super) fn remove_child_if_empty(&self, name: &str) {
         // One that is not empty, or not ours to remove, simply stays.

@@ -1,6 +1,7 @@
 //! What copies a window elsewhere. The disk publisher keeps one folder per stream in the state of the newest snapshot, so
 //! that any web server can serve it and the next start can go on from it.
 
+mod copy;
 mod disk;
 mod folder;
 mod restore;
@@ -8,7 +9,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{DiskPublisher, DiskStatus, Manifests};
+pub use copy::Manifests;
+pub use disk::{DiskPublisher, DiskStatus};
 pub use folder::PublishError;
 pub use restore::{Ledger, Restored, restore};
 pub use state::RememberedSource;

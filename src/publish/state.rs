@@ -277,6 +277,12 @@ impl State {
     }
 
     fn check(&self) -> Result<(), String> {
+        let numbers = [self.media_sequence, self.claimed.0, self.claimed.1];
+        if numbers.iter().any(|number| number.0 >= MAX_NUMBER)
+            || self.discontinuity_sequence >= MAX_NUMBER
+        {
+            return Err("a number is out of range".to_owned());
+        }
         let mut names = BTreeSet::new();
         for track in &self.tracks {
             if !is_own_path(&track.name) || track.name.contains('/') || !names.insert(&track.name) {
@@ -286,12 +292,6 @@ impl State {
                 return Err(format!("'{}' has too many segments", track.name));
             }
             self.check_order(track)?;
-        }
-        let numbers = [self.media_sequence, self.claimed.0, self.claimed.1];
-        if numbers.iter().any(|number| number.0 >= MAX_NUMBER)
-            || self.discontinuity_sequence >= MAX_NUMBER
-        {
-            return Err("a number is out of range".to_owned());
         }
         for period in &self.periods {
             period.check(self.tracks.len())?;

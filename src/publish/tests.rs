@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::disk::Copy;
+use super::copy::Copy;
 use super::folder::{DISK_FULL, STEPS_LEFT};
 use super::*;
 use crate::package::Part;
@@ -112,7 +112,7 @@ fn playlists(snapshot: &Snapshot) -> Vec<(String, String)> {
     files
 }
 
-fn copy(dir: &Path, ledger: Ledger) -> Copy<fn(&Snapshot) -> Vec<(String, String)>> {
+fn copy(dir: &Path, ledger: Ledger) -> Copy<impl Manifests> {
     Copy::new(dir.to_owned(), ledger, playlists)
 }
 
@@ -147,7 +147,7 @@ fn expected(snapshot: &Snapshot) -> BTreeSet<String> {
                 view.name, segment.period.tracks[track].version
             ));
         }
-        for open in &view.open {
+        if let Some(open) = &view.open {
             files.insert(format!(
                 "{}/init-{}.mp4",
                 view.name, open.period.tracks[track].version
@@ -255,7 +255,7 @@ fn a_stop_at_any_instruction_leaves_a_folder_that_serves_and_that_the_next_start
     let tracks = ["hi", "lo"];
     let mut stops = 0;
     // The passes that begin the stream, close a segment, rotate and expire.
-    for pass in [0, 1, 3, 4, 31, 32, 59, 60] {
+    for pass in [0, 3, 4, 59] {
         for steps in 0.. {
             let dir = tempfile::tempdir().unwrap();
             std::fs::create_dir(dir.path().join("hi")).unwrap();
@@ -510,8 +510,9 @@ fn a_full_disk_is_freed_of_what_expired_but_not_of_what_its_playlists_list() {
     DISK_FULL.set(false);
     assert!(error.contains("free some space"), "{error}");
     served(dir.path(), &["hi"]);
-    assert!(
-        contents(dir.path()).len() < before - 5,
+    assert_eq!(
+        contents(dir.path()).len(),
+        before - 7,
         "what was retained is gone"
     );
     let mut snapshot = step(&mut window);
@@ -520,9 +521,7 @@ fn a_full_disk_is_freed_of_what_expired_but_not_of_what_its_playlists_list() {
         snapshot = step(&mut window);
     }
     running.bring(&snapshot, None).unwrap();
-    let mut found = contents(dir.path());
-    found.remove("hi/.ringgear.tmp");
-    assert_eq!(found, expected(&snapshot));
+    assert_eq!(contents(dir.path()), expected(&snapshot));
 }
 
 #[test]
@@ -600,7 +599,7 @@ fn mutate(value: &mut serde_json::Value, at: &mut usize, with: &serde_json::Valu
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
     #[test]
     fn whatever_the_state_says_the_window_it_gives_can_be_gone_on_from(
         changes in proptest::collection::vec((0..400_usize, prop_oneof![

@@ -30,7 +30,14 @@ impl Backlog {
     /// An empty backlog whose first tick will be `first`; it holds at most `max_pictures` different pictures.
     pub(super) fn new(first: Tick, max_pictures: usize) -> Self {
         let max_pictures = max_pictures.max(2);
-        Self { first, entries: VecDeque::new(), fed: 0, max_pictures, distinct: 0, replaced: 0 }
+        Self {
+            first,
+            entries: VecDeque::new(),
+            fed: 0,
+            max_pictures,
+            distinct: 0,
+            replaced: 0,
+        }
     }
 
     /// The tick that has to be pushed next.
@@ -61,7 +68,10 @@ impl Backlog {
     pub(super) fn push(&mut self, picture: Picture) {
         let picture = match self.entries.back() {
             Some(last) if last.picture.shares_pixels(&picture) => picture,
-            Some(last) if self.distinct >= self.max_pictures && last.picture.input() == picture.input() => {
+            Some(last)
+                if self.distinct >= self.max_pictures
+                    && last.picture.input() == picture.input() =>
+            {
                 self.replaced += 1;
                 last.picture.clone()
             }
@@ -95,7 +105,10 @@ impl Backlog {
                 self.first = tick;
                 break;
             };
-            let shared = self.entries.front().is_some_and(|next| next.picture.shares_pixels(&entry.picture));
+            let shared = self
+                .entries
+                .front()
+                .is_some_and(|next| next.picture.shares_pixels(&entry.picture));
             if !shared {
                 self.distinct = self.distinct.saturating_sub(1);
             }
@@ -110,7 +123,9 @@ impl Backlog {
     /// shown by it; they are replaced by the next that can.
     pub(super) fn rewind(&mut self) {
         self.fed = 0;
-        let Some(mut next) = self.entries.back().map(|entry| entry.picture.clone()) else { return };
+        let Some(mut next) = self.entries.back().map(|entry| entry.picture.clone()) else {
+            return;
+        };
         for entry in self.entries.iter_mut().rev() {
             entry.fed = None;
             if entry.picture.input() == next.input() {
@@ -138,7 +153,12 @@ mod tests {
     fn picture(side: u32) -> Picture {
         let size = Size::new(side, side);
         let pixels = vec![0; PictureFormat::I420.bytes(size)];
-        Picture::new(PictureFormat::I420, size, MonotonicTime(0), Arc::new(PixelBuffer::unpooled(pixels)))
+        Picture::new(
+            PictureFormat::I420,
+            size,
+            MonotonicTime(0),
+            Arc::new(PixelBuffer::unpooled(pixels)),
+        )
     }
 
     #[test]
@@ -152,7 +172,10 @@ mod tests {
             backlog.mark_fed(MonotonicTime(at));
         }
         assert_eq!(backlog.release_before(Tick(102)), Some(MonotonicTime(1)));
-        assert_eq!((backlog.first(), backlog.pending(), backlog.entries.len()), (Tick(102), 2, 3));
+        assert_eq!(
+            (backlog.first(), backlog.pending(), backlog.entries.len()),
+            (Tick(102), 2, 3)
+        );
         backlog.rewind();
         assert_eq!(backlog.next_unfed().unwrap().0, Tick(102));
         assert_eq!(backlog.next(), Tick(105));

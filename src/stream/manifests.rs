@@ -18,7 +18,12 @@ impl crate::http::Manifests for OriginManifests {
     }
 
     fn mpd(&self, snapshot: &Snapshot) -> String {
-        dash::mpd(snapshot, &MpdOptions { utc_timing: UtcTiming::HttpIso("/time".to_owned()) })
+        dash::mpd(
+            snapshot,
+            &MpdOptions {
+                utc_timing: UtcTiming::HttpIso("/time".to_owned()),
+            },
+        )
     }
 }
 
@@ -31,7 +36,10 @@ pub(super) struct FolderManifests {
 impl FolderManifests {
     /// Those of the formats that the config names.
     pub(super) fn of(plan: &StreamPlan) -> Self {
-        Self { hls: plan.hls, dash: plan.dash }
+        Self {
+            hls: plan.hls,
+            dash: plan.dash,
+        }
     }
 }
 
@@ -43,14 +51,20 @@ impl crate::publish::Manifests for FolderManifests {
         }
         if self.hls {
             let media = |(track, view): (usize, &crate::window::TrackView)| {
-                (format!("{}/media.m3u8", view.name), hls::media(snapshot, track))
+                (
+                    format!("{}/media.m3u8", view.name),
+                    hls::media(snapshot, track),
+                )
             };
             files.extend(snapshot.tracks.iter().enumerate().map(media));
             files.push(("index.m3u8".to_owned(), hls::multivariant(snapshot)));
         }
         if self.dash {
             let utc_timing = UtcTiming::HttpHead("manifest.mpd".to_owned());
-            files.push(("manifest.mpd".to_owned(), dash::mpd(snapshot, &MpdOptions { utc_timing })));
+            files.push((
+                "manifest.mpd".to_owned(),
+                dash::mpd(snapshot, &MpdOptions { utc_timing }),
+            ));
         }
         files
     }

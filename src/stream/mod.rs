@@ -81,7 +81,11 @@ impl Stream {
     /// Starts the stream, going on from what an earlier run has published.
     pub(crate) fn start(plan: StreamPlan, house: &House) -> Result<Self, StreamError> {
         let folder = house.publish_dir.join(&plan.name);
-        let tracks: Vec<String> = plan.renditions.iter().map(|rendition| rendition.name.clone()).collect();
+        let tracks: Vec<String> = plan
+            .renditions
+            .iter()
+            .map(|rendition| rendition.name.clone())
+            .collect();
         let restored = publish::restore(&folder, &plan.name, &tracks, house.anchor.now()).unwrap_or_else(|error| {
             tracing::error!(stream = %plan.name, %error, "what was published before can't be gone on with");
             Restored::default()
@@ -98,17 +102,28 @@ impl Stream {
         };
         let window = Window::new(settings, restored.snapshot.as_deref());
         let (snapshots, snapshot) = watch::channel(window.snapshot(house.anchor.now()));
-        let no_thread = |source| StreamError::Thread { stream: plan.name.clone(), source };
+        let no_thread = |source| StreamError::Thread {
+            stream: plan.name.clone(),
+            source,
+        };
         let manifests = FolderManifests::of(&plan);
-        let publisher =
-            DiskPublisher::start(folder, restored.ledger, restored.source, snapshot.clone(), manifests)
-                .map_err(no_thread)?;
+        let publisher = DiskPublisher::start(
+            folder,
+            restored.ledger,
+            restored.source,
+            snapshot.clone(),
+            manifests,
+        )
+        .map_err(no_thread)?;
 
         let shared = Arc::new(Shared::new());
         let (commands, obeyed) = channel();
         let (events, received) = sync_channel(owner::EVENTS);
         let (newest, picture) = watch::channel(None);
-        let resume = start.resume.filter(|_| !start.discontinuity).and_then(|_| window.resume_tick());
+        let resume = start
+            .resume
+            .filter(|_| !start.discontinuity)
+            .and_then(|_| window.resume_tick());
         let owner = Owner::new(owner::Parts {
             plan: plan.clone(),
             grid: start.grid,
@@ -125,7 +140,11 @@ impl Stream {
             discontinuity: start.discontinuity,
             sizes: start.sizes,
         });
-        let tick_log = house.tick_log.as_deref().map(|dir| TickLog::create(dir, &plan.name)).transpose()?;
+        let tick_log = house
+            .tick_log
+            .as_deref()
+            .map(|dir| TickLog::create(dir, &plan.name))
+            .transpose()?;
         let ingest_plan = IngestPlan {
             stream: plan.name.clone(),
             grid: start.grid,
@@ -141,7 +160,14 @@ impl Stream {
             move |picture| drop(events.send(Event::Picture(picture)))
         };
         let counters = Arc::clone(&shared.counters);
-        let ingest = Ingest::new(ingest_plan, start.anchor.clone(), obeyed, counters, newest, sink);
+        let ingest = Ingest::new(
+            ingest_plan,
+            start.anchor.clone(),
+            obeyed,
+            counters,
+            newest,
+            sink,
+        );
         let bench = Bench::new(&plan.name, plan.grid.framerate, commands.clone());
         let threads = Threads {
             ingest: thread(&plan.name, "ingest", move || {
@@ -182,7 +208,13 @@ impl Stream {
             Arc::new(move || status(&shared, &plan, &bench, &window))
         };
         let (window, picture) = (self.window.clone(), self.picture.clone());
-        let mut port = StreamPort::new(self.plan.name.clone(), window, picture, status, Arc::new(OriginManifests));
+        let mut port = StreamPort::new(
+            self.plan.name.clone(),
+            window,
+            picture,
+            status,
+            Arc::new(OriginManifests),
+        );
         port.hls = self.plan.hls;
         port.dash = self.plan.dash;
         port
@@ -196,8 +228,14 @@ impl Stream {
 
     /// Waits until all is published, within the owner's deadline.
     pub(crate) fn finish_stop(&self) {
-        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Threads { ingest, owner }) = threads else { return };
+        let threads = self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(Threads { ingest, owner }) = threads else {
+            return;
+        };
         for (thread, task) in [(ingest, "ingest"), (owner, "stream")] {
             if thread.join().is_err() {
                 tracing::error!(stream = %self.plan.name, task, "a thread of the stream had panicked");
@@ -213,7 +251,11 @@ fn status(
     window: &watch::Receiver<Arc<Snapshot>>,
 ) -> StreamStatus {
     let snapshot = Arc::clone(&window.borrow());
-    shared.status(plan, &snapshot, bench.session(shared.counters.session_committed.get()))
+    shared.status(
+        plan,
+        &snapshot,
+        bench.session(shared.counters.session_committed.get()),
+    )
 }
 
 /// How a stream begins: from nothing, or where an earlier run stopped.
@@ -232,7 +274,9 @@ impl Start {
         let (grid, changed) = restored.grid_for(&plan.grid, plan.grid.tick_at(now));
         if let (Some(last), Some(old)) = (restored.last_tick, restored.grid) {
             let last = old.time_of(last.next());
-            let segment = old.framerate.duration_of(u64::from(old.ticks_per_segment.get()));
+            let segment = old
+                .framerate
+                .duration_of(u64::from(old.ticks_per_segment.get()));
             // A stop completes its last segment, so the clock may be up to a segment behind it.
             if last > now.saturating_add(segment) {
                 tracing::warn!(
@@ -242,10 +286,15 @@ impl Start {
                 anchor = anchor.ahead_by(last.saturating_since(now));
             }
         }
-        let period = restored.snapshot.as_ref().and_then(|snapshot| snapshot.tracks.first()?.newest_period().cloned());
+        let period = restored
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.tracks.first()?.newest_period().cloned());
         let sizes = period.map(|period| {
             let named = plan.renditions.iter().zip(&period.tracks);
-            named.map(|(rendition, track)| (rendition.name.clone(), track.description.size)).collect()
+            named
+                .map(|(rendition, track)| (rendition.name.clone(), track.description.size))
+                .collect()
         });
         Self {
             grid,
@@ -263,11 +312,15 @@ fn thread(
     task: &str,
     body: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("{task} {stream}")).spawn(body)
+    std::thread::Builder::new()
+        .name(format!("{task} {stream}"))
+        .spawn(body)
 }
 
 /// EXT-X-TARGETDURATION: a segment's length, rounded to whole seconds (RFC 8216, 4.3.3.1).
 fn target_duration(grid: &Grid) -> u64 {
-    let segment = grid.framerate.duration_of(u64::from(grid.ticks_per_segment.get()));
+    let segment = grid
+        .framerate
+        .duration_of(u64::from(grid.ticks_per_segment.get()));
     (segment + Duration::from_millis(500)).as_secs().max(1)
 }

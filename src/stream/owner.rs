@@ -14,8 +14,8 @@ use super::shared::Shared;
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{AtExit, StreamPlan};
 use crate::encode::{
-    EncodeError, EncodePlan, EncodeRendition, Encoder, EncoderEvent, EncoderStart, ExitReport, FeedError,
-    FfmpegInfo, ProbeCache,
+    EncodeError, EncodePlan, EncodeRendition, Encoder, EncoderEvent, EncoderStart, ExitReport,
+    FeedError, FfmpegInfo, ProbeCache,
 };
 use crate::ingest::{TickKind, TickPicture};
 use crate::package::{Part, TrackPackager};
@@ -44,7 +44,10 @@ const LEAST_LAG: Duration = Duration::from_secs(2);
 pub(super) enum Event {
     Picture(TickPicture),
     Probed(Result<Vec<TrackDescription>, EncodeError>),
-    Encoder { generation: u64, event: EncoderEvent },
+    Encoder {
+        generation: u64,
+        event: EncoderEvent,
+    },
     /// Ingest has ended: publish what is there and end.
     Stop,
 }
@@ -78,7 +81,9 @@ enum State {
     Probing,
     Running(Running),
     /// The encoder is started again at this time.
-    Resting { until: MonotonicTime },
+    Resting {
+        until: MonotonicTime,
+    },
 }
 
 struct Running {
@@ -142,13 +147,21 @@ impl Owner {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             while !self.done {
-                let Ok(event) = self.parts.events.try_recv() else { break };
+                let Ok(event) = self.parts.events.try_recv() else {
+                    break;
+                };
                 self.obey(event);
             }
             self.tend();
             self.publish();
         }
-        let Parts { shared, snapshots, publisher, plan, .. } = self.parts;
+        let Parts {
+            shared,
+            snapshots,
+            publisher,
+            plan,
+            ..
+        } = self.parts;
         // With its sender gone the publisher makes a last pass and ends.
         drop(snapshots);
         if !publisher.wait(LAST_PASS) {
@@ -179,25 +192,39 @@ impl Owner {
     // ---- pictures in ----
 
     fn take_picture(&mut self, new: TickPicture) {
-        let TickPicture { tick, picture, kind } = new;
+        let TickPicture {
+            tick,
+            picture,
+            kind,
+        } = new;
         self.parts.shared.report().no_signal = kind == TickKind::Slate;
         self.newest = Some(picture.clone());
         let first = self.parts.resume.take().unwrap_or(tick);
         let max_pictures = self.ticks(REPLAY);
-        let backlog = self.backlog.get_or_insert_with(|| Backlog::new(first, max_pictures));
+        let backlog = self
+            .backlog
+            .get_or_insert_with(|| Backlog::new(first, max_pictures));
         let expected = backlog.next();
         if tick < expected {
             // An earlier run has published this tick already.
             return;
         }
         let lag_limit = self.ticks(self.parts.plan.backfill.max(LEAST_LAG)) as u64;
-        let backlog = self.backlog.get_or_insert_with(|| Backlog::new(first, max_pictures));
+        let backlog = self
+            .backlog
+            .get_or_insert_with(|| Backlog::new(first, max_pictures));
         if tick.since(backlog.first()) > lag_limit {
             self.skip_to(tick);
         }
-        let Some(backlog) = &mut self.backlog else { return };
+        let Some(backlog) = &mut self.backlog else {
+            return;
+        };
         let counters = &self.parts.shared.counters;
-        let filled = if kind == TickKind::Slate { &counters.slate } else { &counters.repeated };
+        let filled = if kind == TickKind::Slate {
+            &counters.slate
+        } else {
+            &counters.repeated
+        };
         while backlog.next() < tick {
             filled.add(1);
             backlog.push(picture.clone());
@@ -208,7 +235,12 @@ impl Owner {
     /// Gives up the ticks that are too late to be encoded: the stream goes on at the segment that holds `tick`.
     fn skip_to(&mut self, tick: Tick) {
         let Some(backlog) = &self.backlog else { return };
-        let from = self.packagers.iter().map(TrackPackager::next_tick).min().unwrap_or(backlog.first());
+        let from = self
+            .packagers
+            .iter()
+            .map(TrackPackager::next_tick)
+            .min()
+            .unwrap_or(backlog.first());
         let start = self.parts.grid.segment_start(tick);
         if start <= from {
             return;
@@ -254,13 +286,19 @@ impl Owner {
         }
         let mut report = self.parts.shared.report();
         report.disk = self.parts.publisher.status().error;
-        report.encoder.replaced = self.replaced + self.backlog.as_ref().map_or(0, Backlog::replaced);
-        report.encoder.pending = self.backlog.as_ref().map_or(0, |backlog| backlog.pending() as u64);
+        report.encoder.replaced =
+            self.replaced + self.backlog.as_ref().map_or(0, Backlog::replaced);
+        report.encoder.pending = self
+            .backlog
+            .as_ref()
+            .map_or(0, |backlog| backlog.pending() as u64);
     }
 
     /// Starts an encoder for what waits, trying it first if that was not done yet.
     fn start(&mut self) {
-        let Some(backlog) = &mut self.backlog else { return };
+        let Some(backlog) = &mut self.backlog else {
+            return;
+        };
         backlog.rewind();
         let Some(input) = backlog.input() else { return };
         let plan = self.encode_plan(input);
@@ -274,7 +312,9 @@ impl Owner {
                     // The owner may have ended meanwhile; then nobody asks.
                     let _ = sender.send(Event::Probed(crate::encode::probe(&plan, &probes)));
                 };
-                let spawned = std::thread::Builder::new().name(format!("probe {}", self.name())).spawn(probe);
+                let spawned = std::thread::Builder::new()
+                    .name(format!("probe {}", self.name()))
+                    .spawn(probe);
                 if let Err(error) = spawned {
                     self.rest(format!("no thread could be started: {error}"), Vec::new());
                 }
@@ -285,15 +325,22 @@ impl Owner {
     fn encode_plan(&mut self, input: Input) -> EncodePlan {
         let (input_format, input_size) = input;
         let sizes = &mut self.parts.sizes;
-        let renditions = self.parts.plan.renditions.iter().map(|plan| EncodeRendition {
-            name: plan.name.clone(),
-            // A rendition of the source's size keeps the first source's, so that a later one of another size is no break.
-            size: plan.size.unwrap_or_else(|| *sizes.entry(plan.name.clone()).or_insert(input_size)),
-            codec: plan.codec.clone(),
-            preset: plan.preset.clone(),
-            rate: plan.rate,
-            options: plan.options.clone(),
-        });
+        let renditions = self
+            .parts
+            .plan
+            .renditions
+            .iter()
+            .map(|plan| EncodeRendition {
+                name: plan.name.clone(),
+                // A rendition of the source's size keeps the first source's, so that a later one of another size is no break.
+                size: plan
+                    .size
+                    .unwrap_or_else(|| *sizes.entry(plan.name.clone()).or_insert(input_size)),
+                codec: plan.codec.clone(),
+                preset: plan.preset.clone(),
+                rate: plan.rate,
+                options: plan.options.clone(),
+            });
         EncodePlan {
             ffmpeg: FfmpegInfo::clone(&self.parts.ffmpeg),
             input_format,
@@ -314,7 +361,12 @@ impl Owner {
         }
     }
 
-    fn start_encoder(&mut self, plan: &EncodePlan, input: Input, descriptions: Vec<TrackDescription>) {
+    fn start_encoder(
+        &mut self,
+        plan: &EncodePlan,
+        input: Input,
+        descriptions: Vec<TrackDescription>,
+    ) {
         let Some(backlog) = &self.backlog else { return };
         let first_tick = backlog.first();
         self.begin_period(first_tick, &descriptions);
@@ -322,7 +374,11 @@ impl Owner {
             let next = packager.next_tick();
             (next != first_tick).then_some(next)
         });
-        let start = EncoderStart { first_tick, keyframes_at: keyframes_at.collect(), queue: QUEUE };
+        let start = EncoderStart {
+            first_tick,
+            keyframes_at: keyframes_at.collect(),
+            queue: QUEUE,
+        };
         self.generation += 1;
         let (generation, sender) = (self.generation, self.parts.sender.clone());
         let events = move |event| {
@@ -337,9 +393,14 @@ impl Owner {
                 let mut report = self.parts.shared.report();
                 report.encoder.pid = Some(encoder.pid());
                 report.starting = false;
-                report.started.get_or_insert_with(|| self.parts.anchor.now());
+                report
+                    .started
+                    .get_or_insert_with(|| self.parts.anchor.now());
                 drop(report);
-                self.parts.publisher.remember(RememberedSource { format: input.0, size: input.1 });
+                self.parts.publisher.remember(RememberedSource {
+                    format: input.0,
+                    size: input.1,
+                });
                 tracing::info!(stream = %self.name(), pid = encoder.pid(), tick = %first_tick, "encoder started");
                 self.state = State::Running(Running {
                     encoder,
@@ -362,13 +423,16 @@ impl Owner {
         let window = &mut self.parts.window;
         let now = self.parts.anchor.now();
         let old = window.period().cloned();
-        let same_encodings = old.as_ref().is_some_and(|old| old.tracks == tracks && old.grid == self.parts.grid);
+        let same_encodings = old
+            .as_ref()
+            .is_some_and(|old| old.tracks == tracks && old.grid == self.parts.grid);
         let goes_on = same_encodings
             && !window.ended()
             && !self.parts.discontinuity
             && (!self.packagers.is_empty() || window.resume_tick() == Some(first_tick));
         if !goes_on {
-            let discontinuity = std::mem::take(&mut self.parts.discontinuity) || (old.is_some() && !same_encodings);
+            let discontinuity =
+                std::mem::take(&mut self.parts.discontinuity) || (old.is_some() && !same_encodings);
             if discontinuity {
                 tracing::warn!(stream = %self.parts.plan.name, tick = %first_tick, "the encoding changes: players see a discontinuity");
             }
@@ -378,7 +442,13 @@ impl Owner {
         }
         if self.packagers.is_empty() {
             let grid = self.parts.grid;
-            let first = |track| self.parts.window.next_tick(track).unwrap_or(first_tick).max(first_tick);
+            let first = |track| {
+                self.parts
+                    .window
+                    .next_tick(track)
+                    .unwrap_or(first_tick)
+                    .max(first_tick)
+            };
             self.packagers = (0..descriptions.len())
                 .map(|track| match goes_on {
                     true => TrackPackager::continue_at(track, grid, first(track)),
@@ -389,7 +459,9 @@ impl Owner {
     }
 
     fn feed(&mut self) {
-        let (State::Running(running), Some(backlog)) = (&mut self.state, &mut self.backlog) else { return };
+        let (State::Running(running), Some(backlog)) = (&mut self.state, &mut self.backlog) else {
+            return;
+        };
         if running.finishing || running.killed {
             return;
         }
@@ -413,7 +485,9 @@ impl Owner {
             let counters = &self.parts.shared.counters;
             if tick.0 > counters.last_tick.get() {
                 counters.last_tick.set(tick.0);
-                if self.parts.anchor.to_unix(now) >= grid.time_of(tick.next()) && self.stopping.is_none() {
+                if self.parts.anchor.to_unix(now) >= grid.time_of(tick.next())
+                    && self.stopping.is_none()
+                {
                     counters.overdue.add(1);
                 }
             }
@@ -423,9 +497,19 @@ impl Owner {
     /// An encoder that was given pictures and returns none is as good as dead.
     fn watch_for_stall(&mut self, now: MonotonicTime) {
         let timeout = self.parts.plan.encoder_timeout;
-        let State::Running(running) = &mut self.state else { return };
-        let pending = self.backlog.as_ref().is_some_and(|backlog| backlog.pending() > 0);
-        let allowed = timeout + if running.returned { 4 * self.delay } else { START_ALLOWANCE };
+        let State::Running(running) = &mut self.state else {
+            return;
+        };
+        let pending = self
+            .backlog
+            .as_ref()
+            .is_some_and(|backlog| backlog.pending() > 0);
+        let allowed = timeout
+            + if running.returned {
+                4 * self.delay
+            } else {
+                START_ALLOWANCE
+            };
         if !running.killed && pending && now.saturating_since(running.progress) > allowed {
             running.killed = true;
             running.encoder.kill();
@@ -447,19 +531,28 @@ impl Owner {
     }
 
     fn take_exit(&mut self, report: &ExitReport) {
-        let State::Running(running) = std::mem::replace(&mut self.state, State::Waiting) else { return };
+        let State::Running(running) = std::mem::replace(&mut self.state, State::Waiting) else {
+            return;
+        };
         self.parts.shared.report().encoder.pid = None;
         if running.finishing && report.expected {
             return;
         }
-        let lived = self.parts.anchor.monotonic().saturating_since(running.started);
+        let lived = self
+            .parts
+            .anchor
+            .monotonic()
+            .saturating_since(running.started);
         if running.returned && lived > Duration::from_secs(10) {
             self.failures = 0;
         }
         if self.stopping.is_some() && running.killed {
             return;
         }
-        let last = report.last_lines.last().map_or("it said nothing", String::as_str);
+        let last = report
+            .last_lines
+            .last()
+            .map_or("it said nothing", String::as_str);
         let cause = format!("FFmpeg ended by itself ({}): {last}", report.status);
         tracing::error!(stream = %self.name(), status = %report.status, last_line = last, "encoder died");
         self.parts.shared.report().encoder.restarts += 1;
@@ -484,7 +577,9 @@ impl Owner {
             report.encoder.last_error = last_lines;
         }
         drop(report);
-        self.state = State::Resting { until: MonotonicTime(now.0 + u64::try_from(wait.as_nanos()).unwrap_or(0)) };
+        self.state = State::Resting {
+            until: MonotonicTime(now.0 + u64::try_from(wait.as_nanos()).unwrap_or(0)),
+        };
     }
 
     /// Ends the running encoder without listening to it any more.
@@ -501,8 +596,12 @@ impl Owner {
 
     fn take_sample(&mut self, sample: Sample) {
         let track = sample.track;
-        let Some(tick) = self.parts.grid.tick_of_decode_time(sample.decode_time) else { return };
-        let Some(packager) = self.packagers.get_mut(track) else { return };
+        let Some(tick) = self.parts.grid.tick_of_decode_time(sample.decode_time) else {
+            return;
+        };
+        let Some(packager) = self.packagers.get_mut(track) else {
+            return;
+        };
         if tick < packager.next_tick() {
             // The encoder before this one returned it already.
             return;
@@ -527,7 +626,9 @@ impl Owner {
         let Some(part) = part else { return };
         match self.parts.window.push(track, part, self.parts.anchor.now()) {
             Ok(()) => self.dirty = true,
-            Err(error) => tracing::error!(stream = %self.name(), %error, "a part does not fit the window"),
+            Err(error) => {
+                tracing::error!(stream = %self.name(), %error, "a part does not fit the window")
+            }
         }
     }
 
@@ -542,7 +643,9 @@ impl Owner {
         if self.failures > 0 || self.parts.shared.report().failure.is_some() {
             self.recovered(now);
         }
-        let (Some(all), Some(backlog)) = (all, &mut self.backlog) else { return };
+        let (Some(all), Some(backlog)) = (all, &mut self.backlog) else {
+            return;
+        };
         if let Some(fed) = backlog.release_before(all) {
             let delay = now.saturating_since(fed);
             self.delay = delay.max(self.delay - self.delay / 64);
@@ -553,7 +656,9 @@ impl Owner {
     }
 
     fn recovered(&mut self, now: MonotonicTime) {
-        let State::Running(running) = &self.state else { return };
+        let State::Running(running) = &self.state else {
+            return;
+        };
         if now.saturating_since(running.started) > Duration::from_secs(10) {
             self.failures = 0;
         }
@@ -564,10 +669,15 @@ impl Owner {
 
     fn begin_stop(&mut self) {
         self.stopping = Some(self.parts.anchor.monotonic());
-        let (Some(backlog), Some(last)) = (&mut self.backlog, &self.newest) else { return };
+        let (Some(backlog), Some(last)) = (&mut self.backlog, &self.newest) else {
+            return;
+        };
         if self.parts.plan.at_exit == AtExit::Keep {
             // The last segment is made whole with the last picture, so that a restart goes on at an edge of the grid.
-            let end = self.parts.grid.segment_end(Tick(backlog.next().0.saturating_sub(1)));
+            let end = self
+                .parts
+                .grid
+                .segment_end(Tick(backlog.next().0.saturating_sub(1)));
             while backlog.next() < end {
                 backlog.push(last.clone());
                 self.parts.shared.counters.repeated.add(1);
@@ -577,7 +687,10 @@ impl Owner {
 
     /// Ends when everything is published, or at once when that takes too long.
     fn drain(&mut self, too_long: bool) {
-        let unfed = self.backlog.as_ref().is_some_and(|backlog| backlog.next_unfed().is_some());
+        let unfed = self
+            .backlog
+            .as_ref()
+            .is_some_and(|backlog| backlog.next_unfed().is_some());
         match &mut self.state {
             State::Running(running) if too_long && !running.killed => {
                 running.killed = true;
@@ -589,7 +702,12 @@ impl Owner {
                 running.finishing = true;
             }
             State::Running(_) => {}
-            _ if !too_long && self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty()) && self.failures < 2 => {}
+            _ if !too_long
+                && self
+                    .backlog
+                    .as_ref()
+                    .is_some_and(|backlog| !backlog.is_empty())
+                && self.failures < 2 => {}
             _ => self.end(),
         }
     }
@@ -608,7 +726,9 @@ impl Owner {
 
     fn publish(&mut self) {
         if std::mem::take(&mut self.dirty) {
-            self.parts.snapshots.send_replace(self.parts.window.snapshot(self.parts.anchor.now()));
+            self.parts
+                .snapshots
+                .send_replace(self.parts.window.snapshot(self.parts.anchor.now()));
         }
     }
 }

@@ -41,13 +41,21 @@ struct Holder {
 
 impl Bench {
     pub(super) fn new(stream: &str, framerate: Framerate, commands: Sender<Command>) -> Self {
-        Self { stream: stream.to_owned(), framerate, commands, holder: Arc::default() }
+        Self {
+            stream: stream.to_owned(),
+            framerate,
+            commands,
+            holder: Arc::default(),
+        }
     }
 
     /// Who holds the seat, `committed` being what ingest has counted of its session.
     pub(super) fn session(&self, committed: u64) -> Option<SessionStatus> {
         let holder = self.holder();
-        holder.as_ref().map(|holder| SessionStatus { committed, ..holder.status.clone() })
+        holder.as_ref().map(|holder| SessionStatus {
+            committed,
+            ..holder.status.clone()
+        })
     }
 
     /// Gives `peer` the seat, or says why not.
@@ -70,7 +78,10 @@ impl Bench {
             refused(RefusalCode::OutOfResources, message)
         };
         let memory = RingMemory::create(&format, slots).map_err(|error| resources(&error))?;
-        let fd = memory.fd().try_clone_to_owned().map_err(|error| resources(&error))?;
+        let fd = memory
+            .fd()
+            .try_clone_to_owned()
+            .map_err(|error| resources(&error))?;
         let memory_bytes = memory.bytes() as u64;
         let (ended, said) = watch::channel(None);
         let mut holder = self.holder();
@@ -78,10 +89,19 @@ impl Bench {
         self.busy(open, holder.as_ref())?;
         let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
         if let Some(held) = holder.take() {
-            let message = format!("process {} (user {}) has taken the stream over", peer.pid, peer.uid);
-            held.ended.send_replace(Some(Ended { code: EndCode::TakenOver, message }));
+            let message = format!(
+                "process {} (user {}) has taken the stream over",
+                peer.pid, peer.uid
+            );
+            held.ended.send_replace(Some(Ended {
+                code: EndCode::TakenOver,
+                message,
+            }));
         }
-        let client = open.client.as_deref().map(|client| client.chars().take(100).collect::<String>());
+        let client = open
+            .client
+            .as_deref()
+            .map(|client| client.chars().take(100).collect::<String>());
         tracing::info!(
             stream = %self.stream, session, pid = peer.pid, uid = peer.uid, gid = peer.gid, %format, slots,
             client = client.as_deref().unwrap_or_default(), "producer opened a session"
@@ -97,8 +117,17 @@ impl Bench {
             opened: now.rfc3339(),
             committed: 0,
         };
-        *holder = Some(Holder { session, status, ended: ended.clone() });
-        let new = NewSession { id: session, reader: Reader::new(memory), format, ended };
+        *holder = Some(Holder {
+            session,
+            status,
+            ended: ended.clone(),
+        });
+        let new = Box::new(NewSession {
+            id: session,
+            reader: Reader::new(memory),
+            format,
+            ended,
+        });
         // Ingest lives as long as the stream; when it has just stopped, the connection's end tells the producer.
         let _ = self.commands.send(Command::Begin(new));
         let (framerate_num, framerate_den) = self.framerate.parts();
@@ -113,19 +142,29 @@ impl Bench {
             },
             memory: fd,
             ended: said,
-            seat: Box::new(HeldSeat { bench: self.clone(), session, closed: false }),
+            seat: Box::new(HeldSeat {
+                bench: self.clone(),
+                session,
+                closed: false,
+            }),
         })
     }
 
     /// Refuses a producer that does not ask to take over from `holder`.
     fn busy(&self, open: &Open, holder: Option<&Holder>) -> Result<(), Refused> {
-        let Some(held) = holder.filter(|_| !open.take_over) else { return Ok(()) };
+        let Some(held) = holder.filter(|_| !open.take_over) else {
+            return Ok(());
+        };
         let message = format!(
             "stream '{}' is fed by process {} (user {}) since {}: stop it, or ask to take over",
             self.stream, held.status.pid, held.status.uid, held.status.opened
         );
         let holder_pid = Some(held.status.pid);
-        Err(Refused { code: RefusalCode::StreamBusy, message, holder_pid })
+        Err(Refused {
+            code: RefusalCode::StreamBusy,
+            message,
+            holder_pid,
+        })
     }
 
     fn leave(&self, session: u64, done: Option<oneshot::Sender<FrameCounts>>) {
@@ -164,14 +203,21 @@ impl Drop for HeldSeat {
 
 /// A refusal without a holder.
 pub(crate) fn refused(code: RefusalCode, message: String) -> Refused {
-    Refused { code, message, holder_pid: None }
+    Refused {
+        code,
+        message,
+        holder_pid: None,
+    }
 }
 
 fn checked_format(open: &Open) -> Result<FrameFormat, Refused> {
     let Some(pixels) = PixelFormat::from_name(&open.format) else {
         let known = PixelFormat::ALL.map(PixelFormat::name).join(", ");
         let given = open.format.chars().take(40).collect::<String>();
-        let message = format!("no pixel format is called '{}': use one of {known}", given.escape_debug());
+        let message = format!(
+            "no pixel format is called '{}': use one of {known}",
+            given.escape_debug()
+        );
         return Err(refused(RefusalCode::UnknownFormat, message));
     };
     let format = match &open.strides {

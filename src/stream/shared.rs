@@ -4,7 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::StreamPlan;
 use crate::ingest::Counters;
-use crate::status::{EncoderStatus, RenditionStatus, SessionStatus, StreamState, StreamStatus, WindowStatus};
+use crate::status::{
+    EncoderStatus, RenditionStatus, SessionStatus, StreamState, StreamStatus, WindowStatus,
+};
 use crate::tick::UnixTime;
 use crate::window::Snapshot;
 
@@ -33,7 +35,10 @@ pub(super) struct Report {
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self { counters: std::sync::Arc::default(), report: Mutex::default() }
+        Self {
+            counters: std::sync::Arc::default(),
+            report: Mutex::default(),
+        }
     }
 
     /// The report, to be read or changed briefly.
@@ -78,7 +83,9 @@ fn renditions(plan: &StreamPlan, snapshot: &Snapshot) -> Vec<RenditionStatus> {
     let rendition = |(index, plan): (usize, &crate::config::RenditionPlan)| {
         let view = snapshot.tracks.get(index);
         let period = view.and_then(|view| view.newest_period());
-        let description = period.and_then(|period| period.tracks.get(index)).map(|track| &track.description);
+        let description = period
+            .and_then(|period| period.tracks.get(index))
+            .map(|track| &track.description);
         RenditionStatus {
             name: plan.name.clone(),
             codec: plan.codec.clone(),
@@ -97,14 +104,26 @@ fn renditions(plan: &StreamPlan, snapshot: &Snapshot) -> Vec<RenditionStatus> {
 }
 
 fn window(snapshot: &Snapshot) -> WindowStatus {
-    let Some(first) = snapshot.tracks.first() else { return WindowStatus::default() };
+    let Some(first) = snapshot.tracks.first() else {
+        return WindowStatus::default();
+    };
     let bytes = snapshot.tracks.iter().flat_map(|track| {
-        let open = track.open.iter().flat_map(|open| open.parts.iter().map(|part| part.bytes.len()));
-        let whole = track.retained.iter().chain(&track.listed).map(|segment| segment.len());
+        let open = track
+            .open
+            .iter()
+            .flat_map(|open| open.parts.iter().map(|part| part.bytes.len()));
+        let whole = track
+            .retained
+            .iter()
+            .chain(&track.listed)
+            .map(|segment| segment.len());
         whole.chain(open)
     });
     let seconds = first.listed.iter().map(|segment| {
-        segment.framerate().duration_of(u64::from(segment.ticks)).as_secs_f64()
+        segment
+            .framerate()
+            .duration_of(u64::from(segment.ticks))
+            .as_secs_f64()
     });
     WindowStatus {
         first_segment: snapshot.media_sequence.0,

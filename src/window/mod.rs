@@ -1,5 +1,6 @@
 //! What viewers may fetch now: the segments of each track, their rotation, and how long each stays fetchable after it left the playlists.
 
+mod column;
 mod mutable;
 mod snapshot;
 

@@ -1,0 +1,113 @@
+//! The segments of one number, in all tracks: what the window rotates.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::package::Part;
+use crate::sample::TrackIndex;
+use crate::tick::{SegmentNumber, Tick, UnixTime};
+
+use super::{Period, Segment};
+
+/// One track's share of a column.
+#[derive(Debug)]
+pub(super) enum Cell {
+    Empty,
+    /// At least one part.
+    Open(Vec<Part>),
+    Done(Arc<Segment>),
+}
+
+/// The segments of one number, in all tracks.
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) number: SegmentNumber,
+    pub(super) period: Arc<Period>,
+    pub(super) first_tick: Tick,
+    pub(super) cells: Vec<Cell>,
+    /// The longest playlist that has listed it.
+    pub(super) longest: Duration,
+    pub(super) expires: Option<UnixTime>,
+}
+
+impl Column {
+    pub(super) fn done(&self, track: TrackIndex) -> Option<&Arc<Segment>> {
+        match self.cells.get(track) {
+            Some(Cell::Done(segment)) => Some(segment),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_gap(&self) -> bool {
+        self.cells
+            .iter()
+            .all(|cell| matches!(cell, Cell::Done(segment) if segment.gap))
+    }
+
+    /// How long it is shown, in the track where that is longest.
+    pub(super) fn duration(&self) -> Duration {
+        let done = (0..self.cells.len()).filter_map(|track| self.done(track));
+        done.map(|segment| segment.duration())
+            .max()
+            .unwrap_or_default()
+    }
+
+    pub(super) fn starts_discontinuity(&self) -> bool {
+        self.period.discontinuity && self.first_tick == self.period.first_tick
+    }
+
+    /// Gives up what is not finished.
+    pub(super) fn give_up(&mut self, track: TrackIndex) {
+        if self.done(track).is_none() {
+            self.cells[track] = Cell::Done(Arc::new(gap(
+                self.number,
+                Arc::clone(&self.period),
+                self.first_tick,
+            )));
+        }
+    }
+}
+
+pub(super) fn gap(number: SegmentNumber, period: Arc<Period>, first_tick: Tick) -> Segment {
+    let ticks = period.grid.ticks_per_segment.get() - period.grid.ticks_into_segment(first_tick);
+    Segment {
+        number,
+        first_tick,
+        ticks,
+        period,
+        parts: Vec::new(),
+        gap: true,
+        expires: None,
+    }
+}
+
+/// The column of `segment`'s number, made if there is none, in the order of the numbers.
+pub(super) fn place<'a>(
+    columns: &'a mut VecDeque<Column>,
+    segment: &Segment,
+    tracks: usize,
+) -> &'a mut Column {
+    let at = columns.binary_search_by_key(&segment.number, |column| column.number);
+    let at = at.unwrap_or_else(|at| {
+        columns.insert(
+            at,
+            Column {
+                number: segment.number,
+                period: Arc::clone(&segment.period),
+                first_tick: segment.first_tick,
+                cells: (0..tracks).map(|_| Cell::Empty).collect(),
+                longest: Duration::ZERO,
+                expires: segment.expires,
+            },
+        );
+        at
+    });
+    &mut columns[at]
+}
+
+pub(super) fn end_of(parts: &[Part]) -> Option<Tick> {
+    parts
+        .last()
+        .map(|part| part.first_tick.plus(u64::from(part.ticks)))
+}
