@@ -1,0 +1,63 @@
+// Starts one player on one URL: /page.html?player=hls.js&url=…  Settings are each player's own, but that manifests are
+// retried while a daemon restarts, and that playback keeps its speed, so that frames can be counted against the clock.
+
+const query = new URLSearchParams(location.search);
+const video = document.getElementById('video');
+const notes = window.watchVideo(video);
+
+function load(path) {
+  return new Promise((resolve, reject) => {
+    const script = document.createElement('script');
+    script.src = path;
+    script.onload = resolve;
+    script.onerror = () => reject(new Error(`${path} does not load`));
+    document.head.append(script);
+  });
+}
+
+const start = {
+  async 'hls.js'(url) {
+    await load('/node_modules/hls.js/dist/hls.min.js');
+    const retry = { maxNumRetry: 30, retryDelayMs: 500, maxRetryDelayMs: 2000 };
+    const policy = { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: retry, errorRetry: retry } };
+    const hls = new window.Hls({ manifestLoadPolicy: policy, playlistLoadPolicy: policy, fragLoadPolicy: policy });
+    hls.on(window.Hls.Events.ERROR, (_, data) => {
+      if (data.fatal) notes.errors.push(`hls.js: ${data.type} ${data.details}`);
+    });
+    hls.loadSource(url);
+    hls.attachMedia(video);
+  },
+
+  async 'dash.js'(url) {
+    await load('/node_modules/dashjs/dist/modern/umd/dash.all.min.js');
+    const player = window.dashjs.MediaPlayer().create();
+    player.updateSettings({
+      streaming: {
+        liveCatchup: { enabled: false },
+        retryAttempts: { MPD: 30, MediaSegment: 30, InitializationSegment: 30 },
+        retryIntervals: { MPD: 500, MediaSegment: 500, InitializationSegment: 500 },
+      },
+    });
+    player.on('error', (event) => notes.errors.push(`dash.js: ${event.error?.code} ${event.error?.message}`));
+    player.initialize(video, url, false);
+  },
+
+  async shaka(url) {
+    await load('/node_modules/shaka-player/dist/shaka-player.compiled.js');
+    window.shaka.polyfill.installAll();
+    const player = new window.shaka.Player();
+    await player.attach(video);
+    const retryParameters = { maxAttempts: 30, baseDelay: 500, backoffFactor: 1 };
+    player.configure({ manifest: { retryParameters }, streaming: { retryParameters } });
+    player.addEventListener('error', (event) => notes.errors.push(`shaka: ${event.detail.code} ${event.detail.data}`));
+    await player.load(url);
+  },
+};
+
+start[query.get('player')](query.get('url'))
+  .then(() => video.play())
+  .catch((error) => {
+    // A play() that a new load interrupts is called again by the player itself.
+    if (error.name !== 'AbortError') notes.errors.push(String(error));
+  });
+video.addEventListener('canplay', () => video.play().catch(() => {}));

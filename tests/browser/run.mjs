@@ -1,0 +1,174 @@
+// Plays live streams in headless Chromium and says how that went.
+//
+//   node run.mjs PLAN.json
+//
+// The plan: {"seconds": 20, "together": 2, "runs": [{"name", "player": "hls.js" | "dash.js" | "shaka", "url", "framerate"} |
+// {"name", "page": URL, "framerate", "startWithin": 3}]}. Each run passes when currentTime advances, no error comes, nothing stalls
+// for more than half a second, and the frame numbers in the picture grow by elapsed time times framerate.
+// The last line is `N passed, N failed`; the exit status is 0 only when none failed.
+
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const here = fileURLToPath(new URL('.', import.meta.url));
+const types = { '.html': 'text/html', '.js': 'text/javascript' };
+const MAX_STALL = 0.5;
+
+/** Serves the pages and the players beside this file, on loopback. */
+function serveFiles() {
+  const server = createServer(async (request, response) => {
+    const path = normalize(new URL(request.url, 'http://localhost').pathname);
+    try {
+      const body = await readFile(join(here, path));
+      response.writeHead(200, { 'content-type': types[extname(path)] ?? 'application/octet-stream' }).end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  return new Promise((resolve) => {
+    server.listen(0, '127.0.0.1', () => resolve(server));
+  });
+}
+
+function sleep(seconds) {
+  return new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+}
+
+/** Plays one run in a page of its own and returns what is wrong with it. */
+async function play(browser, origin, run, seconds) {
+  const context = await browser.newContext({ viewport: { width: 1000, height: 700 } });
+  const page = await context.newPage();
+  const problems = [];
+  page.on('pageerror', (error) => problems.push(`page: ${error.message}`));
+  try {
+    if (run.page) {
+      await page.addInitScript({ path: join(here, 'bars.js') });
+      await page.addInitScript({ path: join(here, 'watch.js') });
+      // The page under test makes its own <video>; it is watched from the moment it is there.
+      await page.addInitScript(() => {
+        const look = () => {
+          const video = document.querySelector('video');
+          if (video && !window.videoNotes) window.watchVideo(video);
+          if (!window.videoNotes) requestAnimationFrame(look);
+        };
+        look();
+      });
+      const elsewhere = [];
+      page.on('request', (request) => {
+        const url = new URL(request.url());
+        if (url.protocol.startsWith('http') && url.origin !== new URL(run.page).origin) elsewhere.push(request.url());
+      });
+      await page.goto(run.page, { waitUntil: 'domcontentloaded' });
+      run.requestsElsewhere = elsewhere;
+    } else {
+      const query = new URLSearchParams({ player: run.player, url: run.url });
+      await page.goto(`${origin}/page.html?${query}`);
+    }
+    const startWithin = run.startWithin ?? 15;
+    await page
+      .waitForFunction(() => window.videoNotes?.started != null, null, { timeout: startWithin * 1000, polling: 50 })
+      .catch(() => problems.push(`no picture within ${startWithin} s`));
+    if (problems.length === 0) problems.push(...(await measure(page, run, seconds)));
+    const errors = await page.evaluate(() => window.videoNotes?.errors ?? []);
+    problems.push(...errors);
+    if (run.requestsElsewhere?.length) problems.push(`asked other hosts: ${run.requestsElsewhere.slice(0, 3)}`);
+  } catch (error) {
+    problems.push(String(error));
+  } finally {
+    await context.close();
+  }
+  return problems;
+}
+
+/** Watches for `seconds` and compares pictures with the clock. */
+async function measure(page, run, seconds) {
+  const problems = [];
+  // What happens while a player finds its place at the live edge is not yet playback.
+  await page.waitForFunction(() => window.videoNotes.frames.length > 30, null, { timeout: 10000 }).catch(() => {});
+  const before = await page.evaluate(() => {
+    window.videoNotes.stalls.length = 0;
+    window.videoNotes.frames.length = 0;
+    return window.videoNotes.look();
+  });
+  await sleep(seconds);
+  const { after, frames, stalls, startup } = await page.evaluate(() => {
+    const after = window.videoNotes.look();
+    const { frames, stalls, started, opened } = window.videoNotes;
+    return { after, frames, stalls, startup: (started - opened) / 1000 };
+  });
+  const elapsed = (after.at - before.at) / 1000;
+  const advanced = after.currentTime - before.currentTime;
+  if (Math.abs(advanced - elapsed) > 0.1 * elapsed) {
+    problems.push(`currentTime advanced ${advanced.toFixed(2)} s in ${elapsed.toFixed(2)} s`);
+  }
+  const long = stalls.filter((stall) => stall.seconds > MAX_STALL);
+  if (long.length > 0) problems.push(`stalled: ${JSON.stringify(long)}`);
+
+  const read = frames.filter((shown) => shown.frame !== null);
+  if (read.length < 0.5 * frames.length || read.length < 2) {
+    problems.push(`bars were read in ${read.length} of ${frames.length} pictures`);
+    return problems;
+  }
+  const first = read[0];
+  const last = read[read.length - 1];
+  const grew = last.frame - first.frame;
+  const byMedia = (last.media - first.media) * run.framerate;
+  const byClock = ((last.at - first.at) / 1000) * run.framerate;
+  if (Math.abs(grew - byMedia) > 2) problems.push(`frames grew by ${grew}, media time by ${byMedia.toFixed(1)} frames`);
+  if (Math.abs(grew - byClock) > Math.max(3, 0.05 * byClock)) {
+    problems.push(`frames grew by ${grew}, the clock by ${byClock.toFixed(1)} frames`);
+  }
+  for (let index = 1; index < read.length; index++) {
+    if (read[index].frame < read[index - 1].frame) {
+      problems.push(`frame ${read[index].frame} after ${read[index - 1].frame}`);
+      break;
+    }
+  }
+  const latency = (Date.now() - last.captured) / 1000;
+  run.summary =
+    `first picture after ${startup.toFixed(2)} s, ${frames.length} pictures shown of ${Math.round(byClock)}, ` +
+    `frames grew by ${grew}, latency ${latency.toFixed(2)} s`;
+  return problems;
+}
+
+const plan = JSON.parse(await readFile(process.argv[2], 'utf8'));
+const profile = await mkdtemp(join(tmpdir(), 'ringgear-browser-'));
+const server = await serveFiles();
+const origin = `http://127.0.0.1:${server.address().port}`;
+const browser = await chromium.launch({
+  executablePath: process.env.RINGGEAR_CHROMIUM ?? '/usr/bin/chromium',
+  headless: true,
+  env: { ...process.env, HOME: profile, XDG_CONFIG_HOME: profile, XDG_CACHE_HOME: profile },
+  args: [
+    '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required',
+    '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding',
+  ],
+});
+let passed = 0;
+let failed = 0;
+const waiting = [...plan.runs];
+
+async function worker() {
+  for (let run = waiting.shift(); run; run = waiting.shift()) {
+    const problems = await play(browser, origin, run, plan.seconds ?? 20);
+    if (problems.length === 0) passed++;
+    else failed++;
+    console.log(`${problems.length === 0 ? 'ok  ' : 'FAIL'} ${run.name}: ${run.summary ?? ''}`);
+    for (const problem of problems) console.log(`       ${problem}`);
+  }
+}
+
+try {
+  await Promise.all(Array.from({ length: plan.together ?? 2 }, worker));
+} finally {
+  await browser.close();
+  server.close();
+  await rm(profile, { recursive: true, force: true });
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 && passed > 0 ? 0 : 1;

@@ -1,0 +1,142 @@
+//! Every tick exactly once, with exactly the picture that ingest chose for it (DESIGN 3.1, 3.2; rule 23).
+
+mod alone {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use ringgear::tick::Framerate;
+
+    use crate::harness::daemon::Daemon;
+    use crate::harness::tick_log::{self, Kind, Row};
+    use crate::harness::{alone, hls, media};
+
+    /// Name, framerate as the config has it, and the same as a producer's extra arguments.
+    const STREAMS: [(&str, &str, &[&str]); 5] = [
+        ("at30", "30", &[]),
+        ("at25", "25", &[]),
+        ("at5994", "59.94", &[]),
+        ("at15", "15", &[]),
+        ("jitter", "30", &["--jitter", "5ms"]),
+    ];
+
+    #[test]
+    fn every_tick_is_published_once_with_the_frame_that_ingest_took() {
+        let _machine = alone();
+        let mut streams = String::new();
+        for (name, framerate, _) in STREAMS {
+            streams.push_str(&format!(
+                "[streams.{name}]\nframerate = {framerate}\nsegment = \"2s\"\nwindow = \"120s\"\nstale_after = \"1s\"\n\
+                 [[streams.{name}.renditions]]\nname = \"small\"\nsize = \"320x180\"\nbitrate = \"300k\"\npreset = \"ultrafast\"\n",
+            ));
+        }
+        let mut daemon = Daemon::start(&streams);
+        let mut producers: Vec<_> = STREAMS
+            .iter()
+            .map(|(name, _, extra)| {
+                let mut arguments = vec!["pattern", name, "--size", "320x180", "--for", "30s"];
+                arguments.extend_from_slice(extra);
+                daemon.producer(&arguments)
+            })
+            .collect();
+        for producer in &mut producers {
+            assert_eq!(producer.wait(Duration::from_secs(60)).code(), Some(0));
+        }
+        let statuses: BTreeMap<_, _> = daemon
+            .status()
+            .streams
+            .into_iter()
+            .map(|stream| (stream.name.clone(), stream))
+            .collect();
+        daemon.stop();
+
+        for (name, framerate, extra) in STREAMS {
+            let log = tick_log::read(&daemon.place.tick_logs(), name);
+            let status = &statuses[name];
+            counters_agree(name, &log, status);
+            let framerate: Framerate = framerate.parse().unwrap();
+            published_as_logged(&daemon, name, framerate, &log);
+            if !extra.is_empty() {
+                nothing_repeats_and_nothing_drops(name, framerate, &log);
+            }
+        }
+    }
+
+    fn counters_agree(name: &str, log: &[Row], status: &ringgear::status::StreamStatus) {
+        let ticks = &status.ticks;
+        let until: Vec<&Row> = log.iter().filter(|row| row.tick <= ticks.last).collect();
+        let count = |kind| {
+            let rows = until.iter().filter(|row| row.kind == kind).count();
+            u64::try_from(rows).unwrap()
+        };
+        assert_eq!(
+            (ticks.fresh, ticks.repeated, ticks.slate),
+            (
+                count(Kind::Fresh),
+                count(Kind::Repeated),
+                count(Kind::Slate)
+            ),
+            "{name}: fresh, repeated and slate in the API and in the log"
+        );
+        assert_eq!(
+            ticks.total,
+            ticks.fresh + ticks.repeated + ticks.slate,
+            "{name}: {ticks:?}"
+        );
+        assert_eq!(ticks.missed, 0, "{name}: {ticks:?}");
+        let frames = &status.frames;
+        assert_eq!(frames.used, ticks.fresh, "{name}: {frames:?}");
+        assert_eq!(
+            frames.received,
+            frames.used + frames.superseded + frames.late,
+            "{name}: every frame is accounted for: {frames:?}"
+        );
+    }
+
+    fn published_as_logged(daemon: &Daemon, name: &str, framerate: Framerate, log: &[Row]) {
+        for pair in log.windows(2) {
+            assert_eq!(
+                pair[0].tick + 1,
+                pair[1].tick,
+                "{name}: the log has every tick once"
+            );
+        }
+        let folder = daemon.place.live().join(name).join("small");
+        let text = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
+        let playlist = hls::media(&text).unwrap();
+        assert!(
+            playlist.segments.iter().all(|segment| !segment.gap),
+            "{name}: {text}"
+        );
+        let shown = media::decode_published(&folder, &playlist);
+        let den = u64::from(framerate.den());
+        assert_eq!(
+            shown.iter().map(|picture| picture.time).collect::<Vec<_>>(),
+            log.iter().map(|row| row.tick * den).collect::<Vec<_>>(),
+            "{name}: published decode times against logged ticks"
+        );
+        for (picture, row) in shown.iter().zip(log) {
+            let decoded = picture
+                .bars
+                .as_ref()
+                .map(|bars| u64::from(bars.frame_number));
+            assert_eq!(
+                decoded, row.frame,
+                "{name}: the picture of tick {}, {:?}",
+                row.tick, row.kind
+            );
+        }
+    }
+
+    /// DESIGN 3.2: one frame of slack keeps jitter from beating into drops and repeats.
+    fn nothing_repeats_and_nothing_drops(name: &str, framerate: Framerate, log: &[Row]) {
+        let second = usize::try_from(framerate.num().div_ceil(framerate.den())).unwrap();
+        let first = log.iter().position(|row| row.kind == Kind::Fresh).unwrap();
+        let last = log.iter().rposition(|row| row.kind == Kind::Fresh).unwrap();
+        let steady = &log[first + second..=last];
+        for pair in steady.windows(2) {
+            assert_eq!(pair[1].kind, Kind::Fresh, "{name}: tick {}", pair[1].tick);
+            let (before, now) = (pair[0].frame.unwrap(), pair[1].frame.unwrap());
+            assert_eq!(before + 1, now, "{name}: frames at tick {}", pair[1].tick);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The daemon under test, and producers for it.
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use ringgear::status::{StreamState, StreamStatus, StreamsStatus};
+use rustix::process::Signal;
+
+use super::http::{self, Answer};
+use super::place::{Place, Who};
+use super::process::Process;
+use super::wait_for;
+
+/// A running `ringgear serve`. Dropping it stops it; its log is shown if the test is failing.
+pub(crate) struct Daemon {
+    process: Process,
+    config: PathBuf,
+    /// Its folder; after the process, so that it goes last.
+    pub(crate) place: Place,
+}
+
+impl Daemon {
+    /// Starts a daemon in a new place, with the `[streams.*]` tables given, and waits until it answers.
+    #[track_caller]
+    pub(crate) fn start(streams: &str) -> Self {
+        let place = Place::new();
+        let config = place.write_config(streams);
+        let process = serve(&place, &config);
+        let daemon = Self {
+            process,
+            config,
+            place,
+        };
+        daemon.wait_until_healthy();
+        daemon
+    }
+
+    #[track_caller]
+    fn wait_until_healthy(&self) {
+        wait_for(
+            "the daemon answers at /healthz",
+            Duration::from_secs(15),
+            || {
+                let answer = http::get(self.place.port, "/healthz").ok()?;
+                (answer.status == 200).then_some(())
+            },
+        );
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.said()
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.place.port)
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        http::get(self.place.port, path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn status(&self) -> StreamsStatus {
+        let answer = self.get("/api/v1/streams");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        serde_json::from_slice(&answer.body)
+            .unwrap_or_else(|error| panic!("/api/v1/streams: {error}: {}", answer.text()))
+    }
+
+    #[track_caller]
+    pub(crate) fn stream(&self, name: &str) -> StreamStatus {
+        let found = self
+            .status()
+            .streams
+            .into_iter()
+            .find(|stream| stream.name == name);
+        found.unwrap_or_else(|| panic!("no stream {name} in /api/v1/streams"))
+    }
+
+    /// Waits until the stream is live with segments listed.
+    #[track_caller]
+    pub(crate) fn wait_until_playable(&self, name: &str) -> StreamStatus {
+        wait_for(
+            &format!("{name} is live and lists segments"),
+            Duration::from_secs(30),
+            || {
+                let stream = self.stream(name);
+                (stream.state == StreamState::Live && stream.window.segments >= 2).then_some(stream)
+            },
+        )
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_state(
+        &self,
+        name: &str,
+        state: StreamState,
+        within: Duration,
+    ) -> StreamStatus {
+        wait_for(&format!("{name} is {state}"), within, || {
+            let stream = self.stream(name);
+            (stream.state == state).then_some(stream)
+        })
+    }
+
+    /// A producer of this daemon, in a process and under a user of its own: `arguments` as on the command line.
+    pub(crate) fn producer(&self, arguments: &[&str]) -> Process {
+        self.producer_with(arguments, Stdio::null())
+    }
+
+    /// A producer that reads frames from `stdin`.
+    pub(crate) fn producer_with(&self, arguments: &[&str], stdin: Stdio) -> Process {
+        let mut command = self.place.command(Who::Camera);
+        command.args(arguments).stdin(stdin);
+        Process::start(&arguments.join(" "), &mut command)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    #[track_caller]
+    pub(crate) fn wait(&mut self, within: Duration) -> ExitStatus {
+        self.process.wait(within)
+    }
+
+    /// Ends it as a service manager does, and checks that it ends well, in the time that it may take.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait(Duration::from_secs(6));
+        assert_eq!(status.code(), Some(0), "exit status after SIGTERM");
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again, in the same place with the same config; it must have ended.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        assert!(!self.process.is_running());
+        self.process = serve(&self.place, &self.config);
+        self.wait_until_healthy();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Asked first, so that it ends its encoders; the process's own drop kills what is left.
+        self.signal(Signal::TERM);
+        let deadline = std::time::Instant::now() + Duration::from_secs(6);
+        while self.process.is_running() && std::time::Instant::now() < deadline {
+            super::pause();
+        }
+    }
+}
+
+fn serve(place: &Place, config: &std::path::Path) -> Process {
+    let mut command = place.command(Who::Daemon);
+    command
+        .args(["serve", "--config"])
+        .arg(config)
+        .stdin(Stdio::null());
+    Process::start("ringgear serve", &mut command)
+}

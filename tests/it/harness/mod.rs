@@ -1,0 +1,68 @@
+//! What the tests share: places, processes, the daemon, readers of what it publishes, and the checker of live windows.
+
+pub(crate) mod checker;
+pub(crate) mod daemon;
+pub(crate) mod dash;
+pub(crate) mod hls;
+pub(crate) mod http;
+pub(crate) mod media;
+pub(crate) mod place;
+pub(crate) mod process;
+pub(crate) mod tick_log;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Where tests keep what is worth keeping between runs.
+pub(crate) fn cache_dir() -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// The machine, as long as it is held.
+pub(crate) struct Machine {
+    _lock: File,
+}
+
+/// Waits for the machine, with nobody else's test on it: for tests that measure. Holds between threads and processes, so
+/// that it works under every test runner.
+pub(crate) fn alone() -> Machine {
+    take(FlockOperation::LockExclusive)
+}
+
+/// Waits for the machine, beside others' tests.
+pub(crate) fn beside_others() -> Machine {
+    take(FlockOperation::LockShared)
+}
+
+fn take(operation: FlockOperation) -> Machine {
+    let lock = File::create(cache_dir().join("machine.lock")).unwrap();
+    flock(&lock, operation).unwrap();
+    Machine { _lock: lock }
+}
+
+/// Waits until `condition` gives a value, and fails the test when it has none by the deadline.
+#[track_caller]
+pub(crate) fn wait_for<T>(
+    what: &str,
+    within: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        pause();
+    }
+}
+
+/// The pause between two looks at a condition.
+pub(crate) fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
+}

@@ -1,0 +1,155 @@
+//! Where a test's daemon lives: a folder of its own, a port, and the users that its processes run as.
+
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// Whom a process runs as, when the suite runs as root. Otherwise all are the suite's own user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The daemon's own user.
+    Daemon,
+    /// A producer: another user, in the control socket's group.
+    Camera,
+    /// A user whom nobody let in.
+    Stranger,
+}
+
+// Numbers that no distribution hands out to accounts.
+const DAEMON: u32 = 61_801;
+const CAMERA: u32 = 61_802;
+const STRANGER: u32 = 61_803;
+
+/// Whether the suite may become other users.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A command that runs `program` as `who`.
+pub(crate) fn command_as(who: Who, program: impl AsRef<OsStr>) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let (uid, groups) = match who {
+        Who::Daemon => (DAEMON, "--clear-groups".to_owned()),
+        Who::Camera => (CAMERA, format!("--groups={DAEMON}")),
+        Who::Stranger => (STRANGER, "--clear-groups".to_owned()),
+    };
+    let mut command = Command::new("setpriv");
+    command
+        .arg(format!("--reuid={uid}"))
+        .arg(format!("--regid={uid}"))
+        .arg(groups)
+        .arg("--no-new-privs")
+        .arg("--")
+        .arg(program);
+    command
+}
+
+/// A folder for one daemon. It goes when this does.
+pub(crate) struct Place {
+    dir: TempDir,
+    program: PathBuf,
+    /// The origin's port.
+    pub(crate) port: u16,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let dir = TempDir::with_prefix("ringgear-it-").unwrap();
+        give_to_daemon(dir.path());
+        let program = reachable_program(dir.path());
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let place = Self { dir, program, port };
+        for folder in [place.live(), place.tick_logs()] {
+            std::fs::create_dir(&folder).unwrap();
+            give_to_daemon(&folder);
+        }
+        place
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The program under test, where every user can run it.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path().join("control.sock")
+    }
+
+    pub(crate) fn live(&self) -> PathBuf {
+        self.path().join("live")
+    }
+
+    pub(crate) fn tick_logs(&self) -> PathBuf {
+        self.path().join("ticks")
+    }
+
+    /// Writes a config with this place's paths and port before `streams`, and says where.
+    pub(crate) fn write_config(&self, streams: &str) -> PathBuf {
+        let text = format!(
+            "[daemon]\nsocket = {:?}\nsocket_mode = \"0660\"\ntick_log = {:?}\n\n\
+             [http]\nlisten = \"127.0.0.1:{}\"\n\n[publish]\ndir = {:?}\n\n{streams}\n",
+            self.socket(),
+            self.tick_logs(),
+            self.port,
+            self.live(),
+        );
+        self.write("ringgear.toml", &text)
+    }
+
+    /// Writes a file that every user may read.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The program as `who`, in a plain environment of its own.
+    pub(crate) fn command(&self, who: Who) -> Command {
+        let mut command = command_as(who, self.program());
+        command
+            .current_dir(self.path())
+            .env("HOME", self.path())
+            .env("RINGGEAR_SOCKET", self.socket())
+            .env_remove("RINGGEAR_CONFIG");
+        command
+    }
+}
+
+/// Makes `path` the daemon's, readable by all.
+pub(crate) fn give_to_daemon(path: &Path) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    if is_root() {
+        chown(path, Some(DAEMON), Some(DAEMON)).unwrap();
+    }
+}
+
+/// The built program, or a copy of it in `dir` when its folder is closed to other users.
+fn reachable_program(dir: &Path) -> PathBuf {
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_ringgear"));
+    let reachable = command_as(Who::Stranger, "test")
+        .arg("-x")
+        .arg(&built)
+        .status()
+        .is_ok_and(|status| status.success());
+    if reachable {
+        return built;
+    }
+    let copy = dir.join("ringgear");
+    std::fs::copy(&built, &copy).unwrap();
+    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
+    copy
+}

@@ -1,0 +1,53 @@
+//! The daemon's log of which frame each tick took: `tick,kind,session,frame,captured_ns`.
+
+use std::path::Path;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Fresh,
+    Repeated,
+    Slate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) tick: u64,
+    pub(crate) kind: Kind,
+    /// The producer's number of the frame; none on the slate.
+    pub(crate) frame: Option<u64>,
+}
+
+/// Reads the log of `stream` in `dir`.
+#[track_caller]
+pub(crate) fn read(dir: &Path, stream: &str) -> Vec<Row> {
+    let path = dir.join(format!("{stream}.csv"));
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("tick,kind,session,frame,captured_ns"));
+    lines
+        .map(|line| row(line).unwrap_or_else(|| panic!("a row that makes no sense: {line}")))
+        .collect()
+}
+
+fn row(line: &str) -> Option<Row> {
+    let fields: Vec<&str> = line.split(',').collect();
+    let [tick, kind, _session, frame, _captured] = fields[..] else {
+        return None;
+    };
+    let kind = match kind {
+        "fresh" => Kind::Fresh,
+        "repeated" => Kind::Repeated,
+        "slate" => Kind::Slate,
+        _ => return None,
+    };
+    let frame = match (kind, frame) {
+        (Kind::Slate, _) => None,
+        (_, frame) => Some(frame.parse().ok()?),
+    };
+    Some(Row {
+        tick: tick.parse().ok()?,
+        kind,
+        frame,
+    })
+}

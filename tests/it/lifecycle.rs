@@ -1,0 +1,148 @@
+//! Stops and restarts: nothing that was published is lost, and numbers go on (rules 1, 6; DESIGN 3.1, 3.7).
+
+use std::time::{Duration, Instant};
+
+use ringgear::tick::Framerate;
+use rustix::process::Signal;
+
+use crate::harness::checker::{Checker, FolderOrigin, HttpOrigin};
+use crate::harness::daemon::Daemon;
+use crate::harness::hls::{self, MediaPlaylist};
+use crate::harness::{alone, beside_others, tick_log, wait_for};
+
+const STREAM: &str = r#"
+    [streams.cam]
+    framerate = 25
+    segment = "1s"
+    part = "200ms"
+    window = "12s"
+    [[streams.cam.renditions]]
+    name = "small"
+    size = "320x180"
+    bitrate = "300k"
+    preset = "ultrafast"
+"#;
+
+fn playlist(daemon: &Daemon) -> MediaPlaylist {
+    let path = daemon.place.live().join("cam/small/media.m3u8");
+    hls::media(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn sigterm_publishes_the_last_segment_and_ends_with_status_0() {
+    let _machine = beside_others();
+    let mut daemon = Daemon::start(STREAM);
+    let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    daemon.stop();
+    camera.wait_for_line("wait", Duration::from_secs(5));
+    let log = tick_log::read(&daemon.place.tick_logs(), "cam");
+    let playlist = playlist(&daemon);
+    let rate: Framerate = "25".parse().unwrap();
+    let last = playlist.segments.last().unwrap();
+    let end_ms = last.program_date_time.unwrap()
+        + u64::try_from(Duration::from_secs_f64(last.seconds).as_millis()).unwrap();
+    let fed_until = rate.duration_of(log.last().unwrap().tick + 1);
+    let fed_until_ms = u64::try_from(fed_until.as_millis()).unwrap();
+    assert!(
+        end_ms.abs_diff(fed_until_ms) <= 1,
+        "the playlist ends at {end_ms}, the last tick at {fed_until_ms}"
+    );
+    assert!(
+        !playlist.ended,
+        "a live stream that goes on after a restart has no ENDLIST"
+    );
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let _machine = beside_others();
+    let mut daemon = Daemon::start(STREAM);
+    let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    daemon.signal(Signal::INT);
+    daemon.signal(Signal::TERM);
+    let asked = Instant::now();
+    daemon.wait(Duration::from_secs(3));
+    assert!(
+        asked.elapsed() < Duration::from_secs(1),
+        "it took {:?}",
+        asked.elapsed()
+    );
+}
+
+mod alone {
+    use super::*;
+
+    #[test]
+    fn a_restart_goes_on_in_the_same_folder_with_the_right_numbers() {
+        let _machine = alone();
+        let mut daemon = Daemon::start(STREAM);
+        let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        daemon.wait_until_playable("cam");
+        let folder = Checker::start(
+            FolderOrigin {
+                dir: daemon.place.live(),
+            },
+            "cam",
+        );
+        let http = Checker::start(
+            HttpOrigin {
+                port: daemon.place.port,
+            },
+            "cam",
+        );
+        for end in ["SIGTERM", "SIGKILL"] {
+            let before = playlist(&daemon);
+            if end == "SIGTERM" {
+                daemon.stop()
+            } else {
+                daemon.kill()
+            }
+            let at_end = playlist(&daemon);
+            let foreign = daemon.place.live().join("cam/small/readme.txt");
+            std::fs::write(&foreign, "not the daemon's").unwrap();
+            daemon.restart();
+            let now = wait_for(
+                &format!("new segments after {end}"),
+                Duration::from_secs(15),
+                || {
+                    let now = playlist(&daemon);
+                    let last = |playlist: &MediaPlaylist| playlist.segments.last().unwrap().number;
+                    (last(&now) >= last(&at_end) + 2).then_some(now)
+                },
+            );
+            assert!(now.media_sequence >= before.media_sequence, "{end}");
+            for segment in &at_end.segments {
+                let kept = now
+                    .segments
+                    .iter()
+                    .find(|other| other.number == segment.number);
+                assert!(
+                    kept.is_none_or(|kept| kept.uri == segment.uri && !kept.gap),
+                    "{end}: {kept:?}"
+                );
+            }
+            let breaks = now
+                .segments
+                .iter()
+                .filter(|segment| segment.discontinuity)
+                .count();
+            assert_eq!(breaks, 0, "{end}: same settings, no discontinuity");
+            assert!(
+                foreign.exists(),
+                "{end}: files that the daemon did not write stay"
+            );
+        }
+        assert!(
+            camera.said().contains("back"),
+            "the producer says that it is back: {}",
+            camera.said()
+        );
+        // While nothing runs, nothing new can appear, and nothing is removed in time: rules 2 and 5 count from the restart.
+        folder.finish().assert_clean_but(&[2, 5]);
+        let report = http.finish();
+        assert!(report.outages > 0, "the checker saw no outage: {report:?}");
+        report.assert_clean_but(&[2, 5]);
+    }
+}

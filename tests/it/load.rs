@@ -1,0 +1,122 @@
+//! Four cameras on two cores: no tick late, memory bounded. `RINGGEAR_SOAK_SECONDS` sets how long; 60 without it.
+
+use std::time::Duration;
+
+/// A line of `/proc/PID/status`, in kB.
+pub(crate) fn memory_kb(pid: u32, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in /proc/{pid}/status"))
+}
+
+fn soak_time() -> Duration {
+    let seconds = std::env::var("RINGGEAR_SOAK_SECONDS").ok();
+    let seconds = seconds.map(|text| text.parse().expect("RINGGEAR_SOAK_SECONDS is a number"));
+    Duration::from_secs(seconds.unwrap_or(60))
+}
+
+mod alone {
+    use std::time::{Duration, Instant};
+
+    use ringgear::status::{StreamState, StreamsStatus};
+
+    use super::{memory_kb, soak_time};
+    use crate::harness::daemon::Daemon;
+    use crate::harness::{alone, pause, wait_for};
+
+    const CAMERAS: [&str; 4] = ["one", "two", "three", "four"];
+
+    #[test]
+    fn four_720p30_streams_run_on_time_in_bounded_memory() {
+        let _machine = alone();
+        let streams: String = CAMERAS
+            .iter()
+            .map(|name| {
+                format!(
+                    "[streams.{name}]\nframerate = 30\n[[streams.{name}.renditions]]\nname = \"720p\"\n\
+                     size = \"1280x720\"\nbitrate = \"2500k\"\npreset = \"ultrafast\"\n"
+                )
+            })
+            .collect();
+        let daemon = Daemon::start(&streams);
+        let mut producers: Vec<_> = CAMERAS
+            .iter()
+            .map(|name| {
+                daemon.producer(&["pattern", name, "--size", "1280x720", "--format", "yuv420p"])
+            })
+            .collect();
+        for name in CAMERAS {
+            daemon.wait_for_state(name, StreamState::Live, Duration::from_secs(20));
+        }
+        let settled = Instant::now() + Duration::from_secs(5);
+        wait_for("the first 5 s are over", Duration::from_secs(6), || {
+            (Instant::now() >= settled).then_some(())
+        });
+        let before = daemon.status();
+        let until = Instant::now() + soak_time();
+        let mut most = 0;
+        let mut look = Instant::now();
+        while Instant::now() < until {
+            pause();
+            if look.elapsed() > Duration::from_secs(1) {
+                look = Instant::now();
+                most = most.max(memory_over_windows(&daemon));
+            }
+        }
+        let after = daemon.status();
+        eprintln!(
+            "RssAnon less windows: at most {most} kB; ticks fed: {}",
+            ticks(&after)
+        );
+        assert_eq!(
+            overdue(&after) - overdue(&before),
+            0,
+            "overdue ticks after the first 5 s"
+        );
+        assert!(
+            most < 60 * 1024,
+            "RssAnon less the windows' bytes: {most} kB"
+        );
+        let expected = 4 * 30 * soak_time().as_secs();
+        let fed = ticks(&after) - ticks(&before);
+        assert!(
+            fed.abs_diff(expected) <= 4 * 30,
+            "{fed} ticks fed, {expected} expected"
+        );
+        for producer in &mut producers {
+            assert!(producer.is_running());
+        }
+        for stream in &after.streams {
+            assert_eq!(
+                (stream.encoder.restarts, stream.ticks.missed),
+                (0, 0),
+                "{stream:?}"
+            );
+        }
+    }
+
+    fn overdue(status: &StreamsStatus) -> u64 {
+        status
+            .streams
+            .iter()
+            .map(|stream| stream.ticks.overdue)
+            .sum()
+    }
+
+    fn ticks(status: &StreamsStatus) -> u64 {
+        status.streams.iter().map(|stream| stream.ticks.total).sum()
+    }
+
+    fn memory_over_windows(daemon: &Daemon) -> u64 {
+        let windows: u64 = daemon
+            .status()
+            .streams
+            .iter()
+            .map(|stream| stream.window.bytes)
+            .sum();
+        memory_kb(daemon.pid(), "RssAnon").saturating_sub(windows / 1024)
+    }
+}

@@ -1,0 +1,22 @@
+//! Ringgear as its users meet it: the real binary, real FFmpeg, real sockets, real players. Each test names the rule
+//! of the live window, or the promise, that it shows. The daemon and the producers run under unprivileged users of their own
+//! when the suite runs as root.
+//!
+//! Tests in a module `alone` measure time or load the machine, and have it to themselves.
+
+#![forbid(unsafe_code)]
+// The whole crate is a test.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+mod checker_itself;
+mod config_errors;
+mod footage;
+mod frame_accuracy;
+mod lifecycle;
+mod load;
+mod players;
+mod producers;
+mod unprivileged;
+mod window;

@@ -1,0 +1,253 @@
+//! Producers that come, go, die and collide.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use ringgear::status::StreamState;
+use ringgear_producer::messages::{Open, PROTOCOL, RefusalCode, Refused, Reply, Request};
+
+use crate::harness::daemon::Daemon;
+use crate::harness::{alone, beside_others, wait_for};
+
+const STREAM: &str = r#"
+    [streams.cam]
+    framerate = 25
+    segment = "1s"
+    part = "200ms"
+    window = "6s"
+    stale_after = "2s"
+    [[streams.cam.renditions]]
+    name = "small"
+    size = "320x180"
+    bitrate = "300k"
+    preset = "ultrafast"
+"#;
+const PATTERN: [&str; 4] = ["pattern", "cam", "--size", "320x180"];
+
+fn open_request() -> Open {
+    Open {
+        protocol: PROTOCOL,
+        stream: "cam".to_owned(),
+        format: "bgr24".to_owned(),
+        width: 320,
+        height: 180,
+        strides: None,
+        slots: None,
+        take_over: false,
+        client: None,
+    }
+}
+
+/// Says `line` to the daemon on a connection of its own, and returns what it answers.
+fn ask(daemon: &Daemon, line: &str) -> Reply {
+    let mut socket = UnixStream::connect(daemon.place.socket()).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    socket.write_all(line.as_bytes()).unwrap();
+    socket.write_all(b"\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(socket).read_line(&mut answer).unwrap();
+    serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}
+
+fn refusal(daemon: &Daemon, open: Open) -> Refused {
+    let line = serde_json::to_string(&Request::Open(open)).unwrap();
+    match ask(daemon, &line) {
+        Reply::Refused(refused) => refused,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn each_wrong_request_has_a_refusal_of_its_own() {
+    let _machine = beside_others();
+    let daemon = Daemon::start(STREAM);
+    let cases = [
+        (
+            RefusalCode::UnknownStream,
+            Open {
+                stream: "gate".to_owned(),
+                ..open_request()
+            },
+            "gate",
+        ),
+        (
+            RefusalCode::UnknownFormat,
+            Open {
+                format: "mauve".to_owned(),
+                ..open_request()
+            },
+            "mauve",
+        ),
+        (
+            RefusalCode::ProtocolMismatch,
+            Open {
+                protocol: PROTOCOL + 1,
+                ..open_request()
+            },
+            "protocol",
+        ),
+        (
+            RefusalCode::BadSize,
+            Open {
+                width: 0,
+                ..open_request()
+            },
+            "0x180",
+        ),
+        (
+            RefusalCode::BadSize,
+            Open {
+                strides: Some(vec![3]),
+                ..open_request()
+            },
+            "stride",
+        ),
+    ];
+    for (code, open, word) in cases {
+        let refused = refusal(&daemon, open);
+        assert_eq!(refused.code, code, "{refused:?}");
+        assert!(refused.message.contains(word), "{refused:?}");
+        assert!(!refused.message.contains('\n'), "one line: {refused:?}");
+    }
+    for line in ["", "hello", "{}", "{\"type\":\"dance\"}", "[1,2]"] {
+        let reply = ask(&daemon, line);
+        let refused =
+            matches!(&reply, Reply::Refused(refused) if refused.code == RefusalCode::BadRequest);
+        assert!(refused, "{line}: {reply:?}");
+    }
+    let reply = ask(&daemon, "{\"type\":\"close\"}");
+    let refused =
+        matches!(&reply, Reply::Refused(refused) if refused.code == RefusalCode::OutOfOrder);
+    assert!(refused, "close without a session: {reply:?}");
+    assert_eq!(daemon.stream("cam").state, StreamState::Waiting);
+}
+
+#[test]
+fn a_second_producer_is_refused_with_the_holders_pid_unless_it_takes_over() {
+    let _machine = beside_others();
+    let daemon = Daemon::start(STREAM);
+    let mut first = daemon.producer(&PATTERN);
+    daemon.wait_for_state("cam", StreamState::Live, Duration::from_secs(15));
+    let refused = refusal(&daemon, open_request());
+    assert_eq!(refused.code, RefusalCode::StreamBusy, "{refused:?}");
+    assert_eq!(refused.holder_pid, i32::try_from(first.pid()).ok());
+    assert!(
+        refused.message.contains(&first.pid().to_string()),
+        "{refused:?}"
+    );
+
+    let second = daemon.producer(&["pattern", "cam", "--size", "320x180", "--take-over"]);
+    let status = first.wait(Duration::from_secs(10));
+    assert_eq!(
+        status.code(),
+        Some(1),
+        "the first one ends: {}",
+        first.said()
+    );
+    assert!(
+        first.said().contains("took"),
+        "and says why: {}",
+        first.said()
+    );
+    wait_for(
+        "the second one holds the stream",
+        Duration::from_secs(5),
+        || {
+            let session = daemon.stream("cam").session?;
+            (u32::try_from(session.pid) == Ok(second.pid()) && session.committed > 0).then_some(())
+        },
+    );
+}
+
+mod alone {
+    use super::*;
+
+    #[test]
+    fn a_killed_producer_leaves_the_stream_going_repeating_then_with_the_slate() {
+        let _machine = alone();
+        let daemon = Daemon::start(STREAM);
+        let mut camera = daemon.producer(&PATTERN);
+        daemon.wait_until_playable("cam");
+        let before = daemon.stream("cam");
+        camera.kill();
+        let killed = Instant::now();
+        wait_for("pictures repeat", Duration::from_secs(1), || {
+            (daemon.stream("cam").ticks.repeated > before.ticks.repeated + 5).then_some(())
+        });
+        daemon.wait_for_state("cam", StreamState::NoSignal, Duration::from_secs(4));
+        let stale = killed.elapsed();
+        assert!(
+            (1.5..3.0).contains(&stale.as_secs_f64()),
+            "stale_after is 2 s, the slate came after {stale:?}"
+        );
+        let slate = wait_for("the slate is published", Duration::from_secs(3), || {
+            let stream = daemon.stream("cam");
+            (stream.ticks.slate > 25).then_some(stream)
+        });
+        assert!(slate.session.is_none());
+        assert_eq!(
+            (slate.ticks.missed, slate.encoder.restarts),
+            (0, 0),
+            "{slate:?}"
+        );
+
+        let started = Instant::now();
+        let _next = daemon.producer(&PATTERN);
+        daemon.wait_for_state("cam", StreamState::Live, Duration::from_secs(3));
+        assert!(
+            started.elapsed() < Duration::from_secs(1),
+            "live after {:?}",
+            started.elapsed()
+        );
+    }
+
+    #[test]
+    fn two_hundred_killed_producers_leave_nothing_behind() {
+        const KILLS: usize = 200;
+        const WARM: usize = 20;
+        let _machine = alone();
+        let daemon = Daemon::start(STREAM);
+        let mut warm = None;
+        for kill in 0..KILLS {
+            let mut camera = daemon.producer(&PATTERN);
+            wait_for(
+                "the producer's frames arrive",
+                Duration::from_secs(5),
+                || {
+                    let session = daemon.stream("cam").session?;
+                    (u32::try_from(session.pid) == Ok(camera.pid()) && session.committed > 0)
+                        .then_some(())
+                },
+            );
+            camera.kill();
+            if kill == WARM {
+                warm = Some(settled(&daemon));
+            }
+        }
+        let (fds, resident) = settled(&daemon);
+        let (warm_fds, warm_resident) = warm.unwrap();
+        eprintln!("descriptors {warm_fds} -> {fds}, resident {warm_resident} -> {resident} kB");
+        assert!(
+            fds <= warm_fds,
+            "descriptors: {warm_fds} after {WARM} kills, {fds} after {KILLS}"
+        );
+        assert!(
+            resident <= warm_resident + 8 * 1024,
+            "resident kB: {warm_resident} after {WARM} kills, {resident} after {KILLS}"
+        );
+    }
+
+    /// Open descriptors and resident kB once the last session is gone.
+    fn settled(daemon: &Daemon) -> (usize, u64) {
+        wait_for("the last session is gone", Duration::from_secs(5), || {
+            daemon.stream("cam").session.is_none().then_some(())
+        });
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
+            .unwrap()
+            .count();
+        (fds, crate::load::memory_kb(daemon.pid(), "VmRSS"))
+    }
+}
