@@ -31,6 +31,8 @@ fn the_checker_sees_what_ffmpegs_own_window_breaks() {
                 "libx264",
                 "-preset",
                 "ultrafast",
+                "-b:v",
+                "200k",
                 "-g",
                 "25",
                 "-f",

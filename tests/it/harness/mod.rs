@@ -6,8 +6,11 @@ pub(crate) mod dash;
 pub(crate) mod hls;
 pub(crate) mod http;
 pub(crate) mod media;
+pub(crate) mod nginx;
 pub(crate) mod place;
+pub(crate) mod players;
 pub(crate) mod process;
+pub(crate) mod reference;
 pub(crate) mod tick_log;
 
 use std::fs::File;

@@ -1,0 +1,121 @@
+//! Players that people use: browsers by `tests/browser/run.mjs`, GStreamer, ffprobe.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::process::run;
+
+/// How long a browser run watches each player.
+pub(crate) const WATCHED_SECONDS: u64 = 20;
+
+/// One player on one URL, for [`watch_in_browser`].
+pub(crate) fn player(player: &str, url: &str, framerate: u32) -> Value {
+    json!({"name": format!("{player} {url}"), "player": player, "url": url, "framerate": framerate})
+}
+
+/// One of the daemon's own pages, which has to show a picture within 3 s of being opened.
+pub(crate) fn page(url: &str, framerate: u32) -> Value {
+    json!({"name": format!("page {url}"), "page": url, "framerate": framerate, "startWithin": 3})
+}
+
+/// Plays `runs` in headless Chromium, `together` at a time, and fails the test if any does not play well.
+#[track_caller]
+pub(crate) fn watch_in_browser(runs: &[Value], together: usize) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
+    if !folder.join("node_modules/playwright-core").exists() {
+        let out = run(
+            Command::new("npm")
+                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+                .current_dir(&folder),
+            Duration::from_secs(180),
+        );
+        assert_eq!(out.code, Some(0), "npm ci in tests/browser: {out:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let plan = dir.path().join("plan.json");
+    let text = json!({"seconds": WATCHED_SECONDS, "together": together, "runs": runs}).to_string();
+    std::fs::write(&plan, text).unwrap();
+    let rounds = u64::try_from(runs.len().div_ceil(together)).unwrap();
+    let out = run(
+        Command::new("node")
+            .arg("run.mjs")
+            .arg(&plan)
+            .current_dir(&folder),
+        Duration::from_secs(30 + rounds * (WATCHED_SECONDS + 40)),
+    );
+    eprint!("{}", out.stdout);
+    assert_eq!(out.code, Some(0), "{}{}", out.stdout, out.stderr);
+    let expected = format!("{} passed, 0 failed\n", runs.len());
+    assert!(out.stdout.ends_with(&expected), "{}", out.stdout);
+}
+
+/// Plays `url` with GStreamer's `demuxer` (an element of adaptivedemux2) until `pictures` pictures were decoded, without a warning.
+#[track_caller]
+pub(crate) fn play_with_gstreamer(url: &str, demuxer: &str, pictures: u32) {
+    let out = run(
+        Command::new("gst-launch-1.0")
+            .args(["-e", "playbin3"])
+            .arg(format!("uri={url}"))
+            .arg("audio-sink=fakesink")
+            .arg(format!(
+                "video-sink=fakesink name=seen sync=true num-buffers={pictures}"
+            ))
+            // The same manifests have an older demuxer in another package.
+            .env(
+                "GST_PLUGIN_FEATURE_RANK",
+                format!("{demuxer}:512,hlsdemux:0,dashdemux:0"),
+            )
+            .env("GST_DEBUG", "2,GST_ELEMENT_FACTORY:4")
+            .env("GST_DEBUG_NO_COLOR", "1"),
+        Duration::from_secs(60),
+    );
+    let said = format!("{}{}", out.stdout, out.stderr);
+    assert_eq!(out.code, Some(0), "gst-launch-1.0 {url}: {said}");
+    assert!(
+        said.contains(demuxer),
+        "{demuxer} had no part in it: {said}"
+    );
+    let complaints: Vec<&str> = said
+        .lines()
+        .filter(|line| {
+            ["WARN", "ERROR", "CRITICAL"]
+                .iter()
+                .any(|word| line.contains(word))
+        })
+        .collect();
+    assert!(
+        complaints.is_empty(),
+        "GStreamer warns of {url}: {complaints:#?}"
+    );
+}
+
+/// Opens `url` with ffprobe, which has to find its video and to print no warning.
+#[track_caller]
+pub(crate) fn probe(url: &str) -> String {
+    let out = run(
+        Command::new("ffprobe").args([
+            "-loglevel",
+            "warning",
+            "-of",
+            "compact=p=0",
+            "-show_streams",
+            url,
+        ]),
+        Duration::from_secs(60),
+    );
+    assert_eq!(
+        (out.code, out.stderr.as_str()),
+        (Some(0), ""),
+        "ffprobe {url}: {}",
+        out.stdout
+    );
+    assert!(
+        out.stdout.contains("codec_type=video"),
+        "ffprobe {url}: {}",
+        out.stdout
+    );
+    out.stdout
+}
