@@ -68,7 +68,8 @@ pub(crate) fn play_with_gstreamer(url: &str, demuxer: &str, pictures: u32) {
                 "GST_PLUGIN_FEATURE_RANK",
                 format!("{demuxer}:512,hlsdemux:0,dashdemux:0"),
             )
-            .env("GST_DEBUG", "2,GST_ELEMENT_FACTORY:4")
+            // "structure" warns of how GStreamer logs its own sessions, whatever it plays.
+            .env("GST_DEBUG", "2,GST_ELEMENT_FACTORY:4,structure:1")
             .env("GST_DEBUG_NO_COLOR", "1"),
         Duration::from_secs(60),
     );
