@@ -34,6 +34,7 @@ const start = {
     player.updateSettings({
       streaming: {
         liveCatchup: { enabled: false },
+        ...(query.has('delay') && { delay: { liveDelay: Number(query.get('delay')) } }),
         retryAttempts: { MPD: 30, MediaSegment: 30, InitializationSegment: 30 },
         retryIntervals: { MPD: 500, MediaSegment: 500, InitializationSegment: 500 },
       },

@@ -2,7 +2,7 @@
 //
 //   node run.mjs PLAN.json
 //
-// The plan: {"seconds": 20, "together": 2, "runs": [{"name", "player": "hls.js" | "dash.js" | "shaka", "url", "framerate"} |
+// The plan: {"seconds": 20, "together": 2, "runs": [{"name", "player": "hls.js" | "dash.js" | "shaka", "url", "framerate", "delay"?} |
 // {"name", "page": URL, "framerate", "startWithin": 3}]}. Each run passes when currentTime advances, no error comes, nothing stalls
 // for more than half a second, and the frame numbers in the picture grow by elapsed time times framerate.
 // The last line is `N passed, N failed`; the exit status is 0 only when none failed.
@@ -66,6 +66,8 @@ async function play(browser, origin, run, seconds) {
       run.requestsElsewhere = elsewhere;
     } else {
       const query = new URLSearchParams({ player: run.player, url: run.url });
+      // Behind the live edge; else what the manifest suggests.
+      if (run.delay) query.set('delay', run.delay);
       await page.goto(`${origin}/page.html?${query}`);
     }
     const startWithin = run.startWithin ?? 15;
