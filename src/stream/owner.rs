@@ -423,25 +423,28 @@ impl Owner {
         let window = &mut self.parts.window;
         let now = self.parts.anchor.now();
         let old = window.period().cloned();
-        let same_encodings = old
-            .as_ref()
-            .is_some_and(|old| old.tracks == tracks && old.grid == self.parts.grid);
+        let grid = self.parts.grid;
+        let same_encodings = old.as_ref().is_some_and(|old| old.tracks == tracks);
+        let same_edges = old.as_ref().is_some_and(|old| {
+            old.grid.same_edges(&grid) && old.grid.number_offset == grid.number_offset
+        });
         let goes_on = same_encodings
+            && old.as_ref().is_some_and(|old| old.grid == grid)
             && !window.ended()
             && !self.parts.discontinuity
             && (!self.packagers.is_empty() || window.resume_tick() == Some(first_tick));
         if !goes_on {
-            let discontinuity =
-                std::mem::take(&mut self.parts.discontinuity) || (old.is_some() && !same_encodings);
+            // Another part length alone changes nothing for a player's decoder.
+            let broken = old.is_some() && !(same_encodings && same_edges);
+            let discontinuity = std::mem::take(&mut self.parts.discontinuity) || broken;
             if discontinuity {
                 tracing::warn!(stream = %self.parts.plan.name, tick = %first_tick, "the encoding changes: players see a discontinuity");
             }
-            window.begin_period(self.parts.grid, first_tick, tracks, discontinuity, now);
+            window.begin_period(grid, first_tick, tracks, discontinuity, now);
             self.packagers.clear();
             self.dirty = true;
         }
         if self.packagers.is_empty() {
-            let grid = self.parts.grid;
             let first = |track| {
                 self.parts
                     .window
