@@ -2,11 +2,12 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test audit web lint fmt fmt-check setup
+.PHONY: help demo test soak audit web lint fmt fmt-check setup
 
 help:
 	@echo "make demo   two test cameras in a browser"
 	@echo "make test   formatting, lints, and all tests"
+	@echo "make soak   the long tests: minutes of load instead of seconds"
 	@echo "make lint   formatting and lints"
 	@echo "make fmt    format the code"
 	@echo "make web    the player, bundled into the next build"
@@ -24,6 +25,11 @@ test:
 	@$(MAKE) --no-print-directory web
 	@$(MAKE) --no-print-directory lint
 	@scripts/test
+
+# What takes too long for every change: the tests that a duration is given to, for ten minutes.
+soak:
+	@scripts/setup test
+	RINGGEAR_SOAK_SECONDS=600 cargo test --release --locked --test it -- --test-threads=1 --nocapture load::
 
 lint: fmt-check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
