@@ -14,7 +14,7 @@ use crate::config::Plan;
 use crate::control::{self, ControlError, Desk, Granted, Peer};
 use crate::encode::{self, EncodeError, ProbeCache};
 use crate::http::{self, Site};
-use crate::status::StreamsStatus;
+use crate::status::{StreamStatus, StreamsStatus};
 use crate::stream::{House, Stream, StreamError, refused};
 
 /// How often the wall clock is compared with the anchor.
@@ -77,6 +77,8 @@ pub(crate) struct Daemon {
 /// The streams, and what the doors ask of them.
 struct Streams {
     by_name: BTreeMap<String, Stream>,
+    /// The streams as the origin sees them; it counts their viewers.
+    ports: BTreeMap<String, http::StreamPort>,
     anchor: Anchor,
     started: Instant,
     asked_to_stop: watch::Sender<bool>,
@@ -126,12 +128,16 @@ impl Daemon {
         let (stopping, told) = watch::channel(false);
         let (closing, mut closed) = watch::channel(false);
         let streams = Arc::new(Streams {
+            ports: by_name
+                .iter()
+                .map(|(name, stream)| (name.clone(), stream.port()))
+                .collect(),
             by_name,
             anchor: anchor.clone(),
             started: Instant::now(),
             asked_to_stop: watch::Sender::new(false),
         });
-        let (ports, current) = watch::channel(Arc::new(streams.ports()));
+        let (ports, current) = watch::channel(Arc::new(streams.ports.clone()));
         let router = http::router(Site::new(anchor, current));
         let desk: Arc<dyn Desk> = Arc::<Streams>::clone(&streams);
         let control = runtime.spawn(control::serve(control, desk, told.clone()));
@@ -206,15 +212,22 @@ impl Streams {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: self.anchor.now().rfc3339(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
-            streams: self.by_name.values().map(Stream::status).collect(),
+            streams: self
+                .by_name
+                .iter()
+                .map(|(name, stream)| self.status_of(name, stream))
+                .collect(),
         }
     }
+}
 
-    fn ports(&self) -> BTreeMap<String, http::StreamPort> {
-        self.by_name
-            .iter()
-            .map(|(name, stream)| (name.clone(), stream.port()))
-            .collect()
+impl Streams {
+    fn status_of(&self, name: &str, stream: &Stream) -> StreamStatus {
+        let mut status = stream.status();
+        if let Some(port) = self.ports.get(name) {
+            status.window.viewers = port.viewers.count(self.anchor.monotonic());
+        }
+        status
     }
 }
 

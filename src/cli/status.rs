@@ -102,6 +102,7 @@ fn table(status: &StreamsStatus) -> String {
         "SLATE",
         "OVERDUE",
         "DELAY",
+        "VIEWERS",
         "RENDITIONS",
     ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
@@ -174,6 +175,7 @@ fn row(stream: &StreamStatus) -> Vec<String> {
         stream.ticks.slate.to_string(),
         stream.ticks.overdue.to_string(),
         delay,
+        stream.window.viewers.to_string(),
         renditions.collect::<Vec<_>>().join(", "),
     ]
 }
