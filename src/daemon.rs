@@ -219,9 +219,7 @@ impl Streams {
                 .collect(),
         }
     }
-}
 
-impl Streams {
     fn status_of(&self, name: &str, stream: &Stream) -> StreamStatus {
         let mut status = stream.status();
         if let Some(port) = self.ports.get(name) {
