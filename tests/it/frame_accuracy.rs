@@ -109,10 +109,18 @@ mod alone {
         );
         let shown = media::decode_published(&folder, &playlist);
         let den = u64::from(framerate.den());
+        for (at, (picture, row)) in shown.iter().zip(log).enumerate() {
+            assert_eq!(
+                picture.time,
+                row.tick * den,
+                "{name}: decode time of the {at}th picture"
+            );
+        }
+        let last = log.last().unwrap();
         assert_eq!(
-            shown.iter().map(|picture| picture.time).collect::<Vec<_>>(),
-            log.iter().map(|row| row.tick * den).collect::<Vec<_>>(),
-            "{name}: published decode times against logged ticks"
+            shown.len(),
+            log.len(),
+            "{name}: pictures published and ticks fed; the last tick was {last:?}"
         );
         for (picture, row) in shown.iter().zip(log) {
             let decoded = picture

@@ -148,7 +148,7 @@ fn a_second_producer_is_refused_with_the_holders_pid_unless_it_takes_over() {
         first.said()
     );
     assert!(
-        first.said().contains("took"),
+        first.said().contains("taken"),
         "and says why: {}",
         first.said()
     );

@@ -46,7 +46,12 @@ pub(crate) fn command_as(who: Who, program: impl AsRef<OsStr>) -> Command {
         .arg(groups)
         .arg("--no-new-privs")
         .arg("--")
-        .arg(program);
+        .arg(program)
+        // The suite's own may lead through folders that are closed to other users.
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
     command
 }
 
