@@ -79,14 +79,21 @@ mod alone {
             let (times, w, h) = media::packet_times(&file);
             assert_eq!((w, h), (width, height), "{name}");
             let ticks: Vec<u64> = log.iter().map(|row| row.tick).collect();
-            assert_eq!(times, ticks, "{name}: every tick once");
+            // A stop fills the last segment up to its edge after the last logged tick.
+            assert!(
+                times.len() >= ticks.len(),
+                "{name}: {} of {}",
+                times.len(),
+                ticks.len()
+            );
+            assert!(times.starts_with(&ticks), "{name}: every tick once");
             if name != "720p" {
                 continue;
             }
             let mut error = 0.0;
             let mut matched = 0.0;
             media::decode(&file, "yuv420p", FRAME, |index, picture| {
-                let row = &log[index];
+                let Some(row) = log.get(index) else { return };
                 if let (Kind::Fresh, Some(frame)) = (row.kind, row.frame) {
                     let frame = usize::try_from(frame).unwrap() % frames.len();
                     error += mean_square_error(picture, frames[frame]);

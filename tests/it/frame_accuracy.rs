@@ -116,23 +116,54 @@ mod alone {
                 "{name}: decode time of the {at}th picture"
             );
         }
-        let last = log.last().unwrap();
-        assert_eq!(
+        assert!(
+            shown.len() >= log.len(),
+            "{name}: {} pictures, {} ticks",
             shown.len(),
-            log.len(),
-            "{name}: pictures published and ticks fed; the last tick was {last:?}"
+            log.len()
         );
-        for (picture, row) in shown.iter().zip(log) {
-            let decoded = picture
+        let (published, tail) = shown.split_at(log.len());
+        let decoded = |picture: &media::Shown| {
+            picture
                 .bars
                 .as_ref()
-                .map(|bars| u64::from(bars.frame_number));
+                .map(|bars| u64::from(bars.frame_number))
+        };
+        for (picture, row) in published.iter().zip(log) {
             assert_eq!(
-                decoded, row.frame,
+                decoded(picture),
+                row.frame,
                 "{name}: the picture of tick {}, {:?}",
-                row.tick, row.kind
+                row.tick,
+                row.kind
             );
         }
+        // A stop fills the last segment up to its edge with the last picture, so that a restart begins at one.
+        let last = log.last().unwrap();
+        for (tick, picture) in (last.tick + 1..).zip(tail) {
+            assert_eq!(
+                picture.time,
+                tick * den,
+                "{name}: decode time of tick {tick}, after the last"
+            );
+            assert_eq!(
+                decoded(picture),
+                last.frame,
+                "{name}: the picture of tick {tick}, after the last"
+            );
+        }
+        let per_segment = u64::from(framerate.ticks_in(Duration::from_secs(2)).get());
+        let end = shown.last().unwrap().time / den + 1;
+        assert_eq!(
+            end % per_segment,
+            0,
+            "{name}: the last segment ends at its edge"
+        );
+        let length = u64::try_from(tail.len()).unwrap();
+        assert!(
+            length < per_segment,
+            "{name}: {length} ticks after the last"
+        );
     }
 
     /// DESIGN 3.2: one frame of slack keeps jitter from beating into drops and repeats.
