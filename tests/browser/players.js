@@ -40,7 +40,8 @@ const start = {
       },
     });
     player.on('error', (event) => notes.errors.push(`dash.js: ${event.error?.code} ${event.error?.message}`));
-    player.initialize(video, url, false);
+    // It has to start playback itself: it begins to refresh its manifest at a `play` that it hears.
+    player.initialize(video, url, true);
   },
 
   async shaka(url) {
@@ -55,10 +56,7 @@ const start = {
   },
 };
 
-start[query.get('player')](query.get('url'))
-  .then(() => video.play())
-  .catch((error) => {
-    // A play() that a new load interrupts is called again by the player itself.
-    if (error.name !== 'AbortError') notes.errors.push(String(error));
-  });
-video.addEventListener('canplay', () => video.play().catch(() => {}));
+if (query.get('player') !== 'dash.js') {
+  video.addEventListener('canplay', () => video.play().catch((error) => notes.errors.push(String(error))));
+}
+start[query.get('player')](query.get('url')).catch((error) => notes.errors.push(String(error)));
