@@ -66,17 +66,21 @@ impl Backlog {
 
     /// Adds the picture of tick [`Self::next`].
     pub(super) fn push(&mut self, picture: Picture) {
+        let full = self.distinct >= self.max_pictures;
         let picture = match self.entries.back() {
             Some(last) if last.picture.shares_pixels(&picture) => picture,
-            Some(last)
-                if self.distinct >= self.max_pictures
-                    && last.picture.input() == picture.input() =>
-            {
+            Some(last) if full && last.picture.input() == picture.input() => {
                 self.replaced += 1;
                 last.picture.clone()
             }
-            _ => {
-                self.distinct += 1;
+            last => {
+                if full && last.is_some() {
+                    // A source that changes again and again must not get past the bound.
+                    self.unify(&picture);
+                }
+                let last = self.entries.back();
+                let shared = last.is_some_and(|last| last.picture.shares_pixels(&picture));
+                self.distinct += usize::from(!shared);
                 picture
             }
         };
@@ -123,17 +127,31 @@ impl Backlog {
     /// shown by it; they are replaced by the next that can.
     pub(super) fn rewind(&mut self) {
         self.fed = 0;
-        let Some(mut next) = self.entries.back().map(|entry| entry.picture.clone()) else {
-            return;
-        };
-        for entry in self.entries.iter_mut().rev() {
+        for entry in &mut self.entries {
             entry.fed = None;
+        }
+        if let Some(newest) = self.entries.back().map(|entry| entry.picture.clone()) {
+            self.unify(&newest);
+        }
+    }
+
+    /// Replaces every picture of another input than `newest`'s by the next one of its input, which is `newest` at the end.
+    fn unify(&mut self, newest: &Picture) {
+        let mut next = newest.clone();
+        for entry in self.entries.iter_mut().rev() {
             if entry.picture.input() == next.input() {
                 next = entry.picture.clone();
             } else {
                 self.replaced += 1;
                 entry.picture = next.clone();
             }
+        }
+        let mut before: Option<&Picture> = None;
+        self.distinct = 0;
+        for entry in &self.entries {
+            let shared = before.is_some_and(|before| before.shares_pixels(&entry.picture));
+            self.distinct += usize::from(!shared);
+            before = Some(&entry.picture);
         }
     }
 
@@ -205,5 +223,20 @@ mod tests {
         backlog.rewind();
         assert_eq!(backlog.input().unwrap().1, Size::new(8, 8));
         assert_eq!((backlog.entries.len(), backlog.replaced()), (3, 1));
+        assert_eq!(backlog.distinct, 2, "the first two share their pixels now");
+        backlog.release_before(Tick(3));
+        assert_eq!(backlog.distinct, 0, "or the bound would shrink for ever");
+    }
+
+    #[test]
+    fn a_source_that_changes_at_every_tick_stays_within_the_bound() {
+        let mut backlog = Backlog::new(Tick(0), 4);
+        for tick in 0..100 {
+            backlog.push(picture(if tick % 2 == 0 { 4 } else { 8 }));
+            assert!(backlog.distinct <= 5, "{} at tick {tick}", backlog.distinct);
+        }
+        assert_eq!(backlog.entries.len(), 100);
+        backlog.release_before(Tick(100));
+        assert_eq!(backlog.distinct, 0);
     }
 }
