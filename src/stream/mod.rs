@@ -8,7 +8,7 @@ mod shared;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -171,9 +171,8 @@ impl Stream {
         let bench = Bench::new(&plan.name, plan.grid.framerate, commands.clone());
         let threads = Threads {
             ingest: thread(&plan.name, "ingest", move || {
+                let _stop = StopAfter(events);
                 ingest.run();
-                // Pictures came before this, so the owner has them all.
-                let _ = events.send(Event::Stop);
             })
             .map_err(no_thread)?,
             owner: thread(&plan.name, "stream", move || owner.run()).map_err(no_thread)?,
@@ -303,6 +302,16 @@ impl Start {
             discontinuity: changed || restored.started_over,
             sizes: sizes.filter(|_| !restored.started_over).unwrap_or_default(),
         }
+    }
+}
+
+/// Ends the owner when ingest has ended, by a panic too: nobody would feed the stream any more, and a stop would wait for it for ever.
+struct StopAfter(SyncSender<Event>);
+
+impl Drop for StopAfter {
+    fn drop(&mut self) {
+        // Pictures came before this, so the owner has them all. If it has died, nobody has to be told.
+        let _ = self.0.send(Event::Stop);
     }
 }
 
