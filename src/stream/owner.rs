@@ -33,7 +33,7 @@ const QUEUE: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 const DRAIN: Duration = Duration::from_millis(3_500);
 /// How long the publish folder is waited for at a stop.
 const LAST_PASS: Duration = Duration::from_secs(1);
-/// An encoder that has returned nothing since its start is given this long on top.
+/// An encoder that has returned nothing since its start, or has only its end to come, is given this long on top.
 const START_ALLOWANCE: Duration = Duration::from_secs(10);
 /// Pictures kept for an encoder's restart: those of its usual start time and of the time until its death is noticed.
 const REPLAY: Duration = Duration::from_secs(3);
@@ -97,6 +97,15 @@ struct Running {
     finishing: bool,
     /// It has been killed; its exit comes.
     killed: bool,
+}
+
+impl Running {
+    /// Takes no more pictures; its end is waited for like an answer.
+    fn finish(&mut self, now: MonotonicTime) {
+        self.encoder.finish();
+        self.finishing = true;
+        self.progress = now;
+    }
 }
 
 pub(super) struct Owner {
@@ -357,7 +366,13 @@ impl Owner {
                 self.inits = Some(descriptions);
                 self.state = State::Waiting;
             }
-            Err(error) => self.rest(error.to_string(), Vec::new()),
+            Err(error) => {
+                if self.parts.window.period().is_none() {
+                    // Nothing is published in these sizes: the next source may have a better one.
+                    self.parts.sizes.clear();
+                }
+                self.rest(error.to_string(), Vec::new());
+            }
         }
     }
 
@@ -472,8 +487,7 @@ impl Owner {
         while let Some((tick, picture)) = backlog.next_unfed() {
             if picture.input() != running.input {
                 // The source has changed: this encoder gives back what it has, and another one takes over.
-                running.encoder.finish();
-                running.finishing = true;
+                running.finish(self.parts.anchor.monotonic());
                 return;
             }
             match running.encoder.feed(picture.clone()) {
@@ -497,7 +511,7 @@ impl Owner {
         }
     }
 
-    /// An encoder that was given pictures and returns none is as good as dead.
+    /// An encoder that was given pictures and returns none, or was asked to end and does not, is as good as dead.
     fn watch_for_stall(&mut self, now: MonotonicTime) {
         let timeout = self.parts.plan.encoder_timeout;
         let State::Running(running) = &mut self.state else {
@@ -508,12 +522,13 @@ impl Owner {
             .as_ref()
             .is_some_and(|backlog| backlog.pending() > 0);
         let allowed = timeout
-            + if running.returned {
+            + if running.returned && pending {
                 4 * self.delay
             } else {
                 START_ALLOWANCE
             };
-        if !running.killed && pending && now.saturating_since(running.progress) > allowed {
+        let awaited = pending || running.finishing;
+        if !running.killed && awaited && now.saturating_since(running.progress) > allowed {
             running.killed = true;
             running.encoder.kill();
             let pid = running.encoder.pid();
@@ -556,8 +571,15 @@ impl Owner {
             .last_lines
             .last()
             .map_or("it said nothing", String::as_str);
-        let cause = format!("FFmpeg ended by itself ({}): {last}", report.status);
-        tracing::error!(stream = %self.name(), status = %report.status, last_line = last, "encoder died");
+        let cause = if running.killed {
+            // Why was said when it was killed; what it left on the way out says less.
+            let known = self.parts.shared.report().failure.clone();
+            tracing::info!(stream = %self.name(), status = %report.status, "killed encoder is gone");
+            known.unwrap_or_else(|| "FFmpeg returned nothing in time and was killed".to_owned())
+        } else {
+            tracing::error!(stream = %self.name(), status = %report.status, last_line = last, "encoder died");
+            format!("FFmpeg ended by itself ({}): {last}", report.status)
+        };
         self.parts.shared.report().encoder.restarts += 1;
         self.rest(cause, report.last_lines.clone());
     }
@@ -606,7 +628,10 @@ impl Owner {
             return;
         };
         if tick < packager.next_tick() {
-            // The encoder before this one returned it already.
+            // The encoder before this one returned it already. It shows that this one works.
+            if let State::Running(running) = &mut self.state {
+                running.progress = self.parts.anchor.monotonic();
+            }
             return;
         }
         let part = match packager.push(sample) {
@@ -701,8 +726,7 @@ impl Owner {
                 tracing::warn!(stream = %self.name(), "encoder was killed: it did not drain in time");
             }
             State::Running(running) if !unfed && !running.finishing => {
-                running.encoder.finish();
-                running.finishing = true;
+                running.finish(self.parts.anchor.monotonic());
             }
             State::Running(_) => {}
             _ if !too_long
