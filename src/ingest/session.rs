@@ -2,7 +2,7 @@
 
 use ringgear_producer::messages::{EndCode, Ended, FrameCounts};
 use ringgear_ring::format::FrameFormat;
-use ringgear_ring::{Captured, Reader, RingError, Taken};
+use ringgear_ring::{Captured, Reader, ReadySlot, RingError, Taken};
 use tokio::sync::{oneshot, watch};
 
 use super::choose::{Choice, choose};
@@ -38,10 +38,18 @@ pub(crate) struct Session {
     reader: Reader,
     converter: Converter,
     ended: watch::Sender<Option<Ended>>,
-    /// Once the producer has closed: who waits for the account.
-    closing: Option<Option<oneshot::Sender<FrameCounts>>>,
+    closing: Option<Closing>,
     counts: FrameCounts,
     last_sequence: u64,
+    committed: u64,
+}
+
+/// What is known once the producer has closed.
+struct Closing {
+    /// Who waits for the account.
+    done: Option<oneshot::Sender<FrameCounts>>,
+    /// How many frames had been committed by then. The producer's mapping outlives its session, but what it commits later is
+    /// not shown: the session would never end, and the stream would be fed by nobody that it knows.
     committed: u64,
 }
 
@@ -73,7 +81,9 @@ impl Session {
 
     /// The producer commits no more; what waits in the ring is still shown.
     pub(crate) fn close(&mut self, done: Option<oneshot::Sender<FrameCounts>>) {
-        self.closing = Some(done);
+        // A count that can't be believed any more is an error at the next tick.
+        let committed = self.reader.committed().unwrap_or(self.committed);
+        self.closing = Some(Closing { done, committed });
     }
 
     /// The frame that this tick takes, if one waits.
@@ -87,6 +97,7 @@ impl Session {
         // The producer may take the oldest back between the look and the take; then there are newer ones, so a second look finds one.
         for _ in 0..4 {
             let ready = self.reader.ready()?;
+            let ready = self.before_close(&ready);
             let chosen = match choose(ready.len(), slack) {
                 Choice::Repeat => return Ok(None),
                 Choice::Oldest => ready[0],
@@ -129,9 +140,25 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the producer has closed and every frame that it committed has been shown.
+    /// Those of the frames that wait, oldest first, that were committed before the producer closed.
+    fn before_close<'a>(&self, ready: &'a [ReadySlot]) -> &'a [ReadySlot] {
+        let Some(closing) = &self.closing else {
+            return ready;
+        };
+        let late = ready.partition_point(|ready| ready.sequence <= closing.committed);
+        &ready[..late]
+    }
+
+    /// Whether the producer has closed and every frame that it committed before has been shown.
     pub(crate) fn is_drained(&mut self) -> bool {
-        self.closing.is_some() && self.reader.ready().map_or(true, |ready| ready.is_empty())
+        let Some(closing) = &self.closing else {
+            return false;
+        };
+        let over = self.last_sequence >= closing.committed;
+        over || match self.reader.ready() {
+            Ok(ready) => self.before_close(&ready).is_empty(),
+            Err(_) => true,
+        }
     }
 
     /// Ends the account: what was committed and neither shown nor passed over came too late.
@@ -142,7 +169,7 @@ impl Session {
         self.counts.late = late;
         counters.late.add(late);
         counters.session_committed.set(0);
-        if let Some(Some(done)) = self.closing.take() {
+        if let Some(done) = self.closing.take().and_then(|closing| closing.done) {
             // The producer may be gone; then nobody asks for the account.
             let _ = done.send(self.counts);
         }
@@ -171,7 +198,48 @@ fn believable(captured: u64, now: MonotonicTime) -> MonotonicTime {
 
 #[cfg(test)]
 mod tests {
+    use ringgear_ring::format::PixelFormat;
+    use ringgear_ring::{RingMemory, Writer};
+
     use super::*;
+
+    fn open(slots: u32) -> (Session, Writer) {
+        let format = FrameFormat::packed(PixelFormat::Gray, 16, 16).unwrap();
+        let memory = RingMemory::create(&format, slots).unwrap();
+        let fd = memory.fd().try_clone_to_owned().unwrap();
+        let writer = Writer::from_fd(fd, &format, memory.bytes() as u64, slots).unwrap();
+        let new = NewSession {
+            id: 1,
+            reader: Reader::new(memory),
+            format,
+            ended: watch::Sender::new(None),
+        };
+        (Session::new(new), writer)
+    }
+
+    #[test]
+    fn what_is_committed_after_the_close_is_late_and_does_not_keep_the_session() {
+        let (mut session, mut writer) = open(6);
+        let counters = Counters::default();
+        let mut put = |number| {
+            writer.begin().unwrap().commit(number, None);
+        };
+        (0..2).for_each(&mut put);
+        let (done, mut account) = oneshot::channel();
+        session.close(Some(done));
+        (2..5).for_each(&mut put);
+        let mut shown = Vec::new();
+        while !session.is_drained() {
+            let fresh = session.take(1, MonotonicTime(1), &counters).unwrap();
+            shown.push(fresh.unwrap().frame_number);
+            put(9);
+        }
+        assert_eq!(shown, [0, 1]);
+        session.finish(&counters);
+        let counts = account.try_recv().unwrap();
+        assert_eq!((counts.used, counts.superseded, counts.late), (2, 0, 5));
+        assert_eq!(counters.received.get(), 7);
+    }
 
     #[test]
     fn a_capture_time_of_another_clock_is_replaced_by_now() {
