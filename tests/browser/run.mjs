@@ -86,6 +86,10 @@ async function play(browser, origin, run, seconds) {
   return problems;
 }
 
+function middle(numbers) {
+  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
+}
+
 /** Watches for `seconds` and compares pictures with the clock. */
 async function measure(page, run, seconds) {
   const problems = [];
@@ -120,7 +124,10 @@ async function measure(page, run, seconds) {
   const grew = last.frame - first.frame;
   const byMedia = (last.media - first.media) * run.framerate;
   const byClock = ((last.at - first.at) / 1000) * run.framerate;
-  if (Math.abs(grew - byMedia) > 2) problems.push(`frames grew by ${grew}, media time by ${byMedia.toFixed(1)} frames`);
+  // On a busy machine the canvas may get a picture that is newer than the one announced: the middle one of many tells.
+  const offset = (some) => middle(some.map((shown) => shown.frame - shown.media * run.framerate));
+  const drift = offset(read.slice(-25)) - offset(read.slice(0, 25));
+  if (Math.abs(drift) > 1.5) problems.push(`frames drifted from media time by ${drift.toFixed(1)}: ${grew} and ${byMedia.toFixed(1)}`);
   if (Math.abs(grew - byClock) > Math.max(3, 0.05 * byClock)) {
     problems.push(`frames grew by ${grew}, the clock by ${byClock.toFixed(1)} frames`);
   }
