@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use memmap2::MmapMut;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::MonotonicTime;
@@ -139,19 +140,32 @@ impl Picture {
 
 /// Pixel memory that goes back to its pool when the last picture over it is dropped.
 pub struct PixelBuffer {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     pool: Option<PicturePool>,
+}
+
+/// A picture of 1080p is three megabytes. Mapped memory goes back to the system the moment that it is freed; a heap
+/// keeps what a burst of pictures took for ever.
+enum Bytes {
+    Mapped(MmapMut),
+    Owned(Vec<u8>),
 }
 
 impl PixelBuffer {
     /// Memory of its own, in no pool.
     pub fn unpooled(bytes: Vec<u8>) -> Self {
-        Self { bytes, pool: None }
+        Self {
+            bytes: Bytes::Owned(bytes),
+            pool: None,
+        }
     }
 
     /// The bytes, to be filled before the buffer becomes a picture.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        match &mut self.bytes {
+            Bytes::Mapped(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+        }
     }
 }
 
@@ -159,14 +173,18 @@ impl std::ops::Deref for PixelBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            Bytes::Mapped(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+        }
     }
 }
 
 impl Drop for PixelBuffer {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.take() {
-            pool.give_back(std::mem::take(&mut self.bytes));
+        let bytes = std::mem::replace(&mut self.bytes, Bytes::Owned(Vec::new()));
+        if let (Some(pool), Bytes::Mapped(bytes)) = (self.pool.take(), bytes) {
+            pool.give_back(bytes);
         }
     }
 }
@@ -174,13 +192,13 @@ impl Drop for PixelBuffer {
 /// Picture memory for reuse, so that a running stream allocates nothing. Keeps buffers of one size, and few.
 #[derive(Clone)]
 pub struct PicturePool {
-    idle: Arc<Mutex<Vec<Vec<u8>>>>,
+    idle: Arc<Mutex<Vec<MmapMut>>>,
     bytes: usize,
 }
 
 impl PicturePool {
     /// How many idle buffers are kept; more are freed.
-    const MAX_IDLE: usize = 4;
+    const MAX_IDLE: usize = 3;
 
     /// A pool of buffers of `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
@@ -190,31 +208,65 @@ impl PicturePool {
         }
     }
 
-    /// The size of its buffers.
-    pub fn buffer_bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// A buffer with arbitrary content.
-    pub fn take(&self) -> PixelBuffer {
+    ///
+    /// # Errors
+    /// When the system has no memory for one.
+    pub fn take(&self) -> std::io::Result<PixelBuffer> {
         let idle = self.lock().pop();
-        let bytes = idle.unwrap_or_else(|| vec![0; self.bytes]);
-        PixelBuffer {
-            bytes,
+        let bytes = match idle {
+            Some(bytes) => bytes,
+            None => MmapMut::map_anon(self.bytes)?,
+        };
+        Ok(PixelBuffer {
+            bytes: Bytes::Mapped(bytes),
             pool: Some(self.clone()),
-        }
+        })
     }
 
-    fn give_back(&self, bytes: Vec<u8>) {
+    fn give_back(&self, bytes: MmapMut) {
         let mut idle = self.lock();
-        if idle.len() < Self::MAX_IDLE && bytes.len() == self.bytes {
+        if idle.len() < Self::MAX_IDLE {
             idle.push(bytes);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<MmapMut>> {
         self.idle
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_pictures_memory_is_used_again_and_little_is_kept() {
+        let size = Size::new(64, 64);
+        let pool = PicturePool::new(PictureFormat::I420.bytes(size));
+        let picture = |mark| {
+            let mut buffer = pool.take().unwrap();
+            buffer.bytes_mut().fill(mark);
+            Picture::new(
+                PictureFormat::I420,
+                size,
+                MonotonicTime(0),
+                Arc::new(buffer),
+            )
+        };
+        let many: Vec<_> = (0..10).map(picture).collect();
+        assert!(
+            many.iter()
+                .zip(0..)
+                .all(|(picture, mark)| picture.pixels().iter().all(|&y| y == mark))
+        );
+        drop(many);
+        assert_eq!(pool.lock().len(), PicturePool::MAX_IDLE);
+        let one = picture(1);
+        assert_eq!(pool.lock().len(), PicturePool::MAX_IDLE - 1);
+        drop(pool.clone());
+        assert_eq!(one.pixels()[0], 1);
     }
 }

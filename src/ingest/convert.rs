@@ -34,6 +34,11 @@ pub(crate) enum ConvertError {
     /// The ring's memory is not what it should be.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// The system has no memory for a picture.
+    #[error(
+        "there is no memory for a picture: {0}; run fewer streams, or give the daemon more memory"
+    )]
+    Memory(std::io::Error),
     /// The conversion library refused the geometry.
     #[error("frames of {format} can't be converted: {source}")]
     Geometry {
@@ -80,7 +85,7 @@ impl Converter {
         frame: &impl Rows,
         captured: MonotonicTime,
     ) -> Result<Picture, ConvertError> {
-        let mut buffer = self.pool.take();
+        let mut buffer = self.pool.take().map_err(ConvertError::Memory)?;
         match self.format.pixels() {
             PixelFormat::Yuv420p | PixelFormat::Nv12 => {
                 self.copy_planes(frame, buffer.bytes_mut())?

@@ -7,7 +7,7 @@ use std::time::Duration;
 use font8x8::UnicodeFonts;
 
 use crate::clock::MonotonicTime;
-use crate::picture::{Picture, PictureFormat, PixelBuffer, Size};
+use crate::picture::{Picture, PictureFormat, PicturePool, PixelBuffer, Size};
 
 const BLACK: u8 = 16;
 const WHITE: u8 = 235;
@@ -19,6 +19,7 @@ pub(crate) struct Slate {
     background: Vec<u8>,
     format: PictureFormat,
     size: Size,
+    pool: PicturePool,
     drawn: Option<(u64, Picture)>,
 }
 
@@ -39,6 +40,7 @@ impl Slate {
             background,
             format: last.format,
             size: last.size,
+            pool: PicturePool::new(last.format.bytes(last.size)),
             drawn: None,
         }
     }
@@ -53,6 +55,7 @@ impl Slate {
             background,
             format,
             size,
+            pool: PicturePool::new(format.bytes(size)),
             drawn: None,
         }
     }
@@ -69,15 +72,25 @@ impl Slate {
             None => "no signal".to_owned(),
             Some(silent) => format!("no signal for {}", spoken(silent)),
         };
-        let mut pixels = self.background.clone();
+        // Without memory for another, the slate before is shown on; without any, the text is missing.
+        let Ok(mut buffer) = self.pool.take() else {
+            let plain = || PixelBuffer::unpooled(self.background.clone());
+            let before = self
+                .drawn
+                .as_ref()
+                .map(|(_, picture)| picture.captured_at(now));
+            return before
+                .unwrap_or_else(|| Picture::new(self.format, self.size, now, Arc::new(plain())));
+        };
+        let pixels = buffer.bytes_mut();
+        pixels.copy_from_slice(&self.background);
         let canvas = &mut Canvas {
-            luma: &mut pixels,
+            luma: pixels,
             size: self.size,
         };
         canvas.write_centred(&self.stream, 42, 60);
         canvas.write_centred(&since, 56, 70);
-        let buffer = Arc::new(PixelBuffer::unpooled(pixels));
-        let picture = Picture::new(self.format, self.size, now, buffer);
+        let picture = Picture::new(self.format, self.size, now, Arc::new(buffer));
         self.drawn = Some((second, picture.clone()));
         picture
     }
