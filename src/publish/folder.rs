@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 /// The one temporary name: a folder has one writer, and what a crash left there is written over.
@@ -66,6 +66,28 @@ type Result<T> = std::result::Result<T, PublishError>;
 pub(super) struct Folder {
     fd: OwnedFd,
     path: PathBuf,
+}
+
+/// A stream's folder, taken: two publishers in one folder would write over each other's files and numbers. It ends with its
+/// holder, however that dies, and leaves nothing behind.
+#[derive(Debug)]
+pub struct Claim {
+    _folder: Folder,
+}
+
+impl Claim {
+    /// Takes `dir`, making it if it is missing; none when somebody else has it.
+    ///
+    /// # Errors
+    /// When the folder can't be made or opened, or its file system knows no locks.
+    pub fn take(dir: &Path) -> Result<Option<Self>> {
+        let folder = Folder::make(dir)?;
+        match rustix::fs::flock(&folder.fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { _folder: folder })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(folder.failed("lock", "", errno)),
+        }
+    }
 }
 
 impl Folder {

@@ -11,6 +11,6 @@ mod tests;
 
 pub use copy::Manifests;
 pub use disk::{DiskPublisher, DiskStatus};
-pub use folder::PublishError;
+pub use folder::{Claim, PublishError};
 pub use restore::{Ledger, Restored, restore};
 pub use state::RememberedSource;

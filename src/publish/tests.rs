@@ -207,6 +207,16 @@ fn published(dir: &Path, tracks: &[&str], parts: usize) -> (Window, Arc<Snapshot
 }
 
 #[test]
+fn a_folder_has_one_publisher_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = dir.path().join("door");
+    let claim = Claim::take(&stream).unwrap();
+    assert!(claim.is_some() && Claim::take(&stream).unwrap().is_none());
+    drop(claim);
+    assert!(Claim::take(&stream).unwrap().is_some());
+}
+
+#[test]
 fn the_folder_holds_exactly_what_the_window_holds() {
     let dir = tempfile::tempdir().unwrap();
     let mut window = started(&["hi", "lo"]);

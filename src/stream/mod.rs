@@ -7,7 +7,7 @@ mod seat;
 mod shared;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,7 +25,7 @@ use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
 use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickLogError};
 use crate::picture::{Picture, Size};
-use crate::publish::{self, DiskPublisher, Restored};
+use crate::publish::{self, Claim, DiskPublisher, Restored};
 use crate::status::StreamStatus;
 use crate::tick::{Grid, Tick};
 use crate::window::{Snapshot, Window, WindowSettings};
@@ -49,6 +49,16 @@ pub(crate) enum StreamError {
     /// The log for tests.
     #[error(transparent)]
     TickLog(#[from] TickLogError),
+    /// Another daemon publishes there.
+    #[error(
+        "another ringgear publishes stream '{stream}' to {}: stop it, or set [publish] dir to another folder", folder.display()
+    )]
+    FolderInUse {
+        /// The stream.
+        stream: String,
+        /// Its folder.
+        folder: PathBuf,
+    },
     /// No more threads.
     #[error("stream '{stream}' can't have a thread of its own: {source}; raise the limit of tasks")]
     Thread {
@@ -70,6 +80,8 @@ pub(crate) struct Stream {
     picture: watch::Receiver<Option<Picture>>,
     /// Taken at the stop.
     threads: Mutex<Option<Threads>>,
+    /// Keeps other daemons out of the folder, if that could be had.
+    _claim: Option<Claim>,
 }
 
 struct Threads {
@@ -81,6 +93,7 @@ impl Stream {
     /// Starts the stream, going on from what an earlier run has published.
     pub(crate) fn start(plan: StreamPlan, house: &House) -> Result<Self, StreamError> {
         let folder = house.publish_dir.join(&plan.name);
+        let claim = claim(&plan.name, &folder)?;
         let tracks: Vec<String> = plan
             .renditions
             .iter()
@@ -186,6 +199,7 @@ impl Stream {
             window: snapshot,
             picture,
             threads: Mutex::new(Some(threads)),
+            _claim: claim,
         })
     }
 
@@ -239,6 +253,21 @@ impl Stream {
             if thread.join().is_err() {
                 tracing::error!(stream = %self.plan.name, task, "a thread of the stream had panicked");
             }
+        }
+    }
+}
+
+/// Takes the stream's folder. A folder that can't be had for another reason is no reason not to stream.
+fn claim(stream: &str, folder: &Path) -> Result<Option<Claim>, StreamError> {
+    match Claim::take(folder) {
+        Ok(Some(claim)) => Ok(Some(claim)),
+        Ok(None) => Err(StreamError::FolderInUse {
+            stream: stream.to_owned(),
+            folder: folder.to_owned(),
+        }),
+        Err(error) => {
+            tracing::warn!(%stream, %error, "the stream's folder can't be locked against other daemons");
+            Ok(None)
         }
     }
 }
