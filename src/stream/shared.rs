@@ -1,6 +1,7 @@
 //! What a stream tells about itself: written by its own threads, read by status and pages.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::config::StreamPlan;
 use crate::ingest::Counters;
@@ -119,17 +120,12 @@ fn window(snapshot: &Snapshot) -> WindowStatus {
             .map(|segment| segment.len());
         whole.chain(open)
     });
-    let seconds = first.listed.iter().map(|segment| {
-        segment
-            .framerate()
-            .duration_of(u64::from(segment.ticks))
-            .as_secs_f64()
-    });
+    let length: Duration = first.listed.iter().map(|segment| segment.duration()).sum();
     WindowStatus {
         first_segment: snapshot.media_sequence.0,
         last_segment: first.listed.last().map(|segment| segment.number.0),
         segments: first.listed.len() as u64,
-        seconds: seconds.sum(),
+        seconds: length.as_secs_f64(),
         bytes: bytes.map(|bytes| bytes as u64).sum(),
         viewers: 0,
     }
