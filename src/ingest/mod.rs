@@ -74,6 +74,7 @@ pub(crate) struct IngestPlan {
 /// The newest frame that a tick took.
 struct Last {
     tick: Tick,
+    session: u64,
     frame: u64,
     picture: Picture,
 }
@@ -178,6 +179,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
                 let (frame, picture) = (fresh.frame_number, fresh.picture);
                 self.last = Some(Last {
                     tick,
+                    session,
                     frame,
                     picture: picture.clone(),
                 });
@@ -189,6 +191,11 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             },
         };
         if let Some(log) = &mut self.plan.tick_log {
+            // Whose frame is shown, which may be one of a session before.
+            let session = match (kind, &self.last) {
+                (TickKind::Slate, _) | (_, None) => 0,
+                (_, Some(last)) => last.session,
+            };
             log.write(tick, kind, session, frame, picture.captured);
         }
         self.newest.send_replace(Some(picture.clone()));
