@@ -33,6 +33,7 @@ pub(super) struct Connection {
 
 struct Session {
     number: u64,
+    stream: String,
     ended: watch::Receiver<Option<Ended>>,
     /// Gone once the producer has closed.
     seat: Option<Box<dyn Seat>>,
@@ -84,7 +85,7 @@ impl Connection {
         if let Some(session) = &self.session
             && session.seat.is_some()
         {
-            tracing::info!(session = session.number, pid = peer.pid, "producer is gone");
+            tracing::info!(stream = %session.stream, session = session.number, pid = peer.pid, "producer is gone");
         }
     }
 
@@ -110,9 +111,22 @@ impl Connection {
                         .refuse(RefusalCode::BadRequest, error.to_string())
                         .await;
                 }
-                Next::Ended(ended) => return self.reply(&Reply::Ended(ended), None).await,
+                Next::Ended(ended) => {
+                    if let Some(session) = self.session.take() {
+                        tracing::info!(
+                            stream = %session.stream, session = session.number, pid = peer.pid,
+                            reason = %ended.message, "session ended by the daemon"
+                        );
+                    }
+                    return self.reply(&Reply::Ended(ended), None).await;
+                }
                 Next::Closed(counts) => {
-                    self.session = None;
+                    if let Some(session) = self.session.take() {
+                        tracing::info!(
+                            stream = %session.stream, session = session.number, pid = peer.pid, used = counts.used,
+                            superseded = counts.superseded, late = counts.late, "producer closed its session"
+                        );
+                    }
                     self.reply(&Reply::Closed(counts), None).await?;
                 }
             }
@@ -187,6 +201,7 @@ impl Connection {
                     Ok(granted) => {
                         self.session = Some(Session {
                             number: granted.opened.session,
+                            stream: open.stream,
                             ended: granted.ended,
                             seat: Some(granted.seat),
                             closing: None,
@@ -194,9 +209,11 @@ impl Connection {
                         self.opened(granted.opened, granted.memory).await
                     }
                     Err(refused) => {
+                        // The reason says the names it has from the producer escaped and cut already.
+                        let stream = open.stream.chars().take(64).collect::<String>();
                         tracing::warn!(
-                            stream = %open.stream.escape_debug(), pid = peer.pid, uid = peer.uid,
-                            reason = %refused.message.escape_debug(), "producer refused"
+                            stream = %stream.escape_debug(), pid = peer.pid, uid = peer.uid, reason = %refused.message,
+                            "producer refused"
                         );
                         self.reply(&Reply::Refused(refused), None).await
                     }
