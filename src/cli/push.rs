@@ -16,7 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::picture::Size;
 use crate::tick::Framerate;
 
-/// How long a silent input is waited for between two looks at the signals and the session.
+/// How long a silent input is waited for between two looks at the signals. The session is looked at with the next frame.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
 /// Feeds a stream with the frames on standard input: YUV4MPEG2, which says what it is, or raw frames of --size and --format.
