@@ -19,6 +19,7 @@ use super::serve::ClientAddress;
 use super::text::{Document, Text};
 use super::{Site, StreamPort, media};
 use crate::status::{StreamState, StreamStatus, StreamsStatus};
+use crate::tick::UnixTime;
 use crate::window::{Snapshot, TrackView};
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -81,7 +82,10 @@ async fn answer_target(
         }
         Target::Readyz => ready(site, asked),
         Target::Time => {
-            let now = Bytes::from(site.anchor.now().rfc3339());
+            let stream = query.and_then(|query| site.stream(query.strip_prefix("stream=")?));
+            let anchor = stream.and_then(|port| port.anchor);
+            let now = anchor.as_ref().unwrap_or(&site.anchor).now();
+            let now = Bytes::from(now.rfc3339());
             reply::media(asked, TEXT, Cache::NoStore, [now])
         }
         Target::ApiStreams => reply::json(asked, &site.status()),
@@ -110,6 +114,7 @@ async fn answer_item(
 ) -> Response {
     // The Arc is taken out at once: a borrow of the channel would hold up the window's next change.
     let snapshot = Arc::clone(&port.window.borrow());
+    let now = port.anchor.as_ref().unwrap_or(&site.anchor).now();
     match item {
         Item::Player => page(asked, &Assets::get().player),
         Item::Snapshot => still(site, asked, port, query).await,
@@ -132,7 +137,7 @@ async fn answer_item(
         },
         Item::Init(rendition, _) | Item::Segment(rendition, _) | Item::Part(rendition, ..) => {
             match track(&snapshot, rendition) {
-                Some((index, track)) => match media_bytes(site, &snapshot, index, track, item) {
+                Some((index, track)) => match media_bytes(now, &snapshot, index, track, item) {
                     Some((slices, life)) => {
                         reply::media(asked, MP4, Cache::Immutable(life), slices)
                     }
@@ -156,13 +161,12 @@ fn every_track_listed(snapshot: &Snapshot) -> bool {
 
 /// The bytes of `item` and how long they will be there.
 fn media_bytes(
-    site: &Site,
+    now: UnixTime,
     snapshot: &Snapshot,
     index: usize,
     track: &TrackView,
     item: Item<'_>,
 ) -> Option<(Vec<Bytes>, Duration)> {
-    let now = site.anchor.now();
     match item {
         Item::Init(_, version) => {
             let life = media::init_life(snapshot, index, track, version, now)?;

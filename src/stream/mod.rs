@@ -73,6 +73,8 @@ pub(crate) enum StreamError {
 pub(crate) struct Stream {
     plan: StreamPlan,
     anchor: Anchor,
+    /// Whether its anchor is ahead of the daemon's.
+    ahead: bool,
     shared: Arc<Shared>,
     bench: Bench,
     commands: Sender<Command>,
@@ -192,6 +194,7 @@ impl Stream {
         };
         Ok(Self {
             anchor: start.anchor,
+            ahead: start.ahead,
             plan,
             shared,
             bench,
@@ -226,10 +229,11 @@ impl Stream {
             window,
             picture,
             status,
-            Arc::new(OriginManifests),
+            Arc::new(OriginManifests::of(&self.plan.name, self.ahead)),
         );
         port.hls = self.plan.hls;
         port.dash = self.plan.dash;
+        port.anchor = self.ahead.then(|| self.anchor.clone());
         port
     }
 
@@ -290,6 +294,8 @@ fn status(
 struct Start {
     grid: Grid,
     anchor: Anchor,
+    /// Whether that is ahead of the daemon's.
+    ahead: bool,
     resume: Option<Tick>,
     discontinuity: bool,
     sizes: BTreeMap<String, Size>,
@@ -299,6 +305,7 @@ impl Start {
     fn new(plan: &StreamPlan, restored: &Restored, anchor: &Anchor) -> Self {
         let now = anchor.now();
         let mut anchor = anchor.clone();
+        let mut ahead = false;
         let (grid, changed) = restored.grid_for(&plan.grid, plan.grid.tick_at(now));
         if let (Some(last), Some(old)) = (restored.last_tick, restored.grid) {
             let last = old.time_of(last.next());
@@ -312,6 +319,7 @@ impl Start {
                     "the clock is behind what was published before: the stream's time goes on from there"
                 );
                 anchor = anchor.ahead_by(last.saturating_since(now));
+                ahead = true;
             }
         }
         let period = restored
@@ -327,6 +335,7 @@ impl Start {
         Self {
             grid,
             anchor,
+            ahead,
             resume: restored.last_tick.map(Tick::next),
             discontinuity: changed || restored.started_over,
             sizes: sizes.filter(|_| !restored.started_over).unwrap_or_default(),
