@@ -258,7 +258,7 @@ impl Owner {
         let missed = start.since(from);
         tracing::warn!(
             stream = %self.name(), missed, from = %self.parts.grid.time_of(from), to = %self.parts.grid.time_of(start),
-            "pictures could not be encoded in time: the window shows a gap"
+            "ticks are missing, because the daemon was away or the encoder too late: the window shows a gap"
         );
         self.parts.shared.counters.missed.add(missed);
         self.discard_encoder();
@@ -417,6 +417,7 @@ impl Owner {
                     size: input.1,
                 });
                 tracing::info!(stream = %self.name(), pid = encoder.pid(), tick = %first_tick, "encoder started");
+                self.note_kept_sizes(input.1, plan);
                 self.state = State::Running(Running {
                     encoder,
                     input,
@@ -429,6 +430,19 @@ impl Owner {
                 self.feed();
             }
             Err(error) => self.rest(error.to_string(), Vec::new()),
+        }
+    }
+
+    /// Tells of renditions of the source's size that have another one, because it is published already.
+    fn note_kept_sizes(&self, source: Size, plan: &EncodePlan) {
+        let unsized_ones = self.parts.plan.renditions.iter().zip(&plan.renditions);
+        for (_, rendition) in
+            unsized_ones.filter(|(plan, made)| plan.size.is_none() && made.size != source)
+        {
+            tracing::warn!(
+                stream = %self.name(), rendition = %rendition.name, %source, kept = %rendition.size,
+                "the source has another size than what is published, which is kept: give the rendition a size to change it"
+            );
         }
     }
 
