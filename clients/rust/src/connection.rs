@@ -1,6 +1,6 @@
 //! One connection to the control socket: lines out, lines and one descriptor in, all bounded in length and time.
 
-use std::io::{self, IoSliceMut, Write};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 
 use crate::error::ProducerError;
 use crate::messages::{MAX_LINE, Reply, Request};
@@ -52,15 +52,22 @@ impl Connection {
         self.stream
             .set_write_timeout(Some(patience))
             .map_err(ProducerError::Io)?;
-        self.stream
-            .write_all(&line)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ProducerError::Gone,
-                io::ErrorKind::WouldBlock => ProducerError::NoAnswer {
-                    seconds: patience.as_secs(),
-                },
-                _ => ProducerError::Io(error),
-            })
+        let mut rest = &line[..];
+        while !rest.is_empty() {
+            // A program that is not Rust's keeps SIGPIPE's default, so a daemon that just went away would end the camera's process.
+            match send(&self.stream, rest, SendFlags::NOSIGNAL) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(Errno::INTR) => {}
+                Err(Errno::PIPE | Errno::CONNRESET) => return Err(ProducerError::Gone),
+                Err(Errno::AGAIN) => {
+                    return Err(ProducerError::NoAnswer {
+                        seconds: patience.as_secs(),
+                    });
+                }
+                Err(error) => return Err(ProducerError::Io(error.into())),
+            }
+        }
+        Ok(())
     }
 
     /// The next reply, waited for until `patience` is over.

@@ -45,6 +45,12 @@ pub struct SteadyProducer {
     /// Counts every frame of the camera, dropped ones too, over all sessions.
     next_frame: u64,
     dropped: u64,
+    /// Sessions opened so far, the present one included.
+    sessions: u64,
+    /// Frames committed in sessions that are over.
+    committed_before: u64,
+    /// How many of them gave way to newer ones.
+    superseded_before: u64,
     pause: Duration,
     on_event: Box<dyn FnMut(LinkEvent) + Send>,
 }
@@ -87,6 +93,9 @@ impl SteadyProducer {
             },
             next_frame: 0,
             dropped: 0,
+            sessions: 1,
+            committed_before: 0,
+            superseded_before: 0,
             pause: FIRST_PAUSE,
             on_event: Box::new(on_event),
         })
@@ -110,6 +119,33 @@ impl SteadyProducer {
     /// How many frames were dropped because no daemon was there.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// How many frames were committed, over all sessions.
+    pub fn committed(&self) -> u64 {
+        self.committed_before + self.session().map_or(0, Producer::committed)
+    }
+
+    /// How many of the committed frames gave way to newer ones because the ring was full, over all sessions.
+    pub fn superseded(&self) -> u64 {
+        self.superseded_before + self.session().map_or(0, Producer::superseded)
+    }
+
+    /// How many sessions were opened so far: more than one says that the producer has come back.
+    pub fn sessions(&self) -> u64 {
+        self.sessions
+    }
+
+    /// Whether there is a session, as far as the last call noticed.
+    pub fn is_connected(&self) -> bool {
+        self.session().is_some()
+    }
+
+    fn session(&self) -> Option<&Producer> {
+        match &self.link {
+            Link::Up { producer, .. } => Some(producer),
+            Link::Away { .. } | Link::Over => None,
+        }
     }
 
     /// Room for the next frame; none while the daemon is away, and then the frame counts as dropped. Waits for nothing.
@@ -159,6 +195,8 @@ impl SteadyProducer {
                     return Ok(());
                 };
                 let lasted = since.elapsed();
+                self.committed_before += producer.committed();
+                self.superseded_before += producer.superseded();
                 self.lose(cause, lasted)
             }
             Link::Away {
@@ -173,6 +211,7 @@ impl SteadyProducer {
                         away: since.elapsed(),
                     };
                     self.opened = producer.opened().clone();
+                    self.sessions += 1;
                     self.link = Link::Up {
                         producer,
                         since: Instant::now(),

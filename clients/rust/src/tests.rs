@@ -270,8 +270,11 @@ fn a_steady_producer_waits_once_comes_back_once_and_counts_on() {
         written += u32::from(done);
         written == 5
     });
+    assert_eq!((producer.committed(), producer.sessions()), (5, 1));
     drop(session); // as kill -9 would
     feed(&mut producer, |written| !written);
+    assert!(!producer.is_connected());
+    let before = producer.committed();
     assert!(matches!(
         events.try_recv().unwrap(),
         LinkEvent::Waiting {
@@ -288,6 +291,8 @@ fn a_steady_producer_waits_once_comes_back_once_and_counts_on() {
         panic!("not back")
     };
     assert_eq!(dropped, producer.dropped());
+    assert!(producer.is_connected());
+    assert_eq!((producer.committed(), producer.sessions()), (before + 1, 2));
     let (mut reader, peer, open) = second.recv_timeout(PATIENCE).unwrap();
     assert!(!open.take_over, "who comes back takes nothing over");
     let first_again = reader.take_oldest().unwrap().unwrap();
