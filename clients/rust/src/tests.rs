@@ -89,7 +89,8 @@ impl Peer {
         // The descriptor goes with the first byte, and the rest follows on its own: a client has to put lines together.
         let first = [IoSlice::new(&line[..1])];
         sendmsg(&self.stream, &first, &mut control, SendFlags::NOSIGNAL).unwrap();
-        (&self.stream).write_all(&line[1..]).unwrap();
+        // A client that has seen enough in the first byte may be gone already.
+        let _ = (&self.stream).write_all(&line[1..]);
     }
 
     fn opened(&self, memory: &RingMemory) -> Opened {
