@@ -10,6 +10,7 @@
 
 mod harness;
 
+mod c_client;
 mod checker_itself;
 mod config_errors;
 mod footage;
