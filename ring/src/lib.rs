@@ -20,6 +20,7 @@ pub mod layout;
 mod error;
 mod mapping;
 mod memory;
+mod peer;
 mod reader;
 mod slots;
 mod sync;
@@ -27,6 +28,7 @@ mod writer;
 
 pub use error::RingError;
 pub use memory::RingMemory;
+pub use peer::peer_groups;
 pub use reader::{Reader, Taken};
 pub use slots::{Captured, ReadySlot, ReadySlots};
 pub use writer::{Slot, Writer};
