@@ -230,6 +230,12 @@ impl Streams {
 }
 
 impl Desk for Streams {
+    fn may_feed(&self, stream: &str, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
+        self.by_name
+            .get(stream)
+            .map_or(Ok(()), |stream| stream.may_feed(peer, groups))
+    }
+
     fn open(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
         if open.protocol != ringgear_producer::messages::PROTOCOL {
             let message = format!(

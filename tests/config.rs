@@ -10,7 +10,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use ringgear::cli::CliError;
 use ringgear::cli::check::{self, CheckArgs};
-use ringgear::config::{self, AtExit, ConfigErrors, Environment, FfmpegProblem, Plan, RateControl};
+use ringgear::config::{
+    self, Account, AtExit, ConfigErrors, Environment, FfmpegProblem, Plan, RateControl,
+};
 use ringgear::picture::Size;
 
 const FILE: &str = "bad.toml";
@@ -90,6 +92,13 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         (stream("formats = [\"hls\", \"rtmp\"]"), 3, 19, "no format \"rtmp\"", "\"dash\""),
         (stream("formats = []"), 3, 11, "formats is empty", "[\"hls\", \"dash\"]"),
         (stream("formats = [\"hls\", \"hls\"]"), 3, 19, "listed twice", "once"),
+        (stream("allow_users = []"), 3, 15, "allow_users is empty", "leave it out"),
+        (stream("allow_users = \"cam\""), 3, 15, "allow_users", ""),
+        (stream("allow_users = [\"root\", \"no such user\"]"), 3, 24, "no user named \"no such user\"", "useradd"),
+        (stream("allow_users = [\"4294967294\"]"), 3, 16, "no user named", "without quotes"),
+        (stream("allow_users = [-1]"), 3, 16, "-1", "a name in quotes"),
+        (stream("allow_groups = [0, 4294967295]"), 3, 20, "4294967295", "a number from 0"),
+        (stream("allow_groups = [\"no such group\"]"), 3, 17, "no group named", "groupadd"),
         (stream("at_exit = \"stop\""), 3, 11, "can't be \"stop\"", "\"keep\""),
         // A rendition.
         (rendition("size = \"1280x720\""), 3, 0, "has no name", "name = \"720p\""),
@@ -239,6 +248,8 @@ fn every_key_reaches_the_plan() {
         encoder_timeout = "1s"
         formats = ["dash"]
         at_exit = "end"
+        allow_users = ["root", 1000]
+        allow_groups = [44]
         [[streams.a-b_1.renditions]]
         name = "hd"
         size = "1280x720"
@@ -274,6 +285,13 @@ fn every_key_reaches_the_plan() {
         (stream.hls, stream.dash, stream.at_exit),
         (false, true, AtExit::End)
     );
+    let root = Account {
+        id: 0,
+        name: Some("root".into()),
+    };
+    let unnamed = |id| Account { id, name: None };
+    assert_eq!(stream.feeders.users, [root, unnamed(1000)]);
+    assert_eq!(stream.feeders.groups, [unnamed(44)]);
     let [hd, av1] = &stream.renditions[..] else {
         panic!("two renditions")
     };

@@ -105,6 +105,7 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
         AtExit::End => "the stream ends",
     };
     line(text, 1, "at exit", at_exit);
+    line(text, 1, "fed by", &stream.feeders);
     for rendition in &stream.renditions {
         let size = match rendition.size {
             Some(size) => size.to_string(),

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 pub mod defaults;
 mod error;
+mod feeders;
 mod machine;
 mod options;
 mod plan;
@@ -20,6 +21,8 @@ mod table;
 mod value;
 
 pub use error::{ConfigError, ConfigErrors, Position};
+pub(crate) use feeders::user_name;
+pub use feeders::{Account, Feeders};
 pub use machine::{Environment, FfmpegCheck, FfmpegProblem, ListenCheck};
 pub use plan::{AtExit, Plan, RateControl, RenditionPlan, StreamPlan};
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Feeders;
 use crate::picture::Size;
 use crate::tick::Grid;
 
@@ -50,6 +51,8 @@ pub struct StreamPlan {
     pub dash: bool,
     /// What a stop of the daemon does to the window.
     pub at_exit: AtExit,
+    /// Who may feed it.
+    pub feeders: Feeders,
     /// Its renditions in the order of the config; at least one.
     pub renditions: Vec<RenditionPlan>,
 }

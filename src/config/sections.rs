@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::feeders::List;
 use super::table::Entries;
 use super::value::{Bits, Length, Mode, Read, Text, Whole};
 use crate::picture::Size;
@@ -56,6 +57,8 @@ pub(super) struct Stream {
     pub(super) encoder_timeout: Entry<Length<100, 60_000>>,
     pub(super) formats: Option<Spanned<Vec<Spanned<Read<Text>>>>>,
     pub(super) at_exit: Entry<Text>,
+    pub(super) allow_users: List,
+    pub(super) allow_groups: List,
 }
 
 #[derive(Debug, Default, Deserialize)]

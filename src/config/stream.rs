@@ -10,7 +10,7 @@ use super::error::{Offset, Report};
 use super::sections::Stream;
 use super::table::{self, Section};
 use super::value::{Read, Text};
-use super::{AtExit, MIN_SEGMENTS, StreamPlan, defaults, rendition};
+use super::{AtExit, MIN_SEGMENTS, StreamPlan, defaults, feeders, rendition};
 use crate::tick::{Framerate, Grid};
 
 /// How many streams one daemon has at most.
@@ -109,6 +109,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         hls,
         dash,
         at_exit: check_at_exit(&section, report),
+        feeders: feeders::check(stream, report),
         renditions,
     };
     Checked { plan, codecs }

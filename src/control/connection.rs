@@ -10,14 +10,14 @@ use std::time::Duration;
 use interprocess::local_socket::tokio::Stream as Socket;
 use interprocess::local_socket::traits::StreamCommon as _;
 use ringgear_producer::messages::{
-    EndCode, Ended, FrameCounts, Opened, RefusalCode, Refused, Reply, Request,
+    EndCode, Ended, FrameCounts, Open, Opened, RefusalCode, Refused, Reply, Request,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::lines::{LineError, Lines};
-use super::{Desk, Peer, Seat};
+use super::{Desk, Granted, Peer, Seat};
 
 /// A peer that does not read its replies for so long is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -181,6 +181,22 @@ impl Connection {
         }
     }
 
+    /// Opens a session if the config lets this peer feed the stream.
+    fn admit(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
+        let Socket::UdSocket(socket) = &self.socket;
+        let groups = ringgear_ring::peer_groups(socket.inner().as_fd()).map_err(|error| {
+            let message =
+                format!("the kernel does not say which groups this process is in: {error}");
+            Refused {
+                code: RefusalCode::OutOfResources,
+                message,
+                holder_pid: None,
+            }
+        })?;
+        self.desk.may_feed(&open.stream, peer, &groups)?;
+        self.desk.open(open, peer)
+    }
+
     async fn answer(&mut self, line: &[u8], peer: Peer) -> IoResult<()> {
         let request: Request = match serde_json::from_slice(line) {
             Ok(request) => request,
@@ -197,7 +213,7 @@ impl Connection {
             }
             // A ring's memory is made and zeroed here, which takes milliseconds.
             Request::Open(open) => {
-                match tokio::task::block_in_place(|| self.desk.open(&open, peer)) {
+                match tokio::task::block_in_place(|| self.admit(&open, peer)) {
                     Ok(granted) => {
                         self.session = Some(Session {
                             number: granted.opened.session,

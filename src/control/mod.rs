@@ -70,7 +70,9 @@ pub trait Seat: Send + Sync {
 
 /// What the connections ask of the daemon.
 pub trait Desk: Send + Sync + 'static {
-    /// Starts a session.
+    /// Whether `peer`, in its supplementary `groups`, may feed `stream` by the config. A stream that is not there is no matter of this.
+    fn may_feed(&self, stream: &str, peer: Peer, groups: &[u32]) -> Result<(), Refused>;
+    /// Starts a session for a peer that may.
     fn open(&self, open: &Open, peer: Peer) -> Result<Granted, Refused>;
     /// The JSON of `/api/v1/streams`.
     fn status(&self) -> serde_json::Value;

@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ringgear_producer::messages::{Open, Refused};
+use ringgear_producer::messages::{Open, RefusalCode, Refused};
 use tokio::sync::watch;
 
 pub(crate) use seat::refused;
 
 use crate::clock::Anchor;
-use crate::config::StreamPlan;
+use crate::config::{StreamPlan, user_name};
 use crate::control::{Granted, Peer};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
@@ -204,6 +204,26 @@ impl Stream {
             threads: Mutex::new(Some(threads)),
             _claim: claim,
         })
+    }
+
+    /// Whether the config lets `peer`, in its supplementary `groups`, feed this stream.
+    pub(crate) fn may_feed(&self, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
+        let (feeders, stream) = (&self.plan.feeders, &self.plan.name);
+        if feeders.include(peer.uid, groups.iter().copied().chain([peer.gid])) {
+            return Ok(());
+        }
+        let (user, listed) = match user_name(peer.uid) {
+            Some(name) => (
+                format!("user {name} (uid {})", peer.uid),
+                format!("{name:?}"),
+            ),
+            None => (format!("user {}", peer.uid), peer.uid.to_string()),
+        };
+        let message = format!(
+            "{user} may not feed stream '{stream}', only {feeders} may: run the producer as one of these, or add {listed} to \
+             allow_users of [streams.{stream}] in the daemon's config"
+        );
+        Err(refused(RefusalCode::NotPermitted, message))
     }
 
     /// Starts a producer's session.

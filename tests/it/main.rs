@@ -13,6 +13,7 @@ mod harness;
 mod c_client;
 mod checker_itself;
 mod config_errors;
+mod feeders;
 mod footage;
 mod frame_accuracy;
 mod lifecycle;
