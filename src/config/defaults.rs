@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Limits;
 use crate::tick::Framerate;
 
 /// The config that is read when none is named.
@@ -17,6 +18,22 @@ pub const LISTEN: std::net::SocketAddr =
 pub const PUBLISH_DIR: &str = "/var/lib/ringgear/live";
 /// `[ffmpeg] path`: looked up in `$PATH`.
 pub const FFMPEG: &str = "ffmpeg";
+
+/// `[limits]`: room for every camera of a big house, and too little of anything to starve the machine.
+pub const LIMITS: Limits = Limits {
+    connections: 256,
+    connections_per_user: 128,
+    connections_per_second: 500,
+    message_bytes: ringgear_producer::messages::MAX_LINE,
+    messages_per_second: 20,
+    idle_timeout: Duration::from_secs(60),
+    sessions_per_user: 64,
+    sessions_per_second: 20,
+    memory_per_session: 256 << 20,
+    memory_per_user: 1 << 30,
+    memory: 2 << 30,
+    replay_memory: 512 << 20,
+};
 
 /// `segment`.
 pub const SEGMENT: Duration = Duration::from_secs(2);

@@ -11,6 +11,7 @@ use toml::de::DeTable;
 pub mod defaults;
 mod error;
 mod feeders;
+mod limits;
 mod machine;
 mod options;
 mod plan;
@@ -24,7 +25,7 @@ pub use error::{ConfigError, ConfigErrors, Position};
 pub(crate) use feeders::user_name;
 pub use feeders::{Account, Feeders};
 pub use machine::{Environment, FfmpegCheck, FfmpegProblem, ListenCheck};
-pub use plan::{AtExit, Plan, RateControl, RenditionPlan, StreamPlan};
+pub use plan::{AtExit, Limits, Plan, RateControl, RenditionPlan, StreamPlan};
 
 use error::{Offset, Report};
 use machine::Places;
@@ -180,6 +181,7 @@ fn check(
     let (http, http_at) = table::take_table(&mut root, "http", 0, report);
     let (publish, publish_at) = table::take_table(&mut root, "publish", 0, report);
     let (ffmpeg, ffmpeg_at) = table::take_table(&mut root, "ffmpeg", 0, report);
+    let (limits, limits_at) = table::take_table(&mut root, "limits", 0, report);
     let (streams, _) = table::take_table(&mut root, "streams", 0, report);
     for key in root.keys() {
         table::unknown_key("the config", key, &ROOT, report);
@@ -188,6 +190,8 @@ fn check(
     let http = table::read::<Http>("[http]", http, http_at, report);
     let publish = table::read::<Publish>("[publish]", publish, publish_at, report);
     let ffmpeg = table::read::<Ffmpeg>("[ffmpeg]", ffmpeg, ffmpeg_at, report);
+    let limits = table::read::<sections::Limits>("[limits]", limits, limits_at, report);
+    let limits = limits::check(&limits, report);
     let streams = stream::check_all(streams, report);
     if streams.is_empty() && !report.has_errors() {
         let mend = "add [streams.NAME] with a framerate";
@@ -240,6 +244,7 @@ fn check(
             Some(entry) => PathBuf::from(&entry.get_ref().0.0),
             None => PathBuf::from(defaults::FFMPEG),
         },
+        limits,
         streams: plans,
     };
     check_daemon(&plan, &daemon.values, places.socket, report);
@@ -294,6 +299,7 @@ pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("http", Http::keys()),
         ("publish", Publish::keys()),
         ("ffmpeg", Ffmpeg::keys()),
+        ("limits", sections::Limits::keys()),
         ("streams", Stream::keys()),
         ("renditions", Rendition::keys()),
     ]

@@ -24,8 +24,45 @@ pub struct Plan {
     pub publish_dir: PathBuf,
     /// The FFmpeg program: a path, or a name to be looked up in `$PATH`.
     pub ffmpeg: PathBuf,
+    /// What clients of the control socket may use up.
+    pub limits: Limits,
     /// The streams by name.
     pub streams: BTreeMap<String, StreamPlan>,
+}
+
+/// What clients of the control socket may use up. Users are told apart by the kernel's word for their uid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections that are open at once, in all.
+    pub connections: u32,
+    /// The same of one user.
+    pub connections_per_user: u32,
+    /// New connections that are looked at in a second; more wait.
+    pub connections_per_second: u32,
+    /// A message's bytes, its newline included.
+    pub message_bytes: usize,
+    /// Messages in a second on one connection.
+    pub messages_per_second: u32,
+    /// How long a connection without a session may ask for nothing.
+    pub idle_timeout: Duration,
+    /// Sessions of one user at once.
+    pub sessions_per_user: u32,
+    /// Sessions that one user may begin in a second, once it has begun as many as it may have at once.
+    pub sessions_per_second: u32,
+    /// The bytes of one session's ring.
+    pub memory_per_session: u64,
+    /// The bytes of all rings of one user.
+    pub memory_per_user: u64,
+    /// The bytes of all rings.
+    pub memory: u64,
+    /// The bytes of the pictures that one stream keeps for its encoder's restart.
+    pub replay_memory: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        super::defaults::LIMITS
+    }
 }
 
 /// One stream, checked.

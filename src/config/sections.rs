@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
+use ringgear_producer::messages::MAX_LINE;
+use ringgear_ring::layout::MAX_MEMORY_BYTES;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::feeders::List;
 use super::table::Entries;
-use super::value::{Bits, Length, Mode, Read, Text, Whole};
+use super::value::{Bits, Bytes, Length, Mode, Read, Text, Whole};
 use crate::picture::Size;
 use crate::tick::Framerate;
 
@@ -15,7 +17,7 @@ use crate::tick::Framerate;
 pub(super) type Entry<T> = Option<Spanned<Read<T>>>;
 
 /// The tables of the file.
-pub(super) const ROOT: [&str; 5] = ["daemon", "http", "publish", "ffmpeg", "streams"];
+pub(super) const ROOT: [&str; 6] = ["daemon", "http", "publish", "ffmpeg", "limits", "streams"];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -41,6 +43,23 @@ pub(super) struct Publish {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Ffmpeg {
     pub(super) path: Entry<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) connections: Entry<Whole<8, 4096>>,
+    pub(super) connections_per_user: Entry<Whole<1, 4096>>,
+    pub(super) connections_per_second: Entry<Whole<10, 100_000>>,
+    pub(super) message_bytes: Entry<Bytes<1024, { MAX_LINE as u64 }>>,
+    pub(super) messages_per_second: Entry<Whole<1, 10_000>>,
+    pub(super) idle_timeout: Entry<Length<1_000, 3_600_000>>,
+    pub(super) sessions_per_user: Entry<Whole<1, 4096>>,
+    pub(super) sessions_per_second: Entry<Whole<1, 10_000>>,
+    pub(super) memory_per_session: Entry<Bytes<{ 1 << 20 }, { MAX_MEMORY_BYTES as u64 }>>,
+    pub(super) memory_per_user: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
+    pub(super) memory: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
+    pub(super) replay_memory: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -76,6 +95,7 @@ impl Entries for Daemon {}
 impl Entries for Http {}
 impl Entries for Publish {}
 impl Entries for Ffmpeg {}
+impl Entries for Limits {}
 impl Entries for Stream {
     const TABLES: &'static [&'static str] = &["renditions"];
 }

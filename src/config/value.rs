@@ -147,6 +147,61 @@ impl<const MIN: u32, const MAX: u32> Kind for Whole<MIN, MAX> {
     }
 }
 
+/// An amount of memory from `MIN` to `MAX` bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bytes<const MIN: u64, const MAX: u64>(pub(super) u64);
+
+/// The units of an amount of memory, largest first.
+const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// An amount of memory in the largest unit that it is a whole number of.
+fn show_bytes(bytes: u64) -> String {
+    let unit = UNITS
+        .iter()
+        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    match unit {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => bytes.to_string(),
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Bytes<MIN, MAX> {
+    fn checked(bytes: u64) -> Result<Self, Refused> {
+        if (MIN..=MAX).contains(&bytes) {
+            Ok(Self(bytes))
+        } else {
+            Err(Refused::Value)
+        }
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Kind for Bytes<MIN, MAX> {
+    fn write() -> String {
+        format!(
+            "{} to {} of memory, like \"64KiB\", \"256MiB\", \"2GiB\" or 1048576",
+            show_bytes(MIN),
+            show_bytes(MAX)
+        )
+    }
+
+    fn from_text(text: &str) -> Result<Self, Refused> {
+        let (number, unit) = UNITS
+            .iter()
+            .find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))
+            .unwrap_or((text, 1));
+        let number = number.trim_end();
+        if number.is_empty() || number.bytes().any(|b| !b.is_ascii_digit()) {
+            return Err(Refused::Value);
+        }
+        let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+        Self::checked(bytes.ok_or(Refused::Value)?)
+    }
+
+    fn from_whole(number: i64) -> Result<Self, Refused> {
+        Self::checked(u64::try_from(number).map_err(|_| Refused::Value)?)
+    }
+}
+
 impl Kind for Framerate {
     fn write() -> String {
         "1 to 240 frames per second, like 30, 29.97 or \"30000/1001\"".into()
@@ -291,6 +346,29 @@ mod tests {
         ] {
             assert_eq!(Bits::from_text(text).ok().map(|b| b.0), bits, "{text}");
         }
+    }
+
+    #[test]
+    fn memory_is_read_as_people_write_it() {
+        for (text, bytes) in [
+            ("64KiB", Some(65_536)),
+            ("256 MiB", Some(256 << 20)),
+            ("2GiB", Some(2 << 30)),
+            ("1024", Some(1024)),
+            ("1023", None),
+            ("5GiB", None),
+            ("1GB", None),
+            ("1.5GiB", None),
+            ("GiB", None),
+            ("-1MiB", None),
+            ("99999999999999999999GiB", None),
+            ("18014398509481985KiB", None),
+        ] {
+            let read = Bytes::<1024, { 4 << 30 }>::from_text(text);
+            assert_eq!(read.ok().map(|b| b.0), bytes, "{text}");
+        }
+        assert_eq!(show_bytes(64 << 10), "64KiB");
+        assert_eq!(show_bytes(1000), "1000");
     }
 
     #[test]

@@ -1,0 +1,97 @@
+//! `[limits]`: what clients of the control socket may use up.
+
+use super::error::Report;
+use super::sections;
+use super::table::{Entries as _, Section};
+use super::{Limits, defaults};
+
+/// The limits as the file has them, the others by default. A limit that another makes pointless
+/// is hardly meant.
+pub(super) fn check(section: &Section<sections::Limits>, report: &mut Report) -> Limits {
+    let given = &section.values;
+    let default = defaults::LIMITS;
+    macro_rules! or_default {
+        ($key:ident) => {
+            given
+                .$key
+                .as_ref()
+                .map_or(default.$key, |entry| entry.get_ref().0.0)
+        };
+    }
+    let limits = Limits {
+        connections: or_default!(connections),
+        connections_per_user: or_default!(connections_per_user),
+        connections_per_second: or_default!(connections_per_second),
+        message_bytes: given
+            .message_bytes
+            .as_ref()
+            .and_then(|entry| usize::try_from(entry.get_ref().0.0).ok())
+            .unwrap_or(default.message_bytes),
+        messages_per_second: or_default!(messages_per_second),
+        idle_timeout: or_default!(idle_timeout),
+        sessions_per_user: or_default!(sessions_per_user),
+        sessions_per_second: or_default!(sessions_per_second),
+        memory_per_session: or_default!(memory_per_session),
+        memory_per_user: or_default!(memory_per_user),
+        memory: or_default!(memory),
+        replay_memory: or_default!(replay_memory),
+    };
+    debug_assert_eq!(
+        sections::Limits::keys().len(),
+        12,
+        "every key is read above"
+    );
+    let order = [
+        (
+            "memory_per_session",
+            limits.memory_per_session,
+            "memory_per_user",
+            limits.memory_per_user,
+            given
+                .memory_per_session
+                .as_ref()
+                .map(|entry| entry.span().start),
+        ),
+        (
+            "memory_per_user",
+            limits.memory_per_user,
+            "memory",
+            limits.memory,
+            given
+                .memory_per_user
+                .as_ref()
+                .map(|entry| entry.span().start),
+        ),
+        (
+            "connections_per_user",
+            u64::from(limits.connections_per_user),
+            "connections",
+            u64::from(limits.connections),
+            given
+                .connections_per_user
+                .as_ref()
+                .map(|entry| entry.span().start),
+        ),
+        (
+            "sessions_per_user",
+            u64::from(limits.sessions_per_user),
+            "connections_per_user",
+            u64::from(limits.connections_per_user),
+            given
+                .sessions_per_user
+                .as_ref()
+                .map(|entry| entry.span().start),
+        ),
+    ];
+    for (part, part_limit, whole, whole_limit, place) in order {
+        if let Some(at) = place
+            && part_limit > whole_limit
+        {
+            let what = format!(
+                "{part} is {part_limit}, but {whole} is {whole_limit}, so it is never reached"
+            );
+            report.warning(at, what, format!("raise {whole} or lower {part}"));
+        }
+    }
+    limits
+}
