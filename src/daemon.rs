@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::clock::{Anchor, SystemClock};
 use crate::config::Plan;
-use crate::control::{self, ControlError, Desk, Granted, Peer};
+use crate::control::{self, Accounts, ControlError, Desk, Granted, Peer};
 use crate::encode::{self, EncodeError, ProbeCache};
 use crate::http::{self, Site};
 use crate::status::{StreamStatus, StreamsStatus};
@@ -120,6 +120,7 @@ impl Daemon {
             probes: Arc::new(ProbeCache::default()),
             publish_dir: plan.publish_dir.clone(),
             tick_log: plan.tick_log.clone(),
+            accounts: Accounts::new(plan.limits),
         };
         let mut by_name = BTreeMap::new();
         for (name, stream) in &plan.streams {
@@ -140,7 +141,12 @@ impl Daemon {
         let (ports, current) = watch::channel(Arc::new(streams.ports.clone()));
         let router = http::router(Site::new(anchor, current));
         let desk: Arc<dyn Desk> = Arc::<Streams>::clone(&streams);
-        let control = runtime.spawn(control::serve(control, desk, told.clone()));
+        let control = runtime.spawn(control::serve(
+            control,
+            desk,
+            Arc::clone(&house.accounts),
+            told.clone(),
+        ));
         let origin = runtime.spawn(http::serve(listener, router, async move {
             let _ = closed.wait_for(|closed| *closed).await;
         }));

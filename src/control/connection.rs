@@ -5,7 +5,7 @@ use std::io::{IoSlice, Result as IoResult};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use interprocess::local_socket::tokio::Stream as Socket;
 use interprocess::local_socket::traits::StreamCommon as _;
@@ -14,20 +14,27 @@ use ringgear_producer::messages::{
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::{AsyncWriteExt as _, Interest};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
+use super::accounts::Pace;
 use super::lines::{LineError, Lines};
-use super::{Desk, Granted, Peer, Seat};
+use super::{Accounts, Desk, Granted, Peer, Seat};
 
 /// A peer that does not read its replies for so long is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer that opens no session and asks nothing for so long is dropped.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What every connection works with.
+pub(super) struct Doors {
+    pub(super) desk: Arc<dyn Desk>,
+    pub(super) accounts: Arc<Accounts>,
+    /// Turns at making a ring.
+    pub(super) making: Arc<Semaphore>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
 
 pub(super) struct Connection {
     socket: Socket,
-    desk: Arc<dyn Desk>,
-    stopping: watch::Receiver<bool>,
+    doors: Doors,
     session: Option<Session>,
 }
 
@@ -49,21 +56,16 @@ enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(
-        socket: Socket,
-        desk: Arc<dyn Desk>,
-        stopping: watch::Receiver<bool>,
-    ) -> Self {
+    pub(super) fn new(socket: Socket, doors: Doors) -> Self {
         Self {
             socket,
-            desk,
-            stopping,
+            doors,
             session: None,
         }
     }
 
-    /// Serves the peer until either side ends the connection. Without a place among the connections it is refused.
-    pub(super) async fn run(mut self, place: Option<OwnedSemaphorePermit>) {
+    /// Serves the peer until either side ends the connection. Beyond the limits of connections it is refused.
+    pub(super) async fn run(mut self) {
         let peer = match self.peer() {
             Ok(peer) => peer,
             Err(error) => {
@@ -71,12 +73,12 @@ impl Connection {
                 return;
             }
         };
-        let outcome = match place {
-            Some(_) => self.converse(peer).await,
-            None => {
-                let message =
-                    "too many connections to the control socket are open: close some".to_owned();
-                self.refuse(RefusalCode::OutOfResources, message).await
+        let outcome = match self.doors.accounts.connection(peer.uid) {
+            Ok(_hold) => self.converse(peer).await,
+            Err(limit) => {
+                self.log_refusal(peer, "", &limit.to_string());
+                self.refuse(RefusalCode::OutOfResources, limit.to_string())
+                    .await
             }
         };
         if let Err(error) = outcome {
@@ -100,24 +102,41 @@ impl Connection {
     }
 
     async fn converse(&mut self, peer: Peer) -> IoResult<()> {
-        let mut lines = Lines::default();
+        let limits = *self.doors.accounts.limits();
+        let mut lines = Lines::new(limits.message_bytes);
+        let per_second = limits.messages_per_second;
+        let mut pace = Pace::new(per_second, per_second);
         loop {
-            match self.next(&mut lines).await {
-                Next::Line(Ok(Some(line))) => self.answer(&line, peer).await?,
-                Next::Line(Ok(None)) | Next::Idle => return Ok(()),
+            match self.next(&mut lines, limits.idle_timeout).await {
+                Next::Line(Ok(Some(line))) if pace.try_take(Instant::now()) => {
+                    self.answer(&line, peer).await?;
+                }
+                Next::Line(Ok(Some(_))) => {
+                    let message = format!(
+                        "more than {per_second} messages in a second: send fewer, or raise [limits] messages_per_second"
+                    );
+                    self.log_refusal(peer, "", &message);
+                    self.leave(peer, &message);
+                    return self.refuse(RefusalCode::OutOfResources, message).await;
+                }
+                Next::Line(Ok(None)) => return Ok(()),
+                Next::Idle => {
+                    let message = format!(
+                        "no whole request came for {}: open a session, or connect when there is something to ask ([limits] idle_timeout)",
+                        humantime::format_duration(limits.idle_timeout)
+                    );
+                    return self.refuse(RefusalCode::BadRequest, message).await;
+                }
                 Next::Line(Err(LineError::Io(error))) => return Err(error),
                 Next::Line(Err(error)) => {
+                    self.leave(peer, &error.to_string());
                     return self
                         .refuse(RefusalCode::BadRequest, error.to_string())
                         .await;
                 }
                 Next::Ended(ended) => {
-                    if let Some(session) = self.session.take() {
-                        tracing::info!(
-                            stream = %session.stream, session = session.number, pid = peer.pid,
-                            reason = %ended.message, "session ended by the daemon"
-                        );
-                    }
+                    // First, so that a peer that reads no replies does not keep the stream from others meanwhile.
+                    self.leave(peer, &ended.message);
                     return self.reply(&Reply::Ended(ended), None).await;
                 }
                 Next::Closed(counts) => {
@@ -133,7 +152,17 @@ impl Connection {
         }
     }
 
-    async fn next(&mut self, lines: &mut Lines) -> Next {
+    /// Ends the session, if there is one.
+    fn leave(&mut self, peer: Peer, reason: &str) {
+        if let Some(session) = self.session.take() {
+            tracing::info!(
+                stream = %session.stream, session = session.number, pid = peer.pid, %reason,
+                "session ended by the daemon"
+            );
+        }
+    }
+
+    async fn next(&mut self, lines: &mut Lines, idle_timeout: Duration) -> Next {
         let idle = self.session.is_none();
         let (ended, closing) = match &mut self.session {
             Some(session) => (Some(&mut session.ended), session.closing.as_mut()),
@@ -161,12 +190,12 @@ impl Connection {
         };
         let idle = async {
             if idle {
-                tokio::time::sleep(IDLE_TIMEOUT).await
+                tokio::time::sleep(idle_timeout).await
             } else {
                 pending().await
             }
         };
-        let mut stopping = self.stopping.clone();
+        let mut stopping = self.doors.stopping.clone();
         let mut reader = &self.socket;
         tokio::select! {
             biased;
@@ -193,8 +222,8 @@ impl Connection {
                 holder_pid: None,
             }
         })?;
-        self.desk.may_feed(&open.stream, peer, &groups)?;
-        self.desk.open(open, peer)
+        self.doors.desk.may_feed(&open.stream, peer, &groups)?;
+        self.doors.desk.open(open, peer)
     }
 
     async fn answer(&mut self, line: &[u8], peer: Peer) -> IoResult<()> {
@@ -211,9 +240,12 @@ impl Connection {
                     "this connection already has a session: close it, or connect again".to_owned();
                 self.refuse(RefusalCode::OutOfOrder, message).await
             }
-            // A ring's memory is made and zeroed here, which takes milliseconds.
             Request::Open(open) => {
-                match tokio::task::block_in_place(|| self.admit(&open, peer)) {
+                let turn = self.doors.making.acquire().await;
+                // A ring's memory is made and zeroed here, which takes milliseconds.
+                let granted = tokio::task::block_in_place(|| self.admit(&open, peer));
+                drop(turn);
+                match granted {
                     Ok(granted) => {
                         self.session = Some(Session {
                             number: granted.opened.session,
@@ -225,12 +257,7 @@ impl Connection {
                         self.opened(granted.opened, granted.memory).await
                     }
                     Err(refused) => {
-                        // The reason says the names it has from the producer escaped and cut already.
-                        let stream = open.stream.chars().take(64).collect::<String>();
-                        tracing::warn!(
-                            stream = %stream.escape_debug(), pid = peer.pid, uid = peer.uid, reason = %refused.message,
-                            "producer refused"
-                        );
+                        self.log_refusal(peer, &open.stream, &refused.message);
                         self.reply(&Reply::Refused(refused), None).await
                     }
                 }
@@ -246,13 +273,13 @@ impl Connection {
                 }
             },
             Request::Status {} => {
-                let status = self.desk.status();
+                let status = self.doors.desk.status();
                 self.reply(&Reply::Status { status }, None).await
             }
-            Request::Stop {} if self.desk.may_administer(peer) => {
+            Request::Stop {} if self.doors.desk.may_administer(peer) => {
                 tracing::info!(pid = peer.pid, uid = peer.uid, "asked to stop");
                 self.reply(&Reply::Done {}, None).await?;
-                self.desk.stop();
+                self.doors.desk.stop();
                 Ok(())
             }
             Request::Stop {} => {
@@ -265,6 +292,21 @@ impl Connection {
     async fn opened(&mut self, opened: Opened, memory: OwnedFd) -> IoResult<()> {
         self.reply(&Reply::Opened(opened), Some(memory.as_fd()))
             .await
+    }
+
+    fn log_refusal(&self, peer: Peer, stream: &str, reason: &str) {
+        let Some(unlogged) = self.doors.accounts.may_log() else {
+            return;
+        };
+        // The reason says the names it has from the producer escaped and cut already.
+        let stream: String = stream.chars().take(64).collect();
+        tracing::warn!(
+            stream = %stream.escape_debug(), pid = peer.pid, uid = peer.uid, %reason,
+            "producer refused"
+        );
+        if unlogged > 0 {
+            tracing::warn!(unlogged, "more were refused than are logged");
+        }
     }
 
     async fn refuse(&mut self, code: RefusalCode, message: String) -> IoResult<()> {

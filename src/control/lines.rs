@@ -1,27 +1,35 @@
-//! Lines from a peer, bounded: a line is at most [`MAX_LINE`] bytes, and no more than that is ever held.
+//! Lines from a peer, bounded: no more than the longest line that is allowed is ever held.
 
-use ringgear_producer::messages::MAX_LINE;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Why no line comes.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LineError {
     /// The peer sends and sends without a newline.
-    #[error("a message is longer than {MAX_LINE} bytes")]
-    TooLong,
+    #[error("a message is longer than {0} bytes ([limits] message_bytes)")]
+    TooLong(usize),
     /// The connection broke.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
 /// Cuts a stream of bytes into lines. A call to [`Lines::next`] that is dropped loses nothing.
-#[derive(Default)]
 pub(super) struct Lines {
     held: Vec<u8>,
     searched: usize,
+    longest: usize,
 }
 
 impl Lines {
+    /// Lines of at most `longest` bytes, their newlines included.
+    pub(super) fn new(longest: usize) -> Self {
+        Self {
+            held: Vec::new(),
+            searched: 0,
+            longest,
+        }
+    }
+
     /// The next line without its newline; none at the end.
     pub(super) async fn next(
         &mut self,
@@ -39,11 +47,11 @@ impl Lines {
                 return Ok(Some(line));
             }
             self.searched = self.held.len();
-            if self.held.len() >= MAX_LINE {
-                return Err(LineError::TooLong);
+            if self.held.len() >= self.longest {
+                return Err(LineError::TooLong(self.longest));
             }
             let mut chunk = [0; 4096];
-            let room = chunk.len().min(MAX_LINE - self.held.len());
+            let room = chunk.len().min(self.longest - self.held.len());
             match from.read(&mut chunk[..room]).await? {
                 0 => return Ok(None),
                 read => self.held.extend_from_slice(&chunk[..read]),
@@ -58,7 +66,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_come_whole_however_they_are_cut() {
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(64);
         let mut input = tokio_test_reader(&[b"{\"a\":", b"1}\n{}\n", b"\n", b"rest"]);
         let mut seen = Vec::new();
         while let Some(line) = lines.next(&mut input).await.unwrap() {
@@ -69,13 +77,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_endless_line_is_an_error_and_is_not_held() {
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(10_000);
         let mut endless = tokio::io::repeat(b'x');
         assert!(matches!(
             lines.next(&mut endless).await,
-            Err(LineError::TooLong)
+            Err(LineError::TooLong(10_000))
         ));
-        assert!(lines.held.len() <= MAX_LINE);
+        assert!(lines.held.len() <= 10_000);
     }
 
     fn tokio_test_reader(chunks: &[&'static [u8]]) -> impl AsyncRead + Unpin {

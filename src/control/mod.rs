@@ -2,6 +2,7 @@
 //! A connection carries at most one session, and its end is the session's end, however it comes. The messages are
 //! `ringgear_producer::messages`; `docs/protocol.md` is their reference.
 
+mod accounts;
 mod connection;
 mod lines;
 mod listen;
@@ -9,16 +10,19 @@ mod listen;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use interprocess::local_socket::traits::tokio::Listener as _;
 use ringgear_producer::messages::{Ended, FrameCounts, Open, Opened, Refused};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+pub use accounts::{Accounts, Hold, LimitError};
 pub use listen::Listener;
 
-/// How many connections may be open at once; more are refused.
-const MAX_CONNECTIONS: usize = 256;
+use accounts::Pace;
+
+/// How many rings may be in the making at once: that is zeroing memory, on a core that streams need.
+const RINGS_AT_ONCE: usize = 1;
 
 /// The control socket could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -83,19 +87,35 @@ pub trait Desk: Send + Sync + 'static {
 }
 
 /// Serves the socket until `stopping` says so; the connections then tell their producers and end.
-pub async fn serve(listener: Listener, desk: Arc<dyn Desk>, mut stopping: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve(
+    listener: Listener,
+    desk: Arc<dyn Desk>,
+    accounts: Arc<Accounts>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let making = Arc::new(Semaphore::new(RINGS_AT_ONCE));
+    let per_second = accounts.limits().connections_per_second;
+    let mut pace = Pace::new(per_second, per_second / 10);
     loop {
+        let next = async {
+            // Who connects in a loop waits in the kernel's queue, and costs nothing there.
+            tokio::time::sleep(pace.wait(Instant::now())).await;
+            listener.inner().accept().await
+        };
         let accepted = tokio::select! {
-            accepted = listener.inner().accept() => accepted,
+            accepted = next => accepted,
             _ = stopping.wait_for(|stopping| *stopping) => return,
         };
+        pace.try_take(Instant::now());
         match accepted {
             Ok(socket) => {
-                let place = Arc::clone(&places).try_acquire_owned().ok();
-                let connection =
-                    connection::Connection::new(socket, Arc::clone(&desk), stopping.clone());
-                tokio::spawn(async move { connection.run(place).await });
+                let doors = connection::Doors {
+                    desk: Arc::clone(&desk),
+                    accounts: Arc::clone(&accounts),
+                    making: Arc::clone(&making),
+                    stopping: stopping.clone(),
+                };
+                tokio::spawn(connection::Connection::new(socket, doors).run());
             }
             Err(error) => {
                 // Out of descriptors, most likely: waiting for one to come free is all that can be done.

@@ -138,7 +138,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             tick = tick.next();
         }
         if let Some(session) = self.session.take() {
-            session.finish(&self.counters);
+            session.finish(self.anchor.monotonic(), &self.counters);
         }
     }
 
@@ -147,8 +147,11 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Begin(new)) => {
-                    if let Some(old) = self.session.replace(Session::new(*new)) {
-                        old.finish(&self.counters);
+                    if let Some(old) = self
+                        .session
+                        .replace(Session::new(*new, self.anchor.monotonic()))
+                    {
+                        old.finish(self.anchor.monotonic(), &self.counters);
                     }
                 }
                 Ok(Command::Close { session, done }) => match &mut self.session {
@@ -169,7 +172,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             self.session
                 .take()
                 .into_iter()
-                .for_each(|session| session.finish(&self.counters));
+                .for_each(|session| session.finish(self.anchor.monotonic(), &self.counters));
         }
         let (kind, frame, picture) = match fresh {
             Some(fresh) => {
@@ -212,10 +215,9 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             Ok(fresh) => fresh,
             Err(error) => {
                 tracing::error!(stream = %self.plan.stream, session = session.id, %error, "session ended: its ring can't be read");
-                self.session
-                    .take()
-                    .into_iter()
-                    .for_each(|session| session.fail(&error, &self.counters));
+                self.session.take().into_iter().for_each(|session| {
+                    session.fail(&error, self.anchor.monotonic(), &self.counters)
+                });
                 None
             }
         }

@@ -1,7 +1,10 @@
 //! One producer's session as ingest sees it: its ring, and an account of every frame that was committed to it.
 
+use std::time::Duration;
+
 use ringgear_producer::messages::{EndCode, Ended, FrameCounts};
 use ringgear_ring::format::FrameFormat;
+use ringgear_ring::layout::MAX_SLOTS;
 use ringgear_ring::{Captured, Reader, ReadySlot, RingError, Taken};
 use tokio::sync::{oneshot, watch};
 
@@ -9,6 +12,7 @@ use super::choose::{Choice, choose};
 use super::convert::{ConvertError, Converter, Rows};
 use super::counters::Counters;
 use crate::clock::MonotonicTime;
+use crate::control::Hold;
 use crate::picture::Picture;
 
 /// A frame's capture time is believed if it lies at most this long before the tick that takes it.
@@ -24,6 +28,30 @@ pub(crate) struct NewSession {
     pub(crate) format: FrameFormat,
     /// Where ingest says that the ring can't be read on.
     pub(crate) ended: watch::Sender<Option<Ended>>,
+    /// Its place in the books, given back once its memory is gone.
+    pub(crate) hold: Hold,
+}
+
+/// Why a session can't go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// A frame became no picture.
+    #[error(transparent)]
+    Frame(#[from] ConvertError),
+    /// More frames than anybody could have written.
+    #[error("the counter committed rose by {frames} frames within {within:?}")]
+    TooMany {
+        /// How many since the look before.
+        frames: u64,
+        /// When that was.
+        within: Duration,
+    },
+}
+
+impl From<RingError> for SessionError {
+    fn from(error: RingError) -> Self {
+        Self::Frame(error.into())
+    }
 }
 
 /// A frame that a tick took.
@@ -42,6 +70,10 @@ pub(crate) struct Session {
     counts: FrameCounts,
     last_sequence: u64,
     committed: u64,
+    /// When `committed` was looked at.
+    looked: MonotonicTime,
+    /// After the reader: it counts until the memory is gone.
+    _hold: Hold,
 }
 
 /// What is known once the producer has closed.
@@ -51,6 +83,8 @@ struct Closing {
     /// How many frames had been committed by then. The producer's mapping outlives its session, but what it commits later is
     /// not shown: the session would never end, and the stream would be fed by nobody that it knows.
     committed: u64,
+    /// How many frames may still be taken: a full ring's, should that count be a lie.
+    frames_left: u32,
 }
 
 impl Rows for Taken<'_> {
@@ -66,7 +100,7 @@ impl Rows for Taken<'_> {
 }
 
 impl Session {
-    pub(crate) fn new(new: NewSession) -> Self {
+    pub(crate) fn new(new: NewSession, now: MonotonicTime) -> Self {
         Self {
             id: new.id,
             reader: new.reader,
@@ -76,6 +110,9 @@ impl Session {
             counts: FrameCounts::default(),
             last_sequence: 0,
             committed: 0,
+            // It began before ingest heard of it: at most a tick, which is at most a second.
+            looked: MonotonicTime(now.0.saturating_sub(2_000_000_000)),
+            _hold: new.hold,
         }
     }
 
@@ -83,7 +120,11 @@ impl Session {
     pub(crate) fn close(&mut self, done: Option<oneshot::Sender<FrameCounts>>) {
         // A count that can't be believed any more is an error at the next tick.
         let committed = self.reader.committed().unwrap_or(self.committed);
-        self.closing = Some(Closing { done, committed });
+        self.closing = Some(Closing {
+            done,
+            committed,
+            frames_left: MAX_SLOTS,
+        });
     }
 
     /// The frame that this tick takes, if one waits.
@@ -92,8 +133,8 @@ impl Session {
         slack: u32,
         now: MonotonicTime,
         counters: &Counters,
-    ) -> Result<Option<Fresh>, ConvertError> {
-        self.count_committed(counters)?;
+    ) -> Result<Option<Fresh>, SessionError> {
+        self.count_committed(now, counters)?;
         // The producer may take the oldest back between the look and the take; then there are newer ones, so a second look finds one.
         for _ in 0..4 {
             let ready = self.reader.ready()?;
@@ -122,6 +163,9 @@ impl Session {
             self.counts.superseded = self.counts.superseded.saturating_add(passed_over);
             counters.used.add(1);
             counters.superseded.add(passed_over);
+            if let Some(closing) = &mut self.closing {
+                closing.frames_left = closing.frames_left.saturating_sub(1);
+            }
             return Ok(Some(Fresh {
                 picture,
                 frame_number,
@@ -130,12 +174,20 @@ impl Session {
         Ok(None)
     }
 
-    fn count_committed(&mut self, counters: &Counters) -> Result<(), RingError> {
+    fn count_committed(
+        &mut self,
+        now: MonotonicTime,
+        counters: &Counters,
+    ) -> Result<(), SessionError> {
         let committed = self.reader.committed()?;
-        counters
-            .received
-            .add(committed.saturating_sub(self.committed));
+        let frames = committed.saturating_sub(self.committed);
+        let within = now.saturating_since(self.looked);
+        if !possible(frames, within) {
+            return Err(SessionError::TooMany { frames, within });
+        }
+        counters.received.add(frames);
         self.committed = committed;
+        self.looked = now;
         counters.session_committed.set(committed);
         Ok(())
     }
@@ -154,7 +206,7 @@ impl Session {
         let Some(closing) = &self.closing else {
             return false;
         };
-        let over = self.last_sequence >= closing.committed;
+        let over = self.last_sequence >= closing.committed || closing.frames_left == 0;
         over || match self.reader.ready() {
             Ok(ready) => self.before_close(&ready).is_empty(),
             Err(_) => true,
@@ -162,9 +214,9 @@ impl Session {
     }
 
     /// Ends the account: what was committed and neither shown nor passed over came too late.
-    pub(crate) fn finish(mut self, counters: &Counters) {
+    pub(crate) fn finish(mut self, now: MonotonicTime, counters: &Counters) {
         // A count that can't be believed any more stays at what was last believed.
-        let _ = self.count_committed(counters);
+        let _ = self.count_committed(now, counters);
         let late = self.committed.saturating_sub(self.last_sequence);
         self.counts.late = late;
         counters.late.add(late);
@@ -176,14 +228,20 @@ impl Session {
     }
 
     /// Tells the producer why its session ends here.
-    pub(crate) fn fail(self, error: &ConvertError, counters: &Counters) {
+    pub(crate) fn fail(self, error: &SessionError, now: MonotonicTime, counters: &Counters) {
         let ended = Ended {
             code: EndCode::RingCorrupt,
             message: error.to_string(),
         };
         self.ended.send_replace(Some(ended));
-        self.finish(counters);
+        self.finish(now, counters);
     }
+}
+
+/// Whether a producer can commit so many frames in such a time: not more than one in each nanosecond. It keeps a lie from
+/// spoiling the stream's counters for good: they would take centuries to overflow.
+fn possible(frames: u64, within: Duration) -> bool {
+    u128::from(frames) <= within.as_nanos() + u128::from(MAX_SLOTS)
 }
 
 /// A capture time as the rest of the house uses it: now, if the producer gave none or one of another clock.
@@ -202,6 +260,8 @@ mod tests {
     use ringgear_ring::{RingMemory, Writer};
 
     use super::*;
+    use crate::config::Limits;
+    use crate::control::Accounts;
 
     fn open(slots: u32) -> (Session, Writer) {
         let format = FrameFormat::packed(PixelFormat::Gray, 16, 16).unwrap();
@@ -213,8 +273,9 @@ mod tests {
             reader: Reader::new(memory),
             format,
             ended: watch::Sender::new(None),
+            hold: Accounts::new(Limits::default()).session(0, 1).unwrap(),
         };
-        (Session::new(new), writer)
+        (Session::new(new, MonotonicTime(0)), writer)
     }
 
     #[test]
@@ -235,10 +296,18 @@ mod tests {
             put(9);
         }
         assert_eq!(shown, [0, 1]);
-        session.finish(&counters);
+        session.finish(MonotonicTime(1), &counters);
         let counts = account.try_recv().unwrap();
         assert_eq!((counts.used, counts.superseded, counts.late), (2, 0, 5));
         assert_eq!(counters.received.get(), 7);
+    }
+
+    #[test]
+    fn more_frames_than_nanoseconds_are_a_lie() {
+        assert!(possible(0, Duration::ZERO) && possible(32, Duration::ZERO));
+        assert!(possible(1_000_000, Duration::from_millis(1)));
+        assert!(!possible(1 << 60, Duration::from_secs(3600)));
+        assert!(!possible(u64::MAX, Duration::from_secs(1)));
     }
 
     #[test]

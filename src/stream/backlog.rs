@@ -22,20 +22,26 @@ pub(super) struct Backlog {
     /// How many of the first entries the running encoder has been given.
     fed: usize,
     max_pictures: usize,
+    max_bytes: u64,
+    /// Different pictures that are held, and their bytes.
     distinct: usize,
+    bytes: u64,
     replaced: u64,
 }
 
 impl Backlog {
-    /// An empty backlog whose first tick will be `first`; it holds at most `max_pictures` different pictures.
-    pub(super) fn new(first: Tick, max_pictures: usize) -> Self {
+    /// An empty backlog whose first tick will be `first`; it holds at most `max_pictures` different pictures of at most `max_bytes`
+    /// together, but always two.
+    pub(super) fn new(first: Tick, max_pictures: usize, max_bytes: u64) -> Self {
         let max_pictures = max_pictures.max(2);
         Self {
             first,
             entries: VecDeque::new(),
             fed: 0,
             max_pictures,
+            max_bytes,
             distinct: 0,
+            bytes: 0,
             replaced: 0,
         }
     }
@@ -66,7 +72,9 @@ impl Backlog {
 
     /// Adds the picture of tick [`Self::next`].
     pub(super) fn push(&mut self, picture: Picture) {
-        let full = self.distinct >= self.max_pictures;
+        let bytes = self.bytes.saturating_add(bytes_of(&picture));
+        let full =
+            self.distinct >= self.max_pictures || self.distinct >= 2 && bytes > self.max_bytes;
         let picture = match self.entries.back() {
             Some(last) if last.picture.shares_pixels(&picture) => picture,
             Some(last) if full && last.picture.input() == picture.input() => {
@@ -80,7 +88,10 @@ impl Backlog {
                 }
                 let last = self.entries.back();
                 let shared = last.is_some_and(|last| last.picture.shares_pixels(&picture));
-                self.distinct += usize::from(!shared);
+                if !shared {
+                    self.distinct += 1;
+                    self.bytes += bytes_of(&picture);
+                }
                 picture
             }
         };
@@ -115,6 +126,7 @@ impl Backlog {
                 .is_some_and(|next| next.picture.shares_pixels(&entry.picture));
             if !shared {
                 self.distinct = self.distinct.saturating_sub(1);
+                self.bytes = self.bytes.saturating_sub(bytes_of(&entry.picture));
             }
             self.first = self.first.next();
             self.fed = self.fed.saturating_sub(1);
@@ -147,10 +159,13 @@ impl Backlog {
             }
         }
         let mut before: Option<&Picture> = None;
-        self.distinct = 0;
+        (self.distinct, self.bytes) = (0, 0);
         for entry in &self.entries {
             let shared = before.is_some_and(|before| before.shares_pixels(&entry.picture));
-            self.distinct += usize::from(!shared);
+            if !shared {
+                self.distinct += 1;
+                self.bytes += bytes_of(&entry.picture);
+            }
             before = Some(&entry.picture);
         }
     }
@@ -159,6 +174,10 @@ impl Backlog {
     pub(super) fn input(&self) -> Option<Input> {
         self.entries.front().map(|entry| entry.picture.input())
     }
+}
+
+fn bytes_of(picture: &Picture) -> u64 {
+    picture.pixels().len() as u64
 }
 
 #[cfg(test)]
@@ -181,7 +200,7 @@ mod tests {
 
     #[test]
     fn unreturned_pictures_are_fed_again_from_the_first() {
-        let mut backlog = Backlog::new(Tick(100), 8);
+        let mut backlog = Backlog::new(Tick(100), 8, u64::MAX);
         for _ in 0..5 {
             backlog.push(picture(4));
         }
@@ -201,7 +220,7 @@ mod tests {
 
     #[test]
     fn beyond_the_bound_the_picture_before_is_repeated() {
-        let mut backlog = Backlog::new(Tick(0), 2);
+        let mut backlog = Backlog::new(Tick(0), 2, u64::MAX);
         for _ in 0..10 {
             backlog.push(picture(4));
         }
@@ -215,8 +234,27 @@ mod tests {
     }
 
     #[test]
+    fn beyond_the_memory_the_picture_before_is_repeated() {
+        let side = |side| PictureFormat::I420.bytes(Size::new(side, side)) as u64;
+        let mut backlog = Backlog::new(Tick(0), 100, 3 * side(8));
+        for _ in 0..6 {
+            backlog.push(picture(8));
+        }
+        assert_eq!((backlog.distinct, backlog.bytes), (3, 3 * side(8)));
+        assert_eq!(backlog.replaced(), 3);
+        backlog.push(picture(16));
+        assert_eq!((backlog.distinct, backlog.bytes), (1, side(16)));
+        backlog.release_before(Tick(7));
+        assert_eq!((backlog.distinct, backlog.bytes), (0, 0));
+        for _ in 0..3 {
+            backlog.push(picture(64));
+        }
+        assert_eq!(backlog.distinct, 2, "two always");
+    }
+
+    #[test]
     fn pictures_that_the_new_encoder_cant_take_become_the_next_that_it_can() {
-        let mut backlog = Backlog::new(Tick(0), 8);
+        let mut backlog = Backlog::new(Tick(0), 8, u64::MAX);
         backlog.push(picture(4));
         backlog.push(picture(8));
         backlog.push(picture(8));
@@ -230,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_source_that_changes_at_every_tick_stays_within_the_bound() {
-        let mut backlog = Backlog::new(Tick(0), 4);
+        let mut backlog = Backlog::new(Tick(0), 4, u64::MAX);
         for tick in 0..100 {
             backlog.push(picture(if tick % 2 == 0 { 4 } else { 8 }));
             assert!(backlog.distinct <= 5, "{} at tick {tick}", backlog.distinct);

@@ -20,7 +20,7 @@ pub(crate) use seat::refused;
 
 use crate::clock::Anchor;
 use crate::config::{StreamPlan, user_name};
-use crate::control::{Granted, Peer};
+use crate::control::{Accounts, Granted, Peer};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
 use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickLogError};
@@ -41,6 +41,7 @@ pub(crate) struct House {
     pub(crate) probes: Arc<ProbeCache>,
     pub(crate) publish_dir: PathBuf,
     pub(crate) tick_log: Option<PathBuf>,
+    pub(crate) accounts: Arc<Accounts>,
 }
 
 /// A stream could not be started.
@@ -153,6 +154,7 @@ impl Stream {
             publisher,
             resume,
             discontinuity: start.discontinuity,
+            replay_memory: house.accounts.limits().replay_memory,
             sizes: start.sizes,
         });
         let tick_log = house
@@ -183,7 +185,12 @@ impl Stream {
             newest,
             sink,
         );
-        let bench = Bench::new(&plan.name, plan.grid.framerate, commands.clone());
+        let bench = Bench::new(
+            &plan.name,
+            plan.grid.framerate,
+            commands.clone(),
+            Arc::clone(&house.accounts),
+        );
         let threads = Threads {
             ingest: thread(&plan.name, "ingest", move || {
                 let _stop = StopAfter(events);

@@ -68,6 +68,8 @@ pub(super) struct Parts {
     pub(super) publisher: DiskPublisher,
     /// Whether the first period breaks with what an earlier run published.
     pub(super) discontinuity: bool,
+    /// The bytes of pictures that are kept for the encoder's restart.
+    pub(super) replay_memory: u64,
     /// Where an earlier run stopped.
     pub(super) resume: Option<Tick>,
     /// The sizes that an earlier run gave its renditions, by name.
@@ -210,9 +212,10 @@ impl Owner {
         self.newest = Some(picture.clone());
         let first = self.parts.resume.take().unwrap_or(tick);
         let max_pictures = self.ticks(REPLAY);
+        let max_bytes = self.parts.replay_memory;
         let backlog = self
             .backlog
-            .get_or_insert_with(|| Backlog::new(first, max_pictures));
+            .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
         let expected = backlog.next();
         if tick < expected {
             // An earlier run has published this tick already.
@@ -221,7 +224,7 @@ impl Owner {
         let lag_limit = self.ticks(self.parts.plan.backfill.max(LEAST_LAG)) as u64;
         let backlog = self
             .backlog
-            .get_or_insert_with(|| Backlog::new(first, max_pictures));
+            .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
         if tick.since(backlog.first()) > lag_limit {
             self.skip_to(tick);
         }
@@ -268,7 +271,11 @@ impl Owner {
         }
         self.packagers.clear();
         self.replaced += self.backlog.as_ref().map_or(0, Backlog::replaced);
-        self.backlog = Some(Backlog::new(start, self.ticks(REPLAY)));
+        self.backlog = Some(Backlog::new(
+            start,
+            self.ticks(REPLAY),
+            self.parts.replay_memory,
+        ));
     }
 
     fn ticks(&self, duration: Duration) -> usize {

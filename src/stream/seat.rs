@@ -8,11 +8,11 @@ use ringgear_producer::messages::{
     EndCode, Ended, FrameCounts, Open, Opened, PROTOCOL, RefusalCode, Refused,
 };
 use ringgear_ring::format::{FrameFormat, PixelFormat};
-use ringgear_ring::layout::{MAX_MEMORY_BYTES, MAX_SLOTS};
+use ringgear_ring::layout::{Layout, MAX_MEMORY_BYTES, MAX_SLOTS};
 use ringgear_ring::{Reader, RingMemory};
 use tokio::sync::{oneshot, watch};
 
-use crate::control::{Granted, Peer, Seat};
+use crate::control::{Accounts, Granted, Peer, Seat};
 use crate::ingest::{Command, NewSession};
 use crate::status::SessionStatus;
 use crate::tick::{Framerate, UnixTime};
@@ -30,6 +30,7 @@ pub(super) struct Bench {
     stream: String,
     framerate: Framerate,
     commands: Sender<Command>,
+    accounts: Arc<Accounts>,
     holder: Arc<Mutex<Option<Holder>>>,
 }
 
@@ -40,11 +41,17 @@ struct Holder {
 }
 
 impl Bench {
-    pub(super) fn new(stream: &str, framerate: Framerate, commands: Sender<Command>) -> Self {
+    pub(super) fn new(
+        stream: &str,
+        framerate: Framerate,
+        commands: Sender<Command>,
+        accounts: Arc<Accounts>,
+    ) -> Self {
         Self {
             stream: stream.to_owned(),
             framerate,
             commands,
+            accounts,
             holder: Arc::default(),
         }
     }
@@ -77,6 +84,12 @@ impl Bench {
             let message = format!("no memory for a ring of {slots} slots of {format}: {error}");
             refused(RefusalCode::OutOfResources, message)
         };
+        let layout = Layout::new(&format, slots)
+            .map_err(|error| refused(RefusalCode::BadSize, error.to_string()))?;
+        let hold = self
+            .accounts
+            .session(peer.uid, layout.bytes() as u64)
+            .map_err(|limit| refused(RefusalCode::OutOfResources, limit.to_string()))?;
         let memory = RingMemory::create(&format, slots).map_err(|error| resources(&error))?;
         let fd = memory
             .fd()
@@ -127,6 +140,7 @@ impl Bench {
             reader: Reader::new(memory),
             format,
             ended,
+            hold,
         });
         // Ingest lives as long as the stream; when it has just stopped, the connection's end tells the producer.
         let _ = self.commands.send(Command::Begin(new));

@@ -1,0 +1,426 @@
+//! What the control socket's clients hold of the daemon, by user, and how fast they ask for more: the one place where
+//! `[limits]` are counted. What is held is given back by dropping its [`Hold`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::Limits;
+
+/// How many users are remembered before those who hold nothing are forgotten.
+const USERS_KEPT: usize = 256;
+/// Refusals that are logged in a second; the others are counted.
+const LOGGED_PER_SECOND: u32 = 10;
+
+/// Why a client gets no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitError {
+    /// Too many connections.
+    #[error(
+        "{limit} connections to the control socket are open, which is the limit: close some, or raise [limits] connections"
+    )]
+    Connections {
+        /// The config's word.
+        limit: u32,
+    },
+    /// Too many connections of one user.
+    #[error(
+        "user {uid} has {limit} connections to the control socket, which is the limit: close some, or raise [limits] connections_per_user"
+    )]
+    UserConnections {
+        /// The user.
+        uid: u32,
+        /// The config's word.
+        limit: u32,
+    },
+    /// Too many sessions of one user.
+    #[error(
+        "user {uid} has {limit} sessions, which is the limit: close some, or raise [limits] sessions_per_user"
+    )]
+    UserSessions {
+        /// The user.
+        uid: u32,
+        /// The config's word.
+        limit: u32,
+    },
+    /// Too many new sessions of one user.
+    #[error(
+        "user {uid} begins more than {limit} sessions a second: come back less often, or raise [limits] sessions_per_second"
+    )]
+    SessionsTooFast {
+        /// The user.
+        uid: u32,
+        /// The config's word.
+        limit: u32,
+    },
+    /// One ring is too large.
+    #[error(
+        "a ring of {bytes} bytes is beyond the limit of {limit}: ask for fewer slots or a smaller size, or raise [limits] memory_per_session"
+    )]
+    SessionMemory {
+        /// The ring.
+        bytes: u64,
+        /// The config's word.
+        limit: u64,
+    },
+    /// One user's rings are too large.
+    #[error(
+        "the rings of user {uid} would have {bytes} bytes, beyond the limit of {limit}: close some sessions, or raise [limits] memory_per_user"
+    )]
+    UserMemory {
+        /// The user.
+        uid: u32,
+        /// With the new one.
+        bytes: u64,
+        /// The config's word.
+        limit: u64,
+    },
+    /// All rings together are too large.
+    #[error(
+        "all rings would have {bytes} bytes, beyond the limit of {limit}: close some sessions, or raise [limits] memory"
+    )]
+    Memory {
+        /// With the new one.
+        bytes: u64,
+        /// The config's word.
+        limit: u64,
+    },
+}
+
+/// The books of all that clients hold.
+#[derive(Debug)]
+pub struct Accounts {
+    limits: Limits,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug)]
+struct Books {
+    connections: u32,
+    memory: u64,
+    users: HashMap<u32, User>,
+    logged: Pace,
+    unlogged: u64,
+}
+
+#[derive(Debug)]
+struct User {
+    connections: u32,
+    sessions: u32,
+    memory: u64,
+    begun: Pace,
+}
+
+/// Something that counts for a user until it is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    accounts: Arc<Accounts>,
+    uid: u32,
+    what: Held,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    Connection,
+    /// With its ring's bytes.
+    Session(u64),
+}
+
+impl Accounts {
+    /// Books in which nobody holds anything.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        let books = Books {
+            connections: 0,
+            memory: 0,
+            users: HashMap::new(),
+            logged: Pace::new(LOGGED_PER_SECOND, LOGGED_PER_SECOND),
+            unlogged: 0,
+        };
+        Arc::new(Self {
+            limits,
+            books: Mutex::new(books),
+        })
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Counts a connection of user `uid`.
+    ///
+    /// # Errors
+    /// The limit that it would be beyond.
+    pub fn connection(self: &Arc<Self>, uid: u32) -> Result<Hold, LimitError> {
+        let limits = &self.limits;
+        let mut books = self.books();
+        if books.connections >= limits.connections {
+            let limit = limits.connections;
+            return Err(LimitError::Connections { limit });
+        }
+        let user = books.user(uid, limits);
+        if user.connections >= limits.connections_per_user {
+            let limit = limits.connections_per_user;
+            return Err(LimitError::UserConnections { uid, limit });
+        }
+        user.connections += 1;
+        books.connections += 1;
+        Ok(self.hold(uid, Held::Connection))
+    }
+
+    /// Counts a session of user `uid` with a ring of `bytes` bytes. It counts until its memory is gone.
+    ///
+    /// # Errors
+    /// The limit that it would be beyond.
+    pub fn session(self: &Arc<Self>, uid: u32, bytes: u64) -> Result<Hold, LimitError> {
+        self.session_at(uid, bytes, Instant::now())
+    }
+
+    fn session_at(
+        self: &Arc<Self>,
+        uid: u32,
+        bytes: u64,
+        now: Instant,
+    ) -> Result<Hold, LimitError> {
+        let limits = &self.limits;
+        if bytes > limits.memory_per_session {
+            let limit = limits.memory_per_session;
+            return Err(LimitError::SessionMemory { bytes, limit });
+        }
+        let mut books = self.books();
+        let of_all = books.memory.saturating_add(bytes);
+        let user = books.user(uid, limits);
+        let of_user = user.memory.saturating_add(bytes);
+        if user.sessions >= limits.sessions_per_user {
+            let limit = limits.sessions_per_user;
+            return Err(LimitError::UserSessions { uid, limit });
+        }
+        if of_user > limits.memory_per_user {
+            let (bytes, limit) = (of_user, limits.memory_per_user);
+            return Err(LimitError::UserMemory { uid, bytes, limit });
+        }
+        if of_all > limits.memory {
+            let (bytes, limit) = (of_all, limits.memory);
+            return Err(LimitError::Memory { bytes, limit });
+        }
+        if !user.begun.try_take(now) {
+            let limit = limits.sessions_per_second;
+            return Err(LimitError::SessionsTooFast { uid, limit });
+        }
+        user.sessions += 1;
+        user.memory = of_user;
+        books.memory = of_all;
+        Ok(self.hold(uid, Held::Session(bytes)))
+    }
+
+    /// Whether a refusal may be logged now, with how many were not since the last one: a flood of them must not fill the log.
+    pub(super) fn may_log(&self) -> Option<u64> {
+        let mut books = self.books();
+        if books.logged.try_take(Instant::now()) {
+            Some(std::mem::take(&mut books.unlogged))
+        } else {
+            books.unlogged += 1;
+            None
+        }
+    }
+
+    fn hold(self: &Arc<Self>, uid: u32, what: Held) -> Hold {
+        let accounts = Arc::clone(self);
+        Hold {
+            accounts,
+            uid,
+            what,
+        }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    fn user(&mut self, uid: u32, limits: &Limits) -> &mut User {
+        if self.users.len() >= USERS_KEPT && !self.users.contains_key(&uid) {
+            // Who holds nothing loses no more than the memory of its haste.
+            self.users
+                .retain(|_, user| user.connections > 0 || user.sessions > 0);
+        }
+        self.users.entry(uid).or_insert_with(|| User {
+            connections: 0,
+            sessions: 0,
+            memory: 0,
+            begun: Pace::new(limits.sessions_per_second, limits.sessions_per_user),
+        })
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut books = self.accounts.books();
+        match self.what {
+            Held::Connection => books.connections -= 1,
+            Held::Session(bytes) => books.memory -= bytes,
+        }
+        if let Some(user) = books.users.get_mut(&self.uid) {
+            match self.what {
+                Held::Connection => user.connections -= 1,
+                Held::Session(bytes) => {
+                    user.sessions -= 1;
+                    user.memory -= bytes;
+                }
+            }
+        }
+    }
+}
+
+/// So many a second, and so many at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    interval: Duration,
+    at_once: Duration,
+    /// When all that was taken so far is paid for.
+    paid: Option<Instant>,
+}
+
+impl Pace {
+    /// `per_second` in a second, and `at_once` of them at once after a rest; both at least 1.
+    pub(super) fn new(per_second: u32, at_once: u32) -> Self {
+        let interval = Duration::from_secs(1) / per_second.max(1);
+        Self {
+            interval,
+            at_once: interval * at_once.max(1).saturating_sub(1),
+            paid: None,
+        }
+    }
+
+    /// Takes one if there is one now.
+    pub(super) fn try_take(&mut self, now: Instant) -> bool {
+        let free = self.wait(now).is_zero();
+        if free {
+            let from = self.paid.map_or(now, |paid| paid.max(now));
+            self.paid = Some(from + self.interval);
+        }
+        free
+    }
+
+    /// How long until the next can be taken.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        self.paid.map_or(Duration::ZERO, |paid| {
+            paid.saturating_duration_since(now)
+                .saturating_sub(self.at_once)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts(change: impl FnOnce(&mut Limits)) -> Arc<Accounts> {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Accounts::new(limits)
+    }
+
+    #[test]
+    fn a_pace_gives_so_many_at_once_and_then_so_many_a_second() {
+        let start = Instant::now();
+        let mut pace = Pace::new(10, 3);
+        let taken = |pace: &mut Pace, at: u64| pace.try_take(start + Duration::from_millis(at));
+        assert!(taken(&mut pace, 0) && taken(&mut pace, 0) && taken(&mut pace, 0));
+        assert!(!taken(&mut pace, 0) && !taken(&mut pace, 99));
+        assert_eq!(pace.wait(start), Duration::from_millis(100));
+        assert!(taken(&mut pace, 100) && !taken(&mut pace, 100));
+        assert!((0..3).all(|_| taken(&mut pace, 5000)), "after a rest");
+        assert!(!taken(&mut pace, 5000), "a long rest gives no more");
+    }
+
+    #[test]
+    fn what_is_dropped_can_be_had_again_and_users_do_not_pay_for_each_other() {
+        let accounts = accounts(|limits| {
+            (limits.connections, limits.connections_per_user) = (3, 2);
+        });
+        let first = accounts.connection(1).unwrap();
+        let _second = accounts.connection(1).unwrap();
+        let refused = accounts.connection(1).unwrap_err();
+        assert_eq!(refused, LimitError::UserConnections { uid: 1, limit: 2 });
+        let _other = accounts.connection(2).unwrap();
+        let refused = accounts.connection(3).unwrap_err();
+        assert_eq!(refused, LimitError::Connections { limit: 3 });
+        drop(first);
+        accounts.connection(3).unwrap();
+        accounts.connection(1).unwrap();
+    }
+
+    #[test]
+    fn memory_is_bounded_per_session_user_and_in_all() {
+        let accounts = accounts(|limits| {
+            (
+                limits.memory_per_session,
+                limits.memory_per_user,
+                limits.memory,
+            ) = (100, 150, 200);
+        });
+        let refused = accounts.session(1, 101).unwrap_err();
+        assert_eq!(
+            refused,
+            LimitError::SessionMemory {
+                bytes: 101,
+                limit: 100
+            }
+        );
+        let first = accounts.session(1, 100).unwrap();
+        let refused = accounts.session(1, 51).unwrap_err();
+        assert_eq!(
+            refused,
+            LimitError::UserMemory {
+                uid: 1,
+                bytes: 151,
+                limit: 150
+            }
+        );
+        let _second = accounts.session(2, 100).unwrap();
+        let refused = accounts.session(3, 1).unwrap_err();
+        assert_eq!(
+            refused,
+            LimitError::Memory {
+                bytes: 201,
+                limit: 200
+            }
+        );
+        drop(first);
+        accounts.session(3, 100).unwrap();
+        let refused = accounts.session(3, u64::MAX).unwrap_err();
+        assert!(matches!(refused, LimitError::SessionMemory { .. }));
+    }
+
+    #[test]
+    fn sessions_are_bounded_in_number_and_pace_and_a_refusal_costs_nothing() {
+        let accounts = accounts(|limits| {
+            (limits.sessions_per_user, limits.sessions_per_second) = (2, 1);
+        });
+        let now = Instant::now();
+        let _held = accounts.session_at(1, 1, now).unwrap();
+        drop(accounts.session_at(1, 1, now).unwrap());
+        let refused = accounts.session_at(1, 1, now).unwrap_err();
+        assert_eq!(refused, LimitError::SessionsTooFast { uid: 1, limit: 1 });
+        accounts.session_at(2, 1, now).unwrap();
+        let later = now + Duration::from_secs(1);
+        let _held_too = accounts.session_at(1, 1, later).unwrap();
+        let much_later = now + Duration::from_secs(9);
+        let refused = accounts.session_at(1, 1, much_later).unwrap_err();
+        assert_eq!(refused, LimitError::UserSessions { uid: 1, limit: 2 });
+    }
+
+    #[test]
+    fn users_who_hold_nothing_are_forgotten() {
+        let accounts = accounts(|_| {});
+        let _held = accounts.connection(0).unwrap();
+        for uid in 1..10_000 {
+            accounts.connection(uid).unwrap();
+        }
+        let books = accounts.books();
+        assert!(books.users.len() <= USERS_KEPT);
+        assert_eq!((books.connections, books.users[&0].connections), (1, 1));
+    }
+}
