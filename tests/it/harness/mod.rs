@@ -3,8 +3,10 @@
 pub(crate) mod checker;
 pub(crate) mod daemon;
 pub(crate) mod dash;
+pub(crate) mod held;
 pub(crate) mod hls;
 pub(crate) mod http;
+pub(crate) mod liar;
 pub(crate) mod media;
 pub(crate) mod nginx;
 pub(crate) mod place;

@@ -1,0 +1,205 @@
+//! Death at any instruction: of producers, whose frames are whole or not shown at all, and of the daemon, whose producers
+//! all come back. `RINGGEAR_KILLS` says how often; 50 times without it.
+
+mod alone {
+    use std::collections::HashMap;
+    use std::time::{Duration, Instant};
+
+    use crate::harness::daemon::Daemon;
+    use crate::harness::held::Held;
+    use crate::harness::tick_log::{self, Kind};
+    use crate::harness::{alone, hls, media, wait_for};
+
+    const CAMERAS: usize = 10;
+    /// Kills after which everything that is made once has been made.
+    const WARM: u64 = 10;
+
+    fn kills() -> u64 {
+        let kills = std::env::var("RINGGEAR_KILLS").ok();
+        kills.map_or(50, |text| text.parse().expect("RINGGEAR_KILLS is a number"))
+    }
+
+    /// A number below `limit` that looks random, and is the same in every run.
+    fn random(seed: u64, limit: u64) -> u64 {
+        let mut mixed = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ mixed >> 31) % limit
+    }
+
+    /// Microseconds, to the microsecond: the moment of death is the test's input.
+    fn spin(micros: u64) {
+        let until = Instant::now() + Duration::from_micros(micros);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[track_caller]
+    fn settled(daemon: &Daemon, within: &Held) -> Held {
+        wait_for("the last session is gone", Duration::from_secs(5), || {
+            let gone = daemon.stream("cam").session.is_none() && Held::by(daemon).rings == 0;
+            gone.then_some(())
+        });
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let held = Held::by(daemon);
+            if held.is_no_more_than(within) || Instant::now() > deadline {
+                return held;
+            }
+            crate::harness::pause();
+        }
+    }
+
+    #[test]
+    fn a_producer_killed_anywhere_leaves_nothing_behind_and_tears_no_frame() {
+        let _machine = alone();
+        let mut daemon = Daemon::start(
+            "[limits]\nsessions_per_second = 1000\n[streams.cam]\nframerate = 25\nsegment = \"1s\"\nwindow = \"3600s\"\n\
+             stale_after = \"1h\"\n[[streams.cam.renditions]]\nname = \"small\"\nsize = \"640x360\"\nbitrate = \"600k\"\n\
+             preset = \"ultrafast\"\n",
+        );
+        // Frames so quick that most of a producer's time goes into writing them.
+        let pattern = [
+            "pattern",
+            "cam",
+            "--size",
+            "640x360",
+            "--framerate",
+            "240",
+            "--take-over",
+        ];
+        let warm_up = daemon.producer(&pattern);
+        daemon.wait_until_playable("cam");
+        drop(warm_up);
+        let any = Held {
+            descriptors: usize::MAX,
+            threads: usize::MAX,
+            mappings: usize::MAX / 2,
+            rings: 0,
+        };
+        let mut warm = settled(&daemon, &any);
+        let (mut young, mut streaming) = (0, 0);
+        for kill in 0..kills() {
+            let mut camera = daemon.producer(&pattern);
+            if kill % 2 == 0 {
+                // Anywhere from its first instruction to its first frames.
+                spin(random(kill, 60_000));
+                young += 1;
+            } else {
+                wait_for("its frames arrive", Duration::from_secs(10), || {
+                    let session = daemon.stream("cam").session?;
+                    let its = u32::try_from(session.pid) == Ok(camera.pid());
+                    (its && session.committed > 0).then_some(())
+                });
+                spin(random(kill, 10_000));
+                streaming += 1;
+            }
+            camera.kill();
+            if kill == WARM {
+                warm = settled(&daemon, &any);
+            }
+        }
+        let held = settled(&daemon, &warm);
+        eprintln!("{young} killed young, {streaming} while streaming: {warm:?} -> {held:?}");
+        assert!(
+            held.is_no_more_than(&warm),
+            "{warm:?} before, {held:?} after"
+        );
+
+        let _camera = daemon.producer(&pattern);
+        let before = daemon.stream("cam");
+        wait_for("the next producer is heard", Duration::from_secs(5), || {
+            let now = daemon.stream("cam");
+            (now.ticks.fresh > before.ticks.fresh + 25).then_some(())
+        });
+        let ticks = daemon.stream("cam").ticks;
+        assert_eq!(ticks.missed, 0, "{ticks:?}");
+        daemon.stop();
+        no_frame_is_torn(&daemon);
+    }
+
+    /// Every published picture is the frame that its tick took, by the bars and their checksum.
+    fn no_frame_is_torn(daemon: &Daemon) {
+        let rows: HashMap<u64, _> = tick_log::read(&daemon.place.tick_logs(), "cam")
+            .into_iter()
+            .map(|row| (row.tick, row))
+            .collect();
+        let folder = daemon.place.live().join("cam/small");
+        let playlist = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
+        let shown = media::decode_published(&folder, &hls::media(&playlist).unwrap());
+        let mut fresh = 0;
+        for picture in &shown {
+            let Some(row) = rows.get(&picture.time) else {
+                panic!(
+                    "tick {} is published, but logged are {:?} to {:?}",
+                    picture.time,
+                    rows.keys().min(),
+                    rows.keys().max()
+                );
+            };
+            let decoded = picture
+                .bars
+                .as_ref()
+                .map(|bars| u64::from(bars.frame_number));
+            assert_eq!(
+                decoded, row.frame,
+                "the picture of tick {}, {:?}",
+                row.tick, row.kind
+            );
+            fresh += u32::from(row.kind == Kind::Fresh);
+        }
+        eprintln!(
+            "{} pictures published, {fresh} of them fresh, none torn",
+            shown.len()
+        );
+        assert!(fresh > 25);
+    }
+
+    #[test]
+    fn ten_live_producers_come_back_within_two_seconds_of_the_daemon() {
+        let _machine = alone();
+        let name = |camera: usize| format!("cam{camera}");
+        let streams: String = (0..CAMERAS)
+            .map(|camera| {
+                format!(
+                    "[streams.{}]\nframerate = 5\nwindow = \"12s\"\n[[streams.{}.renditions]]\nname = \"small\"\nsize = \"160x90\"\n\
+                     bitrate = \"100k\"\npreset = \"ultrafast\"\n",
+                    name(camera),
+                    name(camera)
+                )
+            })
+            .collect();
+        let mut daemon = Daemon::start(&streams);
+        let mut cameras: Vec<_> = (0..CAMERAS)
+            .map(|camera| daemon.producer(&["pattern", &name(camera), "--size", "160x90"]))
+            .collect();
+        let fed = |daemon: &Daemon| {
+            let sessions = daemon.status().streams.into_iter();
+            let sessions = sessions.filter_map(|stream| stream.session);
+            sessions.filter(|session| session.committed > 0).count()
+        };
+        wait_for("all cameras stream", Duration::from_secs(30), || {
+            (fed(&daemon) == CAMERAS).then_some(())
+        });
+        for round in 0..3 {
+            daemon.kill();
+            daemon.restart();
+            let back = Instant::now();
+            wait_for("all cameras are back", Duration::from_secs(10), || {
+                (fed(&daemon) == CAMERAS).then_some(())
+            });
+            let took = back.elapsed();
+            eprintln!("round {round}: all back after {took:?}");
+            assert!(
+                took <= Duration::from_secs(2),
+                "they came back after {took:?}"
+            );
+            // As long as it takes until their backoff has begun anew.
+            daemon.wait_until_playable(&name(round));
+        }
+        for camera in &mut cameras {
+            assert!(camera.is_running(), "{}", camera.said());
+        }
+    }
+}

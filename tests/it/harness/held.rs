@@ -1,0 +1,54 @@
+//! What the daemon's process holds of the machine, as `/proc` says.
+
+use super::daemon::Daemon;
+
+/// Descriptors, threads, mappings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
+    pub(crate) mappings: usize,
+    /// Rings among the descriptors and the mappings.
+    pub(crate) rings: usize,
+}
+
+impl Held {
+    pub(crate) fn by(daemon: &Daemon) -> Self {
+        let proc = format!("/proc/{}", daemon.pid());
+        let links: Vec<String> = std::fs::read_dir(format!("{proc}/fd"))
+            .unwrap()
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+            .map(|link| link.to_string_lossy().into_owned())
+            .collect();
+        let maps = std::fs::read_to_string(format!("{proc}/maps")).unwrap();
+        let is_ring = |text: &str| text.contains("memfd:ringgear-ring");
+        Self {
+            descriptors: links.len(),
+            threads: std::fs::read_dir(format!("{proc}/task")).unwrap().count(),
+            mappings: maps.lines().count(),
+            rings: links.iter().filter(|link| is_ring(link)).count()
+                + maps.lines().filter(|line| is_ring(line)).count(),
+        }
+    }
+
+    /// Whether nothing grew over `before`. The allocator may map an arena or two more for threads that came meanwhile.
+    pub(crate) fn is_no_more_than(&self, before: &Self) -> bool {
+        self.descriptors <= before.descriptors
+            && self.threads <= before.threads
+            && self.mappings <= before.mappings + 16
+            && self.rings <= before.rings
+    }
+}
+
+/// The processor time that the daemon itself has used, in seconds.
+pub(crate) fn cpu_seconds(daemon: &Daemon) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    // After the name, which is in parentheses: state is field 3, utime and stime are 14 and 15.
+    let (_, fields) = text.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks: u32 = fields[11..13]
+        .iter()
+        .map(|field| field.parse::<u32>().unwrap())
+        .sum();
+    f64::from(ticks) / f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap())
+}

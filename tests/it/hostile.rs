@@ -1,0 +1,544 @@
+//! Producers that lie, flood, hoard and stall: each one's own session ends with a named error, what the daemon holds stays
+//! bounded, and not one tick of the neighbour's stream is overdue (DESIGN 3.8, 3.9).
+
+const STREAMS: &str = r#"
+    [streams.good]
+    framerate = 25
+    segment = "1s"
+    part = "200ms"
+    window = "6s"
+    [[streams.good.renditions]]
+    name = "small"
+    size = "320x180"
+    bitrate = "300k"
+    preset = "ultrafast"
+    [streams.bad]
+    framerate = 25
+    segment = "1s"
+    part = "200ms"
+    window = "6s"
+    [[streams.bad.renditions]]
+    name = "small"
+    size = "320x180"
+    bitrate = "300k"
+    preset = "ultrafast"
+"#;
+
+mod alone {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    use ringgear::status::TickStatus;
+    use ringgear_producer::messages::{EndCode, RefusalCode, Reply, Request};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    use super::STREAMS;
+    use crate::harness::daemon::Daemon;
+    use crate::harness::held::{Held, cpu_seconds};
+    use crate::harness::liar::{
+        COMMITTED, FREE, Liar, READING, READY, SLOT_HEADER_BYTES, SLOT_HEADERS, SUPERSEDED,
+        WRITING, open_request,
+    };
+    use crate::harness::process::Process;
+    use crate::harness::{Machine, alone, wait_for};
+    use crate::load::memory_kb;
+
+    /// A tick of the streams.
+    const TICK: Duration = Duration::from_millis(40);
+
+    /// A daemon whose stream `good` is fed well while a test does its worst to `bad`, and a daemon far away that nobody attacks: what its
+    /// ticks suffer is the machine's doing.
+    struct Siege {
+        daemon: Daemon,
+        neighbour: Process,
+        ticks: TickStatus,
+        far_daemon: Daemon,
+        _far_neighbour: Process,
+        far_ticks: TickStatus,
+        held: Held,
+        resident_kb: u64,
+        cpu: f64,
+        since: Instant,
+        _machine: Machine,
+    }
+
+    impl Siege {
+        fn begin(limits: &str) -> Self {
+            let machine = alone();
+            let far_daemon = Daemon::start(STREAMS);
+            let far_neighbour = far_daemon.producer(&["pattern", "good", "--size", "320x180"]);
+            far_daemon.wait_until_playable("good");
+            let daemon = Daemon::start(&format!("[limits]\n{limits}\n{STREAMS}"));
+            let neighbour = daemon.producer(&["pattern", "good", "--size", "320x180"]);
+            // The other stream has its encoder by then, so that its start is no part of what is measured.
+            let camera = daemon.producer(&["pattern", "bad", "--size", "320x180"]);
+            daemon.wait_until_playable("good");
+            daemon.wait_until_playable("bad");
+            drop(camera);
+            free(&daemon);
+            let stream = daemon.stream("good");
+            Self {
+                ticks: stream.ticks,
+                far_ticks: far_daemon.stream("good").ticks,
+                far_daemon,
+                _far_neighbour: far_neighbour,
+                held: Held::by(&daemon),
+                resident_kb: memory_kb(daemon.pid(), "VmRSS"),
+                cpu: cpu_seconds(&daemon),
+                since: Instant::now(),
+                daemon,
+                neighbour,
+                _machine: machine,
+            }
+        }
+
+        /// What the attack came to: nothing is left of it, and the neighbour did not feel it. `cores` bounds the daemon's own
+        /// processor time.
+        #[track_caller]
+        fn end(mut self, what: &str, cores: f64) {
+            let seconds = self.since.elapsed().as_secs_f64();
+            let used = (cpu_seconds(&self.daemon) - self.cpu) / seconds;
+            free(&self.daemon);
+            wait_for(
+                "two seconds of the neighbour's ticks",
+                Duration::from_secs(20),
+                || (self.daemon.stream("good").ticks.total >= self.ticks.total + 50).then_some(()),
+            );
+            let mut held = Held::by(&self.daemon);
+            let deadline = Instant::now() + Duration::from_secs(20);
+            // Threads that helped out for a moment stay for ten seconds.
+            while !held.is_no_more_than(&self.held) && Instant::now() < deadline {
+                crate::harness::pause();
+                held = Held::by(&self.daemon);
+            }
+            let resident_kb = memory_kb(self.daemon.pid(), "VmRSS");
+            let peak_kb = memory_kb(self.daemon.pid(), "VmHWM");
+            let far = self.far_daemon.stream("good").ticks;
+            let far_overdue = far.overdue - self.far_ticks.overdue;
+            let stream = self.daemon.stream("good");
+            let ticks = &stream.ticks;
+            let overdue = ticks.overdue - self.ticks.overdue;
+            eprintln!(
+                "{what}: {seconds:.1} s, {used:.2} cores, resident {} -> {resident_kb} kB (peak {peak_kb}), {:?} -> {held:?}, \
+                 neighbour: {} ticks, {overdue} overdue, {far_overdue} in a daemon without an attack",
+                self.resident_kb,
+                self.held,
+                ticks.total - self.ticks.total
+            );
+            assert!(
+                held.is_no_more_than(&self.held),
+                "{held:?} after, {:?} before",
+                self.held
+            );
+            assert!(
+                resident_kb <= self.resident_kb + 32 * 1024,
+                "resident kB: {} before, {resident_kb} after",
+                self.resident_kb
+            );
+            assert!(used <= cores, "the daemon used {used:.2} cores");
+            // On a machine that does nothing else, that is 0.
+            assert!(
+                overdue <= 2 * far_overdue,
+                "{overdue} ticks of the neighbour were overdue, {far_overdue} in a daemon without an attack"
+            );
+            assert_eq!(
+                ticks.missed, self.ticks.missed,
+                "missed ticks of the neighbour"
+            );
+            let session = stream
+                .session
+                .expect("the neighbour still feeds its stream");
+            assert_eq!(u32::try_from(session.pid), Ok(self.neighbour.pid()));
+            assert!(self.neighbour.is_running());
+            // And the attacked stream is there for the next honest producer.
+            let _camera = self
+                .daemon
+                .producer(&["pattern", "bad", "--size", "320x180"]);
+            wait_for(
+                "the stream takes frames again",
+                Duration::from_secs(10),
+                || (self.daemon.stream("bad").session?.committed > 5).then_some(()),
+            );
+        }
+    }
+
+    /// Waits until `bad` is nobody's, and its ring is gone: of the neighbour's there are the descriptor and the mapping.
+    #[track_caller]
+    fn free(daemon: &Daemon) {
+        wait_for("nobody holds the stream", Duration::from_secs(10), || {
+            let free = daemon.stream("bad").session.is_none() && Held::by(daemon).rings == 2;
+            free.then_some(())
+        });
+    }
+
+    /// SplitMix64.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut mixed = self.0;
+            mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+            mixed ^ mixed >> 31
+        }
+
+        fn bytes(&mut self, count: usize) -> Vec<u8> {
+            let words = (0..count.div_ceil(8)).flat_map(|_| self.roll().to_le_bytes());
+            words.take(count).collect()
+        }
+    }
+
+    #[test]
+    fn random_bytes_all_over_the_memory_end_only_their_own_session() {
+        let siege = Siege::begin("sessions_per_second = 1000");
+        let mut dice = Dice(7);
+        let mut ended = 0;
+        for round in 0..60 {
+            let mut liar = Liar::session(&siege.daemon, "bad");
+            let bytes = liar.opened.as_ref().unwrap().memory_bytes;
+            liar.commit(0, 1);
+            let until = Instant::now() + 4 * TICK;
+            while Instant::now() < until {
+                if round % 2 == 0 {
+                    // All of it, words and pixels.
+                    let length = usize::try_from(bytes).unwrap();
+                    liar.write(0, &dice.bytes(length));
+                } else {
+                    // One live word at a time, small values as likely as large ones.
+                    let slot = SLOT_HEADERS + SLOT_HEADER_BYTES * (dice.roll() % 6);
+                    let offset = [COMMITTED, SUPERSEDED, slot, slot + 8, slot + 16]
+                        [usize::try_from(dice.roll() % 5).unwrap()];
+                    let shift = dice.roll() % 64;
+                    liar.word(offset, dice.roll() >> shift);
+                }
+            }
+            match liar.reply(4 * TICK) {
+                Some(Reply::Ended(said)) => {
+                    assert_eq!(said.code, EndCode::RingCorrupt, "{said:?}");
+                    assert!(!said.message.contains('\n'), "{said:?}");
+                    ended += 1;
+                }
+                None => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(ended >= 50, "{ended} of 60 sessions were ended");
+        siege.end("random bytes", 0.7);
+    }
+
+    #[test]
+    fn each_lie_in_the_ring_ends_the_session_by_its_name() {
+        let siege = Siege::begin("sessions_per_second = 1000");
+        let five = |liar: &Liar| (1..=5).for_each(|at| liar.commit(at - 1, at));
+        type Lie = (&'static str, fn(&Liar));
+        let lies: [Lie; 9] = [
+            ("sequence number 0", |liar| liar.slot(0, 0, READY)),
+            ("in state writing with sequence number 0", |liar| {
+                liar.slot(0, 0, WRITING);
+            }),
+            ("nobody reads it", |liar| liar.slot(1, 9, READING)),
+            ("only 5 are committed", |liar| liar.slot(5, 7, READY)),
+            ("both hold frame 6", |liar| {
+                liar.slot(0, 6, READY);
+                liar.slot(5, 6, READY);
+                liar.word(COMMITTED, 6);
+            }),
+            ("committed fell from 5 to 3", |liar| liar.word(COMMITTED, 3)),
+            ("9 frames were stolen back, but only 5", |liar| {
+                liar.word(SUPERSEDED, 9);
+            }),
+            ("was read already", |liar| liar.slot(0, 1, READY)),
+            ("committed rose by", |liar| liar.word(COMMITTED, 1 << 60)),
+        ];
+        for (name, lie) in lies {
+            let mut liar = Liar::session(&siege.daemon, "bad");
+            five(&liar);
+            wait_for(
+                "the frames are counted and taken",
+                Duration::from_secs(2),
+                || (siege.daemon.stream("bad").session?.committed == 5).then_some(()),
+            );
+            wait_for("the last frame is shown", Duration::from_secs(2), || {
+                let free = |slot: u64| {
+                    let mut word = [0; 8];
+                    let at = SLOT_HEADERS + SLOT_HEADER_BYTES * slot;
+                    rustix::io::pread(liar.memory.as_ref().unwrap(), &mut word, at).unwrap();
+                    u64::from_le_bytes(word) & 3 == FREE
+                };
+                (0..5).all(free).then_some(())
+            });
+            lie(&liar);
+            match liar.reply(Duration::from_secs(2)) {
+                Some(Reply::Ended(said)) => {
+                    assert_eq!(said.code, EndCode::RingCorrupt, "{name}: {said:?}");
+                    assert!(said.message.contains(name), "{name}: {said:?}");
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+            assert_eq!(liar.reply(Duration::from_secs(2)), None, "{name}: the end");
+        }
+        siege.end("lies in the ring", 0.7);
+    }
+
+    #[test]
+    fn lies_about_pixels_times_and_the_daemons_own_words_harm_nobody() {
+        let siege = Siege::begin("");
+        let mut liar = Liar::session(&siege.daemon, "bad");
+        let mut dice = Dice(3);
+        liar.write(0, &dice.bytes(1024));
+        liar.word(1152, u64::MAX);
+        for sequence in 1..=20 {
+            let slot = (sequence - 1) % 6;
+            let header = SLOT_HEADERS + SLOT_HEADER_BYTES * slot;
+            liar.word(
+                header + 8,
+                [0, u64::MAX, 1 << 63][usize::try_from(sequence % 3).unwrap()],
+            );
+            liar.word(
+                header + 16,
+                [1, u64::MAX, 1 << 62][usize::try_from(sequence % 3).unwrap()],
+            );
+            liar.commit(slot, sequence);
+            wait_for("the frame is taken", Duration::from_secs(2), || {
+                (siege.daemon.stream("bad").session?.committed == sequence).then_some(())
+            });
+        }
+        match liar.ask(&Request::Close {}) {
+            Some(Reply::Closed(counts)) => {
+                assert_eq!(counts.used + counts.superseded + counts.late, 20);
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(liar);
+        siege.end("harmless lies", 0.7);
+    }
+
+    #[test]
+    fn who_commits_on_after_its_close_or_end_is_not_listened_to() {
+        let siege = Siege::begin("");
+        let mut liar = Liar::session(&siege.daemon, "bad");
+        liar.commit(0, 1);
+        assert!(liar.say(b"{\"type\":\"close\"}\n"));
+        let mut sequence = 1;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let closed = loop {
+            sequence += 1;
+            liar.commit(sequence % 6, sequence);
+            if let Some(Reply::Closed(counts)) = liar.reply(TICK / 4) {
+                break counts;
+            }
+            assert!(Instant::now() < deadline, "the close was never answered");
+        };
+        assert!(closed.used <= 33, "{closed:?}");
+        let memory = liar.memory.take().unwrap();
+        drop(liar);
+        wait_for("the pages are given back", Duration::from_secs(5), || {
+            (rustix::fs::fstat(&memory).unwrap().st_blocks == 0).then_some(())
+        });
+        siege.end("frames after the close", 0.7);
+    }
+
+    #[test]
+    fn messages_out_of_order_change_nothing() {
+        let siege = Siege::begin("");
+        let mut liar = Liar::session(&siege.daemon, "bad");
+        for _ in 0..5 {
+            match liar.ask(&Request::Open(open_request("bad"))) {
+                Some(Reply::Refused(refused)) => assert_eq!(refused.code, RefusalCode::OutOfOrder),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(
+            liar.ask(&Request::Close {}),
+            Some(Reply::Closed(_))
+        ));
+        match liar.ask(&Request::Close {}) {
+            Some(Reply::Refused(refused)) => assert_eq!(refused.code, RefusalCode::OutOfOrder),
+            other => panic!("{other:?}"),
+        }
+        drop(liar);
+        siege.end("messages out of order", 0.7);
+    }
+
+    #[test]
+    fn a_flood_of_messages_ends_its_own_connection() {
+        let siege = Siege::begin("");
+        let until = Instant::now() + Duration::from_secs(3);
+        let mut floods = 0;
+        while Instant::now() < until {
+            let mut liar = Liar::connect(&siege.daemon);
+            for _ in 0..200 {
+                if !liar.say(b"{\"type\":\"status\"}\n") {
+                    break;
+                }
+            }
+            match liar.last_reply(Duration::from_secs(8)) {
+                Some(Reply::Refused(refused)) => {
+                    assert_eq!(refused.code, RefusalCode::OutOfResources, "{refused:?}");
+                    assert!(
+                        refused.message.contains("messages_per_second"),
+                        "{refused:?}"
+                    );
+                }
+                // The refusal may have met a closed ear.
+                Some(Reply::Status { .. }) | None => {}
+                other => panic!("{other:?}"),
+            }
+            floods += 1;
+        }
+        eprintln!("{floods} floods");
+        assert!(
+            siege.daemon.log().lines().count() < 500,
+            "the log is not flooded"
+        );
+        siege.end("a flood of messages", 0.8);
+    }
+
+    #[test]
+    fn a_flood_of_connections_waits_its_turn() {
+        let siege = Siege::begin("");
+        let socket = siege.daemon.place.socket();
+        let until = Instant::now() + Duration::from_secs(4);
+        let mut connections = 0_u32;
+        while Instant::now() < until {
+            if UnixStream::connect(&socket).is_ok() {
+                connections += 1;
+            }
+        }
+        eprintln!("{connections} connections");
+        // The queue is worked off, and then an honest client is answered.
+        wait_for("the queue is worked off", Duration::from_secs(15), || {
+            let mut liar = Liar::connect(&siege.daemon);
+            matches!(liar.ask(&Request::Status {}), Some(Reply::Status { .. })).then_some(())
+        });
+        siege.end("a flood of connections", 0.7);
+    }
+
+    #[test]
+    fn half_messages_and_endless_ones_end() {
+        let siege = Siege::begin("idle_timeout = \"1s\"\nmessage_bytes = \"2KiB\"");
+        let mut waiting: Vec<Liar> = (0..60)
+            .map(|_| {
+                let mut liar = Liar::connect(&siege.daemon);
+                assert!(liar.say(b"{\"type\":\"open\",\"protocol\":1,"));
+                liar
+            })
+            .collect();
+        let mut endless = Liar::connect(&siege.daemon);
+        let _ = endless.say(&[b'x'; 4096]);
+        let limits = [(&mut endless, "message_bytes")];
+        let all = waiting.iter_mut().map(|liar| (liar, "idle_timeout"));
+        for (liar, limit) in limits.into_iter().chain(all) {
+            match liar.last_reply(Duration::from_secs(5)) {
+                Some(Reply::Refused(refused)) => {
+                    assert_eq!(refused.code, RefusalCode::BadRequest);
+                    assert!(refused.message.contains(limit), "{refused:?}");
+                }
+                other => panic!("{limit}: {other:?}"),
+            }
+        }
+        siege.end("half messages", 0.7);
+    }
+
+    #[test]
+    fn descriptors_that_nobody_asked_for_are_closed() {
+        let siege = Siege::begin("messages_per_second = 10000");
+        let liar = Liar::session(&siege.daemon, "bad");
+        let file = tempfile::tempfile().unwrap();
+        let fds = [file.as_fd(); 100];
+        for _ in 0..100 {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(100))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+            let line = [IoSlice::new(b"{\"type\":\"status\"}\n")];
+            sendmsg(&liar.socket, &line, &mut control, SendFlags::NOSIGNAL).unwrap();
+            assert!(Held::by(&siege.daemon).descriptors <= siege.held.descriptors + 8);
+        }
+        drop(liar);
+        siege.end("descriptors", 0.8);
+    }
+
+    #[test]
+    fn a_thousand_sessions_are_not_had() {
+        let siege = Siege::begin("sessions_per_user = 8\nsessions_per_second = 5");
+        let mut liars = Vec::new();
+        let mut refused = std::collections::BTreeMap::new();
+        for _ in 0..1000 {
+            let mut liar = Liar::connect(&siege.daemon);
+            match liar.ask(&Request::Open(open_request("bad"))) {
+                Some(Reply::Opened(_)) => {}
+                Some(Reply::Refused(said)) => {
+                    assert_eq!(said.code, RefusalCode::OutOfResources, "{said:?}");
+                    let key = said.message.split("[limits] ").nth(1).map(str::to_owned);
+                    *refused.entry(key.expect("it names the limit")).or_insert(0) += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+            liars.push(liar);
+        }
+        eprintln!("refused: {refused:?}");
+        assert!(refused.contains_key("connections_per_user"), "{refused:?}");
+        assert!(refused.contains_key("sessions_per_second"), "{refused:?}");
+        let held = Held::by(&siege.daemon);
+        assert!(
+            held.descriptors <= siege.held.descriptors + 128 + 20,
+            "{held:?}"
+        );
+        drop(liars);
+        siege.end("a thousand sessions", 0.7);
+    }
+
+    #[test]
+    fn memory_beyond_the_limits_is_refused_and_hoarded_memory_is_taken_back() {
+        let siege = Siege::begin("memory_per_session = \"8MiB\"\nsessions_per_second = 1000");
+        let mut liar = Liar::connect(&siege.daemon);
+        let mut large = open_request("bad");
+        (large.width, large.height) = (1920, 1080);
+        match liar.ask(&Request::Open(large)) {
+            Some(Reply::Refused(refused)) => {
+                assert_eq!(refused.code, RefusalCode::OutOfResources);
+                assert!(
+                    refused.message.contains("memory_per_session"),
+                    "{refused:?}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        let hoard: Vec<_> = (0..100)
+            .map(|_| Liar::session(&siege.daemon, "bad").memory.unwrap())
+            .collect();
+        wait_for("every page is given back", Duration::from_secs(5), || {
+            let kept = hoard
+                .iter()
+                .map(|fd| rustix::fs::fstat(fd).unwrap().st_blocks);
+            (kept.sum::<i64>() == 0).then_some(())
+        });
+        drop(liar);
+        siege.end("hoarded memory", 0.7);
+    }
+
+    #[test]
+    fn who_reads_no_replies_is_dropped_and_keeps_no_stream() {
+        let siege = Siege::begin("messages_per_second = 10000");
+        let mut liar = Liar::session(&siege.daemon, "bad");
+        liar.socket.set_nonblocking(true).unwrap();
+        let said = Instant::now();
+        let dropped = wait_for("the daemon gives up on it", Duration::from_secs(15), || {
+            for _ in 0..100 {
+                match std::io::Write::write(&mut liar.socket, b"{\"type\":\"status\"}\n") {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+                    Err(error) => return Some(error),
+                }
+            }
+            None
+        });
+        eprintln!("dropped after {:?}: {dropped}", said.elapsed());
+        free(&siege.daemon);
+        siege.end("unread replies", 0.8);
+    }
+}
