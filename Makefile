@@ -2,12 +2,13 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak audit web lint fmt fmt-check setup
+.PHONY: help demo test soak fuzz audit web lint fmt fmt-check setup
 
 help:
 	@echo "make demo   two test cameras in a browser"
 	@echo "make test   formatting, lints, and all tests"
 	@echo "make soak   the long tests: minutes of load instead of seconds"
+	@echo "make fuzz   hostile bytes into every reader, ten minutes each"
 	@echo "make lint   formatting and lints"
 	@echo "make fmt    format the code"
 	@echo "make web    the player, bundled into the next build"
@@ -26,10 +27,15 @@ test:
 	@$(MAKE) --no-print-directory lint
 	@scripts/test
 
-# What takes too long for every change: the tests that a duration is given to, for ten minutes.
+# What takes too long for every change: the tests that a duration is given to, for ten minutes, and a thousand crashes.
 soak:
 	@scripts/setup test
 	RINGGEAR_SOAK_SECONDS=600 cargo test --release --locked --test it -- --test-threads=1 --nocapture load::
+	RINGGEAR_KILLS=1000 cargo test --release --locked --test it -- --test-threads=1 --nocapture crashes:: hostile::
+
+# RINGGEAR_FUZZ_SANITIZER=address adds AddressSanitizer.
+fuzz:
+	@scripts/fuzz 600
 
 lint: fmt-check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
