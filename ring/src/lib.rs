@@ -31,7 +31,7 @@ pub use memory::RingMemory;
 pub use peer::peer_groups;
 pub use reader::{Reader, Taken};
 pub use slots::{Captured, ReadySlot, ReadySlots};
-pub use writer::{Slot, Writer};
+pub use writer::{ParkedSlot, Slot, SlotMemory, Writer};
 
 #[cfg(test)]
 mod tests;

@@ -4,24 +4,38 @@
 use std::ffi::c_void;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::sync::AtomicU64;
 
-/// A shared, writable mapping of a whole file, unmapped when dropped.
+/// A shared, writable mapping of a whole file, unmapped when it and all its [`Pages`] are dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    pages: Arc<Pages>,
     start: NonNull<u8>,
     bytes: usize,
 }
 
-// SAFETY: the mapping is an address range of the process, bound to no thread, and `Mapping` is its only owner.
+// SAFETY: the mapping is an address range of the process, bound to no thread, and only `Mapping` accesses it.
 unsafe impl Send for Mapping {}
 // SAFETY: through `&Mapping` one gets atomics, which are made for sharing, and copies out of memory that is foreign anyway;
 // Rust-visible writes to pixels need `&mut Mapping`.
 unsafe impl Sync for Mapping {}
+
+/// What keeps the pages mapped. It gives no access to them, so sharing it lets nobody break [`Mapping`]'s rules.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: an address range of the process, bound to no thread; all that can be done with it is to unmap it, once.
+unsafe impl Send for Pages {}
+// SAFETY: `&Pages` gives no access to anything but the range's numbers.
+unsafe impl Sync for Pages {}
 
 impl Mapping {
     /// Maps `bytes` bytes of `file`, which must be sealed against shrinking: then no access inside can fault.
@@ -32,7 +46,17 @@ impl Mapping {
         let start = unsafe { mmap(std::ptr::null_mut(), bytes, protection, flags, file, 0) }?;
         // A null mapping is not handed out without MAP_FIXED; should it be, it is refused here.
         let start = NonNull::new(start.cast::<u8>()).ok_or(Errno::NOMEM)?;
-        Ok(Self { start, bytes })
+        let pages = Arc::new(Pages { start, bytes });
+        Ok(Self {
+            pages,
+            start,
+            bytes,
+        })
+    }
+
+    /// The pages, to keep them mapped for longer than `self`.
+    pub(crate) fn pages(&self) -> &Arc<Pages> {
+        &self.pages
     }
 
     /// The word at `offset`.
@@ -64,6 +88,15 @@ impl Mapping {
         unsafe { std::ptr::copy_nonoverlapping(from, target.as_mut_ptr(), target.len()) }
     }
 
+    /// The address of the `bytes` bytes from `offset`, for who keeps [`Self::pages`]. No reference to them is made.
+    pub(crate) fn address(&self, offset: usize, bytes: usize) -> usize {
+        assert!(
+            offset <= self.bytes && self.bytes - offset >= bytes,
+            "slots lie inside of the layout"
+        );
+        self.start.as_ptr().expose_provenance() + offset
+    }
+
     /// The `bytes` bytes from `offset`, for writing. The caller must own them by the ring's protocol: a slot in state writing.
     pub(crate) fn bytes_mut(&mut self, offset: usize, bytes: usize) -> &mut [u8] {
         assert!(
@@ -79,10 +112,10 @@ impl Mapping {
     }
 }
 
-impl Drop for Mapping {
+impl Drop for Pages {
     fn drop(&mut self) {
         let start = self.start.as_ptr().cast::<c_void>();
-        // SAFETY: exactly what `mmap` returned, unmapped once; every borrow of it has ended, for they all borrow `self`.
+        // SAFETY: exactly what `mmap` returned, unmapped once; every borrow of it has ended, for they all borrow the `Mapping`, which holds `self`.
         // An error is impossible for such a range, and there is nothing to be done about one.
         let _ = unsafe { munmap(start, self.bytes) };
     }

@@ -85,6 +85,30 @@ fn a_slot_dropped_uncommitted_is_free_again() {
 }
 
 #[test]
+fn a_parked_slot_goes_on_in_its_own_ring_alone() {
+    let (mut reader, mut writer) = pair(&small(), 3);
+    let (_other_reader, mut other) = pair(&small(), 3);
+    let parked = writer.begin().unwrap().park();
+    let memory = parked.memory().clone();
+    assert_eq!(memory.bytes(), 64 * 48);
+    assert_eq!(put(&mut writer, 1), 1, "others are committed meanwhile");
+    let mut slot = writer.resume(parked).unwrap();
+    let bytes = slot.bytes_mut();
+    assert_eq!(bytes.as_ptr().addr(), memory.address());
+    bytes.fill(2);
+    assert_eq!(slot.commit(2, None), 2);
+    for expected in [1, 2] {
+        let taken = reader.take_oldest().unwrap().unwrap();
+        let mut row = [0; 64];
+        taken.copy_rows(0, 0, 1, &mut row).unwrap();
+        assert_eq!((taken.frame_number(), row), (expected, [row[0]; 64]));
+        assert_eq!(u64::from(row[0]), expected);
+    }
+    let parked = writer.begin().unwrap().park();
+    assert!(other.resume(parked).is_none());
+}
+
+#[test]
 fn a_slot_being_read_is_never_given_back() {
     let (mut reader, mut writer) = pair(&small(), 2);
     put(&mut writer, 1);

@@ -1,10 +1,12 @@
 //! The producer's end of a ring. It never waits: when the ring is full, the oldest frame that waits gives way.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::error::RingError;
 use crate::format::FrameFormat;
 use crate::layout::Layout;
+use crate::mapping::Pages;
 use crate::memory::MappedRing;
 use crate::slots::{Captured, WriterState};
 
@@ -56,6 +58,15 @@ impl Writer {
         })
     }
 
+    /// The slot that was parked, to go on with; none if it is another ring's.
+    pub fn resume(&mut self, parked: ParkedSlot) -> Option<Slot<'_>> {
+        Arc::ptr_eq(self.ring.mapping.pages(), &parked.memory.pages).then_some(Slot {
+            writer: self,
+            slot: parked.slot,
+            committed: false,
+        })
+    }
+
     /// How many frames were committed.
     pub fn committed(&self) -> u64 {
         self.state.committed()
@@ -72,7 +83,44 @@ impl Writer {
 pub struct Slot<'a> {
     writer: &'a mut Writer,
     slot: u32,
+    /// Whether dropping it leaves the slot alone.
     committed: bool,
+}
+
+/// A slot that is being filled by somebody who does not borrow its [`Writer`].
+#[derive(Debug)]
+#[must_use = "a slot that is never resumed is out of use until the ring's end"]
+pub struct ParkedSlot {
+    slot: u32,
+    memory: SlotMemory,
+}
+
+impl ParkedSlot {
+    /// Where its bytes are.
+    pub fn memory(&self) -> &SlotMemory {
+        &self.memory
+    }
+}
+
+/// The address of a slot's bytes. They stay mapped for as long as this, or a clone of it, lives; they are the caller's to write from
+/// [`Slot::park`] to [`Writer::resume`]. Who writes later spoils a frame of this producer's, and nothing else.
+#[derive(Clone, Debug)]
+pub struct SlotMemory {
+    pages: Arc<Pages>,
+    start: usize,
+    bytes: usize,
+}
+
+impl SlotMemory {
+    /// The address of the first byte.
+    pub fn address(&self) -> usize {
+        self.start
+    }
+
+    /// How many bytes the frame has, padding of rows included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Slot<'_> {
@@ -151,6 +199,26 @@ impl Slot<'_> {
             rest = after;
         }
         Ok(())
+    }
+
+    /// Lays the slot aside, still being filled, so that the writer isn't borrowed meanwhile: for other languages, whose
+    /// code fills it by its address. [`Writer::resume`] goes on with it; without that it is out of use until the ring's end.
+    pub fn park(mut self) -> ParkedSlot {
+        self.committed = true;
+        let ring = &self.writer.ring;
+        let bytes = ring.layout.format().bytes();
+        let start = ring
+            .mapping
+            .address(ring.layout.slot_offset(self.slot), bytes);
+        let pages = Arc::clone(ring.mapping.pages());
+        ParkedSlot {
+            slot: self.slot,
+            memory: SlotMemory {
+                pages,
+                start,
+                bytes,
+            },
+        }
     }
 
     /// Hands the frame to the daemon. Returns its place among the ring's committed frames, from 1.

@@ -30,9 +30,9 @@ mod producer;
 mod steady;
 
 pub use error::ProducerError;
-pub use producer::{Frame, Producer, ProducerOptions, now};
+pub use producer::{Frame, ParkedFrame, Producer, ProducerOptions, now};
 pub use ringgear_ring::format::{FormatError, FrameFormat, PixelFormat};
-pub use ringgear_ring::{Captured, RingError};
+pub use ringgear_ring::{Captured, RingError, SlotMemory};
 pub use steady::{LinkEvent, SteadyProducer};
 
 #[cfg(test)]

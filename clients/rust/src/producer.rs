@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringgear_ring::format::FrameFormat;
-use ringgear_ring::{Captured, Slot, Writer};
+use ringgear_ring::{Captured, ParkedSlot, Slot, SlotMemory, Writer};
 
 use crate::connection::Connection;
 use crate::error::ProducerError;
@@ -152,6 +152,16 @@ impl Producer {
         })
     }
 
+    /// The frame that was parked, to go on with; none if it is another session's, which is over then.
+    pub fn resume(&mut self, parked: ParkedFrame) -> Option<Frame<'_>> {
+        let slot = self.writer.resume(parked.slot)?;
+        self.next_frame = parked.number;
+        Some(Frame {
+            slot,
+            next_frame: &mut self.next_frame,
+        })
+    }
+
     /// Writes a whole frame, given plane after plane without padding, captured at `captured`, or now.
     ///
     /// # Errors
@@ -218,11 +228,39 @@ impl Frame<'_> {
         Ok(self.slot.fill(frame)?)
     }
 
+    /// Lays the frame aside, for code of another language to fill by its address; [`SteadyProducer::resume`](crate::SteadyProducer::resume) goes on with it.
+    pub fn park(self) -> ParkedFrame {
+        ParkedFrame {
+            number: *self.next_frame,
+            slot: self.slot.park(),
+        }
+    }
+
     /// Hands the frame to the daemon: captured at `captured`, or now.
     pub fn commit(self, captured: Option<Captured>) {
         let captured = captured.unwrap_or_else(now);
         self.slot.commit(*self.next_frame, Some(captured));
         *self.next_frame += 1;
+    }
+}
+
+/// A frame being written by somebody who does not borrow its producer. It has to be resumed, to be committed or dropped.
+#[derive(Debug)]
+#[must_use = "a frame that is never resumed keeps its slot until the session's end"]
+pub struct ParkedFrame {
+    number: u64,
+    slot: ParkedSlot,
+}
+
+impl ParkedFrame {
+    /// The number that the frame will have.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Where its bytes are.
+    pub fn memory(&self) -> &SlotMemory {
+        self.slot.memory()
     }
 }
 

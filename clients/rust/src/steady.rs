@@ -10,7 +10,7 @@ use ringgear_ring::format::FrameFormat;
 
 use crate::error::ProducerError;
 use crate::messages::{FrameCounts, Opened};
-use crate::producer::{Frame, Producer, ProducerOptions};
+use crate::producer::{Frame, ParkedFrame, Producer, ProducerOptions};
 
 /// The first pause between two attempts; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -165,6 +165,16 @@ impl SteadyProducer {
         producer.set_next_frame_number(self.next_frame);
         self.next_frame += 1;
         producer.begin_unchecked().map(Some)
+    }
+
+    /// The frame that was parked, to go on with; none if its session is over, and then the frame counts as dropped.
+    pub fn resume(&mut self, parked: ParkedFrame) -> Option<Frame<'_>> {
+        let resumed = match &mut self.link {
+            Link::Up { producer, .. } => producer.resume(parked),
+            Link::Away { .. } | Link::Over => None,
+        };
+        self.dropped += u64::from(resumed.is_none());
+        resumed
     }
 
     /// Writes a whole frame, given plane after plane without padding, captured at `captured`, or now. False if it was dropped.
