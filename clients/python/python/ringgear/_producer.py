@@ -1,0 +1,321 @@
+"""The producer: numpy arrays in, frames in shared memory out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from fractions import Fraction
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import _native
+from ._errors import FrameError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
+
+_log = logging.getLogger("ringgear")
+
+_DEFAULT_SOCKET = "/run/ringgear/control.sock"
+
+#: Bytes a pixel of the packed formats; the planar ones have their planes one above the other.
+_CHANNELS = {"bgr24": 3, "rgb24": 3, "bgra": 4, "rgba": 4, "gray": 1, "yuyv422": 2, "uyvy422": 2}
+_PLANAR = ("yuv420p", "nv12")
+
+
+class Closed(NamedTuple):
+    """What became of the last session's frames, as the daemon counts them."""
+
+    used: int
+    """Shown by a tick."""
+    superseded: int
+    """Passed over for a newer one."""
+    late: int
+    """Came when the session had ended."""
+
+
+class Producer:
+    """Feeds one stream with frames.
+
+    ``width`` and ``height`` are in pixels. ``format`` is how pixels are stored, by FFmpeg's name, and
+    with it the shape of a frame's array, of dtype uint8:
+
+    ==================================  =====================
+    ``bgr24`` (OpenCV's), ``rgb24``     (height, width, 3)
+    ``bgra``, ``rgba``; alpha ignored   (height, width, 4)
+    ``gray``                            (height, width)
+    ``yuyv422``, ``uyvy422``            (height, width, 2)
+    ``yuv420p``, ``nv12``               (height * 3/2, width): the planes one above the other
+    ==================================  =====================
+
+    ``socket`` is the daemon's control socket; without it $RINGGEAR_SOCKET, or /run/ringgear/control.sock.
+    ``slots`` is how many frames the ring holds, 3 to 32; without it the daemon chooses. ``take_over`` ends the
+    session of another producer that holds the stream. ``client`` names this program in the daemon's log.
+
+    Opening waits for the daemon's answer and raises if there is no daemon, or if it refuses. After that
+    nothing waits: while the daemon is away frames are dropped and counted, and the link comes back by itself.
+
+    A producer may be used from several threads. After ``fork`` only one of the processes may use it.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        width: int,
+        height: int,
+        format: str = "bgr24",
+        *,
+        socket: str | os.PathLike[str] | None = None,
+        slots: int | None = None,
+        take_over: bool = False,
+        client: str | None = None,
+    ) -> None:
+        path = socket if socket is not None else os.environ.get("RINGGEAR_SOCKET", _DEFAULT_SOCKET)
+        for name, side in (("width", width), ("height", height)):
+            if not 2 <= side <= 16384:
+                raise FrameError(f"a {name} of {side} is out of range: 2 to 16384 pixels")
+        if slots is not None and not 3 <= slots <= 32:
+            raise FrameError(f"{slots} slots are out of range: 3 to 32; without it the daemon chooses")
+        self._stream, self._format, self._width, self._height = stream, format, width, height
+        self._link = _native.Link(
+            os.fspath(path),
+            stream,
+            format,
+            width,
+            height,
+            slots,
+            take_over,
+            client if client is not None else "ringgear-python",
+        )
+        self._last = self._state()
+        self._shape: tuple[int, ...]
+        if format in _PLANAR:
+            self._shape = (height * 3 // 2, width)
+        elif _CHANNELS[format] == 1:
+            self._shape = (height, width)
+        else:
+            self._shape = (height, width, _CHANNELS[format])
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self._stream
+
+    @property
+    def format(self) -> str:
+        """The pixel format's name."""
+        return self._format
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a frame's array."""
+        return self._shape
+
+    @property
+    def framerate(self) -> Fraction:
+        """The stream's framerate. Frames may come at any other; each tick takes the newest."""
+        return Fraction(*self._state().framerate)
+
+    @property
+    def slots(self) -> int:
+        """How many frames the ring holds."""
+        return self._state().slots
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions were opened so far: more than one says that the producer has come back."""
+        return self._state().sessions
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session, as far as the last call noticed."""
+        state = self._link.state()
+        return state is not None and state.connected
+
+    @property
+    def frames(self) -> int:
+        """How many frames were begun so far, over all sessions; also the next frame's number."""
+        return self._state().next_frame
+
+    @property
+    def committed(self) -> int:
+        """How many frames were handed to the daemon."""
+        return self._state().committed
+
+    @property
+    def dropped(self) -> int:
+        """How many frames were dropped because the daemon was away."""
+        return self._state().dropped
+
+    @property
+    def superseded(self) -> int:
+        """How many committed frames gave way to newer ones because the ring was full: the daemon is too slow for them."""
+        return self._state().superseded
+
+    def write(self, frame: npt.ArrayLike, captured: int | None = None) -> bool:
+        """Copies a frame into the ring; other threads run meanwhile.
+
+        ``frame`` is an array of `shape` with any strides, or what numpy makes one of without converting numbers: a Pillow
+        image, a memoryview; bytes too, if they are as many as a frame has. ``captured`` is when it was captured, by
+        `time.monotonic_ns`; without it, now.
+
+        Returns False if it was dropped because the daemon is away. Raises `FrameError` for an array that
+        does not fit, and what opening raises, or `SessionEnded`, when the link can't come back.
+        """
+        pixels = self._fitting(frame)
+        slot = self._begin()
+        if slot is None:
+            return False
+        try:
+            np.copyto(self._view(slot), pixels)
+        except BaseException:
+            self._link.discard(slot)
+            raise
+        return self._link.commit(slot, captured)
+
+    def slot(self, captured: int | None = None) -> Slot:
+        """A place in shared memory to draw the next frame into, without any copy::
+
+            with producer.slot() as frame:
+                frame[:] = 0
+                cv2.circle(frame, (640, 360), 100, (0, 255, 0), -1)
+
+        ``frame`` is a numpy array of `shape`, and holds some older frame at first. At the block's end it is
+        committed; an exception gives it up. While the daemon is away the array is ordinary memory, and the frame dropped.
+        """
+        return Slot(self, captured)
+
+    def check(self) -> bool:
+        """Notices a session lost and a session found, as each frame does: for producers whose frames are rare. Returns `connected`."""
+        try:
+            self._link.check()
+        finally:
+            self._tell()
+        return self.connected
+
+    def close(self) -> Closed | None:
+        """Ends the session: the daemon shows the last frame and says what became of all. None if it is away, or the producer closed before."""
+        self._last = self._state()
+        counts = self._link.close()
+        self._tell()
+        return Closed(*counts) if counts is not None else None
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception:
+            # The block's own exception says more than that the goodbye failed.
+            if kind is None:
+                raise
+            _log.warning("closing the session of stream %r failed", self._stream, exc_info=True)
+
+    def __repr__(self) -> str:
+        return f"<ringgear.Producer {self._stream!r} {self._width}x{self._height} {self._format}>"
+
+    def _state(self) -> _native.State:
+        state = self._link.state()
+        return state if state is not None else self._last
+
+    def _begin(self) -> _native.Slot | None:
+        try:
+            return self._link.begin()
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        for back, words in self._link.events():
+            _log.log(logging.INFO if back else logging.WARNING, "stream %r: %s", self._stream, words)
+
+    def _view(self, slot: _native.Slot) -> Pixels:
+        return np.asarray(slot).reshape(self._shape)
+
+    def _fitting(self, frame: npt.ArrayLike) -> Pixels:
+        """The frame as an array of the right shape, never converted or copied."""
+        if frame is None:
+            raise FrameError("None is no picture: the camera gave no frame; check what its read() returned")
+        if isinstance(frame, (bytes, bytearray)):
+            frame = np.frombuffer(frame, np.uint8)
+        pixels = np.asarray(frame)
+        if pixels.dtype != np.uint8:
+            raise FrameError(f"a frame of dtype {pixels.dtype}, not uint8: {_mend_dtype(pixels.dtype)}")
+        if pixels.shape == self._shape:
+            return pixels
+        if pixels.ndim == 1 and pixels.size == int(np.prod(self._shape)) and pixels.flags.c_contiguous:
+            return pixels.reshape(self._shape)
+        if self._format == "gray" and pixels.shape == (*self._shape, 1):
+            return pixels[:, :, 0]
+        raise FrameError(f"a frame of shape {pixels.shape}, not {self._shape}: {self._mend_shape(pixels.shape)}")
+
+    def _mend_shape(self, shape: tuple[int, ...]) -> str:
+        wanted = self._shape
+        if len(shape) == 3 and len(wanted) == 3 and shape[:2] == wanted[:2]:
+            known = {2: "yuyv422", 3: "bgr24 or rgb24", 4: "bgra or rgba"}
+            if shape[2] in known:
+                return f"open the producer with format {known[shape[2]]}, or convert the frame to {self._format}"
+        if len(shape) >= 2 and shape[:2] == (self._width, self._height) and len(shape) == len(wanted):
+            return "an array's height comes first, so transpose it"
+        if shape[:2] == (self._height, self._width) and len(shape) == 2:
+            return "it has no colours: open the producer with format gray"
+        return f"{self._format} at {self._width}x{self._height} needs the latter; resize or convert the frame, or open the producer for its size"
+
+
+def _mend_dtype(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "f":
+        return "scale it to 0 to 255 and use array.astype(numpy.uint8)"
+    if dtype.kind == "b":
+        return "use array.astype(numpy.uint8) * 255"
+    if dtype == np.uint16:
+        return "use (array >> 8).astype(numpy.uint8), or the shift that its bit depth asks for"
+    return "use array.astype(numpy.uint8)"
+
+
+class Slot:
+    """What `Producer.slot` returns: a context manager around one frame."""
+
+    def __init__(self, producer: Producer, captured: int | None) -> None:
+        self._producer = producer
+        self._slot: _native.Slot | None = None
+        self._entered = False
+        self._given_up = False
+        #: When the frame was captured, by `time.monotonic_ns`; None for the block's end.
+        self.captured = captured
+        #: Whether the frame was committed: True or False once the block is left.
+        self.committed: bool | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The frame's number, inside of the block; None while the daemon is away."""
+        return self._slot.number if self._slot is not None else None
+
+    def discard(self) -> None:
+        """Gives the frame up: the block's end commits nothing."""
+        self._given_up = True
+
+    def __enter__(self) -> Pixels:
+        if self._entered:
+            raise RuntimeError("a slot holds one frame: call producer.slot() for each")
+        self._entered = True
+        self._slot = self._producer._begin()
+        if self._slot is None:
+            return np.zeros(self._producer.shape, np.uint8)
+        return self._producer._view(self._slot)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.committed = False
+        if self._slot is None:
+            return
+        if kind is not None or self._given_up:
+            self._producer._link.discard(self._slot)
+        else:
+            self.committed = self._producer._link.commit(self._slot, self.captured)
