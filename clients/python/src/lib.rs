@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt as _;
 use pyo3::types::PyDict;
 use ringgear_producer::{
-    Captured, FrameFormat, LinkEvent, ParkedFrame, PixelFormat, ProducerOptions, SlotMemory,
+    Captured, Frame, FrameFormat, LinkEvent, ParkedFrame, PixelFormat, ProducerOptions, SlotMemory,
     SteadyProducer,
 };
 
@@ -81,8 +81,9 @@ impl Link {
     fn begin(&self, py: Python<'_>) -> PyResult<Option<Slot>> {
         let mut guard = self.lock(py);
         let producer = guard.as_mut().ok_or_else(closed)?;
-        let frame = producer.begin().map_err(|error| to_python(&error))?;
-        Ok(frame.map(|frame| Slot::new(frame.park())))
+        // Other threads run meanwhile, as a recording's full ring makes its producer wait.
+        let parked = py.detach(|| producer.begin().map(|frame| frame.map(Frame::park)));
+        Ok(parked.map_err(|error| to_python(&error))?.map(Slot::new))
     }
 
     /// Hands a slot's frame to the daemon; False if its session is over.
