@@ -111,8 +111,8 @@ def test_pure_python_streams_whole_frames_without_the_package(daemon, tmp_path):
     last = account["last_session"]
     assert account["frames"] == 100
     assert last["used"] + last["superseded"] == 100 - account["dropped"] and last["used"] >= 50
-    shown = daemon.frames_shown()
-    assert shown == sorted(shown) and len(shown) == last["used"]
+    wait_until("all that is used is logged", lambda: len(daemon.frames_shown()) == last["used"])
+    assert daemon.frames_shown() == sorted(daemon.frames_shown())
 
 
 def test_pure_python_finds_a_killed_daemon_again_and_counts_on(daemon, tmp_path):

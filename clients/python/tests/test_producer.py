@@ -166,7 +166,7 @@ def test_a_frame_given_up_is_never_shown(daemon):
         assert feeder.committed == 0
         feeder.write(black(feeder))
         assert feeder.close().used == 1
-    assert daemon.frames_shown() == [10]
+    wait_until("only the last frame is shown", lambda: daemon.frames_shown() == [10])
 
 
 def test_too_many_open_slots_are_an_error_that_passes(daemon):
