@@ -9,7 +9,9 @@ mod alone {
     use crate::harness::daemon::Daemon;
     use crate::harness::nginx::Nginx;
     use crate::harness::place::{Place, Who};
-    use crate::harness::players::{page, play_with_gstreamer, player, probe, watch_in_browser};
+    use crate::harness::players::{
+        page, play_with_gstreamer, player, probe, read_mpd_with_gstreamer, watch_in_browser,
+    };
     use crate::harness::process::Process;
     use crate::harness::reference::Reference;
     use crate::harness::{alone, wait_for};
@@ -98,13 +100,10 @@ mod alone {
         wait_for("six segments are listed", Duration::from_secs(30), || {
             (daemon.stream("cam").window.segments >= 6).then_some(())
         });
-        for (manifest, demuxer) in [
-            ("/cam/index.m3u8", "hlsdemux2"),
-            ("/cam/manifest.mpd", "dashdemux2"),
-        ] {
-            probe(&daemon.url(manifest));
-            play_with_gstreamer(&daemon.url(manifest), demuxer, 125);
-        }
+        probe(&daemon.url("/cam/index.m3u8"));
+        play_with_gstreamer(&daemon.url("/cam/index.m3u8"), "hlsdemux2", 125);
+        probe(&daemon.url("/cam/manifest.mpd"));
+        read_mpd_with_gstreamer(&daemon.url("/cam/manifest.mpd"));
     }
 
     /// Tries the tests' own players, pages, bars and nginx on a stream that is no work of Ringgear's.

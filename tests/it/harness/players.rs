@@ -79,14 +79,41 @@ pub(crate) fn play_with_gstreamer(url: &str, demuxer: &str, pictures: u32) {
         said.contains(demuxer),
         "{demuxer} had no part in it: {said}"
     );
-    let complaints: Vec<&str> = said
-        .lines()
-        .filter(|line| {
-            ["WARN", "ERROR", "CRITICAL"]
-                .iter()
-                .any(|word| line.contains(word))
-        })
-        .collect();
+    assert_no_complaints(url, &said);
+}
+
+/// Lets GStreamer's dashdemux2 read the MPD at `url` and its updates for some seconds: without a warning, each update taken for the
+/// same stream's. It does not play live timelines (`docs/design/players.md`), so no picture is asked for.
+#[track_caller]
+pub(crate) fn read_mpd_with_gstreamer(url: &str) {
+    let out = run(
+        Command::new("timeout")
+            .args(["--signal=INT", "8", "gst-launch-1.0", "playbin3"])
+            .arg(format!("uri={url}"))
+            .args(["audio-sink=fakesink", "video-sink=fakesink"])
+            .env("GST_PLUGIN_FEATURE_RANK", "dashdemux2:512,dashdemux:0")
+            .env("GST_DEBUG", "2,structure:1,dashdemux2:5")
+            .env("GST_DEBUG_NO_COLOR", "1"),
+        Duration::from_secs(60),
+    );
+    let said = format!("{}{}", out.stdout, out.stderr);
+    let updates = said.matches("Manifest file successfully updated").count();
+    assert!(
+        updates >= 2,
+        "{updates} updates of {url} were taken: {said}"
+    );
+    assert!(
+        said.contains("Found and set up matching representation"),
+        "{said}"
+    );
+    assert_no_complaints(url, &said);
+}
+
+#[track_caller]
+fn assert_no_complaints(url: &str, said: &str) {
+    let words = [" WARN ", "WARNING", "ERROR", "CRITICAL"];
+    let complains = |line: &&str| words.iter().any(|word| line.contains(word));
+    let complaints: Vec<&str> = said.lines().filter(complains).collect();
     assert!(
         complaints.is_empty(),
         "GStreamer warns of {url}: {complaints:#?}"
