@@ -30,7 +30,7 @@ pub(super) const EVENTS: usize = 1024;
 /// How many pictures may wait for the encoder's pipe; the others wait in the backlog.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 /// How long a stop may take until the encoder is killed.
-const DRAIN: Duration = Duration::from_millis(3_500);
+const DRAIN: Duration = Duration::from_secs(3);
 /// How long the publish folder is waited for at a stop.
 const LAST_PASS: Duration = Duration::from_secs(1);
 /// An encoder that has returned nothing since its start, or has only its end to come, is given this long on top.
@@ -286,7 +286,7 @@ impl Owner {
 
     /// Whatever is due: a start, pictures to be fed, a stall, the end.
     fn tend(&mut self) {
-        self.parts.window.expire(self.parts.anchor.now());
+        self.dirty |= self.parts.window.expire(self.parts.anchor.now());
         let now = self.parts.anchor.monotonic();
         match &self.state {
             State::Waiting => self.start(),
@@ -641,6 +641,10 @@ impl Owner {
     // ---- samples out ----
 
     fn take_sample(&mut self, sample: Sample) {
+        if matches!(&self.state, State::Running(running) if running.killed) {
+            // Its successor starts where the window is; what it still says would only be in the way.
+            return;
+        }
         let track = sample.track;
         let Some(tick) = self.parts.grid.tick_of_decode_time(sample.decode_time) else {
             return;

@@ -310,10 +310,12 @@ impl Window {
         self.ended = true;
     }
 
-    /// Lets go of what nobody may fetch any more at `now`.
-    pub fn expire(&mut self, now: UnixTime) {
+    /// Lets go of what nobody may fetch any more at `now`; says whether there was anything.
+    pub fn expire(&mut self, now: UnixTime) -> bool {
+        let before = self.retained.len();
         self.retained
             .retain(|column| column.expires.is_none_or(|expires| expires > now));
+        self.retained.len() < before
     }
 
     /// The first tick of `track` that is not there: where to go on. None before the first period.
