@@ -209,7 +209,9 @@ mod alone {
         const KILLS: usize = 200;
         const WARM: usize = 20;
         let _machine = alone();
-        let daemon = Daemon::start(STREAM);
+        // Nobody's cameras come so fast.
+        let limits = "[limits]\nsessions_per_second = 1000\n";
+        let daemon = Daemon::start(&format!("{limits}{STREAM}"));
         let mut warm = None;
         for kill in 0..KILLS {
             let mut camera = daemon.producer(&PATTERN);
