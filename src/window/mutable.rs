@@ -455,7 +455,8 @@ impl Window {
         let fits = match last {
             Some(column) => {
                 let mut done = (0..column.cells.len()).filter_map(|track| column.done(track));
-                !column.is_gap() && done.all(|segment| segment.end_tick() == first_tick)
+                // A gap in one track alone breaks the period too.
+                done.all(|segment| !segment.gap && segment.end_tick() == first_tick)
             }
             None => newest.first_tick == first_tick,
         };

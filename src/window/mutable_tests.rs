@@ -119,6 +119,24 @@ fn what_left_stays_for_its_own_duration_and_the_longest_playlist_that_listed_it(
 }
 
 #[test]
+fn a_gap_in_one_track_alone_begins_a_new_period_in_all() {
+    let mut window = started(2);
+    feed(&mut window, 0, START.plus(60 * 3));
+    feed(&mut window, 1, START.plus(60 * 2 + 15));
+    let resume = START.plus(60 * 3);
+    window.mark_missing(START.plus(60 * 2 + 15), resume, time(resume));
+    feed(&mut window, 0, START.plus(60 * 4));
+    feed(&mut window, 1, START.plus(60 * 4));
+    let snapshot = window.snapshot(time(resume));
+    for track in &snapshot.tracks {
+        let periods: Vec<Tick> = track.listed.iter().map(|s| s.period.first_tick).collect();
+        assert_eq!(periods, [START, START, START, resume]);
+        assert!(!track.listed[3].gap && !track.listed[3].period.discontinuity);
+    }
+    assert!(snapshot.tracks[1].listed[2].gap && !snapshot.tracks[0].listed[2].gap);
+}
+
+#[test]
 fn missing_ticks_become_gaps_in_every_track_and_the_next_period_starts_after_them() {
     let mut window = started(2);
     feed(&mut window, 0, START.plus(60 * 3 + 30));
