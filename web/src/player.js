@@ -48,7 +48,7 @@ function start() {
   }
   hls = new Hls({
     backBufferLength: 30,
-    maxLiveSyncPlaybackRate: 1.05,
+    maxLiveSyncPlaybackRate: 1.02,
     manifestLoadPolicy: patience([]),
     playlistLoadPolicy: patience([]),
     fragLoadPolicy: patience([404, 410]),
