@@ -86,12 +86,19 @@ impl FfmpegInfo {
     }
 }
 
+/// Whether a start that failed by `kind` means that there is no such program. For a name without a folder, a folder of `$PATH`
+/// that may not be searched says the same: none of the others has it.
+fn is_missing(path: &Path, kind: io::ErrorKind) -> bool {
+    let looked_up = path.components().count() == 1 && path.file_name() == Some(path.as_os_str());
+    kind == io::ErrorKind::NotFound || (kind == io::ErrorKind::PermissionDenied && looked_up)
+}
+
 fn ask(path: &Path, question: &str) -> Result<String, EncodeError> {
     let name = || path.display().to_string();
     let arguments = ["-hide_banner", question].map(str::to_owned);
     let unusable = |why: String| EncodeError::Unusable { path: name(), why };
     match run(path, &arguments, &[], 0, DEADLINE) {
-        Err(EncodeError::Start { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+        Err(EncodeError::Start { source, .. }) if is_missing(path, source.kind()) => {
             Err(EncodeError::NotFound { path: name() })
         }
         Err(EncodeError::Start { source, .. }) => Err(unusable(source.to_string())),
@@ -158,6 +165,15 @@ mod tests {
         let error = find_ffmpeg(Path::new("/nowhere/ffmpeg")).unwrap_err();
         assert!(matches!(error, EncodeError::NotFound { .. }), "{error:?}");
         assert!(error.to_string().contains("apt install ffmpeg"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_the_path_that_may_not_be_searched_hides_nothing() {
+        let denied = io::ErrorKind::PermissionDenied;
+        assert!(is_missing(Path::new("ffmpeg"), denied));
+        assert!(!is_missing(Path::new("/opt/ffmpeg"), denied));
+        assert!(!is_missing(Path::new("./ffmpeg"), denied));
+        assert!(!is_missing(Path::new("ffmpeg"), io::ErrorKind::OutOfMemory));
     }
 
     #[test]
