@@ -379,7 +379,8 @@ fn tasks(pid: u32) -> Vec<(String, i32)> {
 #[test]
 fn every_thread_of_the_encoder_is_nice_and_ours_are_not() {
     let plan = small("libx265", Some("ultrafast"), "30");
-    let before = tasks(std::process::id());
+    // The test may be run nice itself, and then all of its threads are.
+    let own = tasks(std::process::id())[0].1;
     let (encoder, events) = started(&plan, &start_at(0, 1));
     for n in 0..5 {
         feed_when_room(&encoder, &moving(&plan, n));
@@ -392,10 +393,9 @@ fn every_thread_of_the_encoder_is_nice_and_ours_are_not() {
     assert!(theirs.len() > 1, "{theirs:?}");
     // x265 makes its own threads nicer still.
     assert!(theirs.iter().all(|(_, nice)| *nice >= 10), "{theirs:?}");
-    assert!(before.iter().all(|(_, nice)| *nice < 10), "{before:?}");
     let ours = tasks(std::process::id());
     let ours = ours.iter().filter(|(name, _)| name.contains("ffmpeg-feed"));
-    assert!(ours.clone().count() > 0 && ours.clone().all(|(_, nice)| *nice < 10));
+    assert!(ours.clone().count() > 0 && ours.clone().all(|(_, nice)| *nice == own));
 }
 
 /// Run by [`killing_the_daemon_leaves_no_ffmpeg`] in a process of its own, which never gets further than `park`.
