@@ -489,9 +489,10 @@ fn check_prints_a_good_config_and_refuses_a_bad_one_with_all_its_errors() {
         "[daemon]\nsocket = \"s\"\n[http]\nlisten = \"127.0.0.1:0\"\n[publish]\ndir = \"live\"\n";
     check(&format!("{machine}{}", stream(""))).unwrap();
     let error = check(&format!("{machine}{}", stream("part = 1\nslack = 9"))).unwrap_err();
-    let CliError::Usage(text) = error else {
-        panic!("a bad config is wrong usage");
+    let CliError::Config(errors) = error else {
+        panic!("a bad config is its own kind of error");
     };
+    let text = errors.to_string();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
     assert!(

@@ -17,17 +17,16 @@ pub struct CheckArgs {
     pub config: Option<PathBuf>,
 }
 
-/// Checks the config: a good one's summary goes to stdout, warnings to stderr; a bad one is [`CliError::Usage`] with all its
+/// Checks the config: a good one's summary goes to stdout, warnings to stderr; a bad one is [`CliError::Config`] with all its
 /// errors, one a line. `ffmpeg` says what FFmpeg can't do.
 pub fn run(args: CheckArgs, ffmpeg: FfmpegCheck<'_>) -> Result<(), CliError> {
-    let usage = |errors: config::ConfigErrors| CliError::Usage(errors.to_string());
-    let path = config::find(args.config).map_err(usage)?;
+    let path = config::find(args.config)?;
     let environment = Environment {
         folders: true,
         ffmpeg: Some(ffmpeg),
         listen: Some(&may_listen),
     };
-    let loaded = config::read(&path, &environment).map_err(usage)?;
+    let loaded = config::read(&path, &environment)?;
     for warning in &loaded.warnings {
         eprintln!("{warning}");
     }

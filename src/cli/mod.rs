@@ -14,22 +14,26 @@ mod y4m;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use ringgear_producer::messages::DEFAULT_SOCKET;
 
 use ringgear_ring::format::PixelFormat;
 
-use crate::config::FfmpegProblem;
+use crate::config::{ConfigErrors, FfmpegProblem};
 use crate::encode::{self, EncodeError};
 
 /// Why a subcommand failed: decides the exit status. The text is one line per error, with the cause and the mend.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// Wrong arguments or config: exit status 2.
-    #[error("{0}")]
+    /// Wrong arguments: exit status 2.
+    #[error("ringgear: {0}")]
     Usage(String),
+    /// A wrong config: exit status 2. One error a line, each beginning with its place, where editors look for it.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
     /// Anything else: exit status 1.
-    #[error("{0}")]
+    #[error("ringgear: {0}")]
     Failed(String),
 }
 
@@ -69,8 +73,17 @@ enum Subcommands {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let named = matches.value_source("socket") == Some(ValueSource::CommandLine);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
+        // An option that changes nothing would leave people waiting at the wrong socket.
+        Subcommands::Serve(_) | Subcommands::Demo(_) | Subcommands::Check(_) if named => {
+            Err(CliError::Usage(
+                "--socket is for commands that talk to a daemon: the daemon's own socket is [daemon] socket in its config"
+                    .to_owned(),
+            ))
+        }
         Subcommands::Serve(args) => serve::run(args),
         Subcommands::Demo(args) => demo::run(args),
         Subcommands::Check(args) => check::run(args, &ffmpeg_problems),
@@ -82,9 +95,9 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringgear: {error}");
+            eprintln!("{error}");
             ExitCode::from(match error {
-                CliError::Usage(_) => 2,
+                CliError::Usage(_) | CliError::Config(_) => 2,
                 CliError::Failed(_) => 1,
             })
         }

@@ -19,8 +19,8 @@ pub(super) struct ServeArgs {
 /// Runs it.
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     logging::start();
-    let path = config::find(args.config).map_err(|error| CliError::Usage(error.to_string()))?;
-    let plan = config::load(&path).map_err(|error| CliError::Usage(error.to_string()))?;
+    let path = config::find(args.config)?;
+    let plan = config::load(&path)?;
     let asked = signals::listen()
         .map_err(|error| CliError::Failed(format!("signals can't be handled: {error}")))?;
     serve(&plan, asked, |daemon| {

@@ -47,6 +47,8 @@ fn a_bad_config_ends_check_and_serve_with_status_2_and_all_errors_with_their_pla
         ] {
             let place = format!("ringgear.toml:{line}:");
             let said = out.stderr.lines().find(|said| said.contains(&place));
+            // Editors look for the place at the line's beginning.
+            assert!(said.is_none_or(|said| said.starts_with('/')), "{said:?}");
             let said = said.unwrap_or_else(|| panic!("{command}: nothing about {place}: {out:?}"));
             assert!(said.contains(word), "{command}: {said}");
         }
@@ -108,5 +110,17 @@ fn a_missing_ffmpeg_is_named_with_what_to_install() {
             out.stderr.to_lowercase().contains("install"),
             "{command}: {out:?}"
         );
+    }
+}
+
+#[test]
+fn a_socket_option_that_would_change_nothing_is_refused() {
+    let _machine = beside_others();
+    let place = Place::new();
+    for command in ["serve", "check", "demo"] {
+        let arguments = [command, "--socket", "/nowhere"];
+        let out = run(place.command(Who::Daemon).args(arguments), PATIENCE);
+        assert_eq!(out.code, Some(2), "{out:?}");
+        assert!(out.stderr.contains("[daemon] socket"), "{out:?}");
     }
 }
