@@ -1,0 +1,411 @@
+//! A stream's owner: one thread that takes pictures from ingest and samples from the encoder, and keeps the encoder, the
+//! packagers and the window in step. It blocks on nothing but its own events.
+
+mod encoding;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::backlog::Backlog;
+use super::shared::Shared;
+use crate::clock::{Anchor, MonotonicTime};
+use crate::config::{AtExit, StreamPlan};
+use crate::encode::{EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
+use crate::ingest::{TickKind, TickPicture};
+use crate::package::{Part, TrackPackager};
+use crate::picture::{Picture, Size};
+use crate::publish::DiskPublisher;
+use crate::sample::{Sample, TrackDescription};
+use crate::tick::{Grid, Tick};
+use crate::window::{Snapshot, Window};
+use encoding::State;
+
+/// How many events may wait: pictures and samples of more than a second.
+pub(super) const EVENTS: usize = 1024;
+/// How long a stop may take until the encoder is killed.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How long the publish folder is waited for at a stop.
+const LAST_PASS: Duration = Duration::from_secs(1);
+/// Pictures kept for an encoder's restart: those of its usual start time and of the time until its death is noticed.
+const REPLAY: Duration = Duration::from_secs(3);
+/// However little `backfill` is, ticks this late are still encoded while the daemon runs.
+const LEAST_LAG: Duration = Duration::from_secs(2);
+
+/// What reaches the owner.
+pub(super) enum Event {
+    Picture(TickPicture),
+    Probed(Result<Vec<TrackDescription>, EncodeError>),
+    Encoder {
+        generation: u64,
+        event: EncoderEvent,
+    },
+    /// Ingest has ended: publish what is there and end.
+    Stop,
+}
+
+/// What a stream's owner is made of.
+pub(super) struct Parts {
+    pub(super) plan: StreamPlan,
+    /// The stream's grid, numbered.
+    pub(super) grid: Grid,
+    pub(super) ffmpeg: Arc<FfmpegInfo>,
+    pub(super) probes: Arc<ProbeCache>,
+    pub(super) anchor: Anchor,
+    pub(super) shared: Arc<Shared>,
+    pub(super) events: Receiver<Event>,
+    pub(super) sender: SyncSender<Event>,
+    pub(super) window: Window,
+    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) publisher: DiskPublisher,
+    /// Whether the first period breaks with what an earlier run published.
+    pub(super) discontinuity: bool,
+    /// The bytes of pictures that are kept for the encoder's restart.
+    pub(super) replay_memory: u64,
+    /// Where an earlier run stopped.
+    pub(super) resume: Option<Tick>,
+    /// The sizes that an earlier run gave its renditions, by name.
+    pub(super) sizes: BTreeMap<String, Size>,
+}
+
+pub(super) struct Owner {
+    parts: Parts,
+    state: State,
+    generation: u64,
+    backlog: Option<Backlog>,
+    /// The newest picture, for the ticks that complete the last segment at a stop.
+    newest: Option<Picture>,
+    packagers: Vec<TrackPackager>,
+    inits: Option<Vec<TrackDescription>>,
+    /// Pictures that backlogs before this one replaced.
+    replaced: u64,
+    /// How many starts have failed in a row.
+    failures: u32,
+    /// The longest that the encoder took from picture to last sample, slowly forgotten.
+    delay: Duration,
+    stopping: Option<MonotonicTime>,
+    dirty: bool,
+    done: bool,
+}
+
+impl Owner {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            state: State::Waiting,
+            generation: 0,
+            backlog: None,
+            newest: None,
+            packagers: Vec::new(),
+            inits: None,
+            replaced: 0,
+            failures: 0,
+            delay: Duration::ZERO,
+            stopping: None,
+            dirty: true,
+            done: false,
+        }
+    }
+
+    /// Runs until the stream has ended.
+    pub(super) fn run(mut self) {
+        while !self.done {
+            match self.parts.events.recv_timeout(Duration::from_millis(100)) {
+                Ok(event) => self.obey(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while !self.done {
+                let Ok(event) = self.parts.events.try_recv() else {
+                    break;
+                };
+                self.obey(event);
+            }
+            self.tend();
+            self.publish();
+        }
+        let Parts {
+            shared,
+            snapshots,
+            publisher,
+            plan,
+            ..
+        } = self.parts;
+        // With its sender gone the publisher makes a last pass and ends.
+        drop(snapshots);
+        if !publisher.wait(LAST_PASS) {
+            tracing::warn!(stream = %plan.name, "the disk is too slow: the folder may lack the last segment");
+        }
+        shared.report().ended = true;
+    }
+
+    fn name(&self) -> &str {
+        &self.parts.plan.name
+    }
+
+    fn obey(&mut self, event: Event) {
+        match event {
+            Event::Picture(picture) => self.take_picture(picture),
+            Event::Probed(result) => self.take_probe(result),
+            Event::Encoder { generation, event } if generation == self.generation => match event {
+                EncoderEvent::Sample(sample) => self.take_sample(sample),
+                EncoderEvent::Failed { error, .. } => self.fault(&error),
+                EncoderEvent::Exited(report) => self.take_exit(&report),
+            },
+            // An encoder that was replaced has nothing more to say.
+            Event::Encoder { .. } => {}
+            Event::Stop => self.begin_stop(),
+        }
+    }
+
+    fn take_picture(&mut self, new: TickPicture) {
+        let TickPicture {
+            tick,
+            picture,
+            kind,
+        } = new;
+        self.parts.shared.report().no_signal = kind == TickKind::Slate;
+        self.newest = Some(picture.clone());
+        let first = self.parts.resume.take().unwrap_or(tick);
+        let max_pictures = self.ticks(REPLAY);
+        let max_bytes = self.parts.replay_memory;
+        let backlog = self
+            .backlog
+            .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
+        let expected = backlog.next();
+        if tick < expected {
+            // An earlier run has published this tick already.
+            return;
+        }
+        let lag_limit = self.ticks(self.parts.plan.backfill.max(LEAST_LAG)) as u64;
+        let backlog = self
+            .backlog
+            .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
+        if tick.since(backlog.first()) > lag_limit {
+            self.skip_to(tick);
+        }
+        let Some(backlog) = &mut self.backlog else {
+            return;
+        };
+        let counters = &self.parts.shared.counters;
+        let filled = if kind == TickKind::Slate {
+            &counters.slate
+        } else {
+            &counters.repeated
+        };
+        while backlog.next() < tick {
+            filled.add(1);
+            backlog.push(picture.clone());
+        }
+        backlog.push(picture);
+    }
+
+    /// Gives up the ticks that are too late to be encoded: the stream goes on at the segment that holds `tick`.
+    fn skip_to(&mut self, tick: Tick) {
+        let Some(backlog) = &self.backlog else { return };
+        let from = self
+            .packagers
+            .iter()
+            .map(TrackPackager::next_tick)
+            .min()
+            .unwrap_or(backlog.first());
+        let start = self.parts.grid.segment_start(tick);
+        if start <= from {
+            return;
+        }
+        let now = self.parts.anchor.now();
+        let missed = start.since(from);
+        tracing::warn!(
+            stream = %self.name(), missed, from = %self.parts.grid.time_of(from), to = %self.parts.grid.time_of(start),
+            "ticks are missing, because the daemon was away or the encoder too late: the window shows a gap"
+        );
+        self.parts.shared.counters.missed.add(missed);
+        self.discard_encoder();
+        if self.parts.window.next_tick(0).is_some() {
+            self.parts.window.mark_missing(from, start, now);
+            self.dirty = true;
+        }
+        self.packagers.clear();
+        self.replaced += self.backlog.as_ref().map_or(0, Backlog::replaced);
+        self.backlog = Some(Backlog::new(
+            start,
+            self.ticks(REPLAY),
+            self.parts.replay_memory,
+        ));
+    }
+
+    fn ticks(&self, duration: Duration) -> usize {
+        self.parts.grid.framerate.ticks_in(duration).get() as usize
+    }
+
+    /// Whatever is due: a start, pictures to be fed, a stall, the end.
+    fn tend(&mut self) {
+        self.dirty |= self.parts.window.expire(self.parts.anchor.now());
+        let now = self.parts.anchor.monotonic();
+        match &self.state {
+            State::Waiting => self.start(),
+            State::Resting { until } if now >= *until => self.start(),
+            State::Running(_) => {
+                self.feed();
+                self.watch_for_stall(now);
+            }
+            State::Probing | State::Resting { .. } => {}
+        }
+        if let Some(since) = self.stopping {
+            self.drain(now.saturating_since(since) > DRAIN);
+        }
+        let mut report = self.parts.shared.report();
+        report.disk = self.parts.publisher.status().error;
+        report.encoder.replaced =
+            self.replaced + self.backlog.as_ref().map_or(0, Backlog::replaced);
+        report.encoder.pending = self
+            .backlog
+            .as_ref()
+            .map_or(0, |backlog| backlog.pending() as u64);
+    }
+
+    fn take_sample(&mut self, sample: Sample) {
+        if matches!(&self.state, State::Running(running) if running.killed) {
+            // Its successor starts where the window is; what it still says would only be in the way.
+            return;
+        }
+        let track = sample.track;
+        let Some(tick) = self.parts.grid.tick_of_decode_time(sample.decode_time) else {
+            return;
+        };
+        let Some(packager) = self.packagers.get_mut(track) else {
+            return;
+        };
+        if tick < packager.next_tick() {
+            // The encoder before this one returned it already. It shows that this one works.
+            if let State::Running(running) = &mut self.state {
+                running.progress = self.parts.anchor.monotonic();
+            }
+            return;
+        }
+        let part = match packager.push(sample) {
+            Ok(part) => part,
+            Err(error) => {
+                tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples don't fit the grid");
+                self.parts.shared.report().failure = Some(error.to_string());
+                if let State::Running(running) = &mut self.state {
+                    running.killed = true;
+                    running.encoder.kill();
+                }
+                return;
+            }
+        };
+        self.push_part(track, part);
+        self.note_return();
+    }
+
+    fn push_part(&mut self, track: usize, part: Option<Part>) {
+        let Some(part) = part else { return };
+        match self.parts.window.push(track, part, self.parts.anchor.now()) {
+            Ok(()) => self.dirty = true,
+            Err(error) => {
+                tracing::error!(stream = %self.name(), %error, "a part does not fit the window")
+            }
+        }
+    }
+
+    /// Lets go of the pictures that every track has returned.
+    fn note_return(&mut self) {
+        let now = self.parts.anchor.monotonic();
+        let all = self.packagers.iter().map(TrackPackager::next_tick).min();
+        if let State::Running(running) = &mut self.state {
+            running.progress = now;
+            running.returned = true;
+        }
+        if self.failures > 0 || self.parts.shared.report().failure.is_some() {
+            self.recovered(now);
+        }
+        let (Some(all), Some(backlog)) = (all, &mut self.backlog) else {
+            return;
+        };
+        if let Some(fed) = backlog.release_before(all) {
+            let delay = now.saturating_since(fed);
+            self.delay = delay.max(self.delay - self.delay / 64);
+            let mut report = self.parts.shared.report();
+            let before = report.encoder.delay_seconds.unwrap_or(delay.as_secs_f64());
+            report.encoder.delay_seconds = Some(before + (delay.as_secs_f64() - before) / 16.0);
+        }
+    }
+
+    fn recovered(&mut self, now: MonotonicTime) {
+        let State::Running(running) = &self.state else {
+            return;
+        };
+        if now.saturating_since(running.started) > Duration::from_secs(10) {
+            self.failures = 0;
+        }
+        self.parts.shared.report().failure = None;
+    }
+
+    fn begin_stop(&mut self) {
+        self.stopping = Some(self.parts.anchor.monotonic());
+        let (Some(backlog), Some(last)) = (&mut self.backlog, &self.newest) else {
+            return;
+        };
+        if self.parts.plan.at_exit == AtExit::Keep {
+            // The last segment is made whole with the last picture, so that a restart goes on at an edge of the grid.
+            let end = self
+                .parts
+                .grid
+                .segment_end(Tick(backlog.next().0.saturating_sub(1)));
+            while backlog.next() < end {
+                backlog.push(last.clone());
+                self.parts.shared.counters.repeated.add(1);
+            }
+        }
+    }
+
+    /// Ends when everything is published, or at once when that takes too long.
+    fn drain(&mut self, too_long: bool) {
+        let unfed = self
+            .backlog
+            .as_ref()
+            .is_some_and(|backlog| backlog.next_unfed().is_some());
+        match &mut self.state {
+            State::Running(running) if too_long && !running.killed => {
+                running.killed = true;
+                running.encoder.kill();
+                tracing::warn!(stream = %self.name(), "encoder was killed: it did not drain in time");
+            }
+            State::Running(running) if !unfed && !running.finishing => {
+                running.finish(self.parts.anchor.monotonic());
+            }
+            State::Running(_) => {}
+            _ if !too_long
+                && self
+                    .backlog
+                    .as_ref()
+                    .is_some_and(|backlog| !backlog.is_empty())
+                && self.failures < 2 => {}
+            _ => self.end(),
+        }
+    }
+
+    fn end(&mut self) {
+        if self.parts.plan.at_exit == AtExit::End {
+            for track in 0..self.packagers.len() {
+                let part = self.packagers[track].flush();
+                self.push_part(track, part);
+            }
+            self.parts.window.end(self.parts.anchor.now());
+        }
+        self.dirty = true;
+        self.done = true;
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.dirty) {
+            self.parts
+                .snapshots
+                .send_replace(self.parts.window.snapshot(self.parts.anchor.now()));
+        }
+    }
+}
