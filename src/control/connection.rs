@@ -22,6 +22,10 @@ use super::{Accounts, Desk, Granted, Peer, Seat};
 
 /// A peer that does not read its replies for so long is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A dead producer's connection is seen to end within this, on a busy machine too.
+const NEWS_OF_DEATH: Duration = Duration::from_millis(250);
+/// How often a seat that is held is asked for meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What every connection works with.
 pub(super) struct Doors {
@@ -210,6 +214,26 @@ impl Connection {
         }
     }
 
+    /// Opens a session. Who is refused because another holds the stream may have been quicker than the news of the other's death,
+    /// as a producer is that its supervisor starts again at once: so the seat is asked for a little longer.
+    async fn admit_patiently(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
+        let given_up = Instant::now() + NEWS_OF_DEATH;
+        loop {
+            let turn = self.doors.making.acquire().await;
+            // A ring's memory is made and zeroed here, which takes milliseconds.
+            let granted = tokio::task::block_in_place(|| self.admit(open, peer));
+            drop(turn);
+            match granted {
+                Err(refused)
+                    if refused.code == RefusalCode::StreamBusy && Instant::now() < given_up =>
+                {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// Opens a session if the config lets this peer feed the stream.
     fn admit(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
         let Socket::UdSocket(socket) = &self.socket;
@@ -240,28 +264,22 @@ impl Connection {
                     "this connection already has a session: close it, or connect again".to_owned();
                 self.refuse(RefusalCode::OutOfOrder, message).await
             }
-            Request::Open(open) => {
-                let turn = self.doors.making.acquire().await;
-                // A ring's memory is made and zeroed here, which takes milliseconds.
-                let granted = tokio::task::block_in_place(|| self.admit(&open, peer));
-                drop(turn);
-                match granted {
-                    Ok(granted) => {
-                        self.session = Some(Session {
-                            number: granted.opened.session,
-                            stream: open.stream,
-                            ended: granted.ended,
-                            seat: Some(granted.seat),
-                            closing: None,
-                        });
-                        self.opened(granted.opened, granted.memory).await
-                    }
-                    Err(refused) => {
-                        self.log_refusal(peer, &open.stream, &refused.message);
-                        self.reply(&Reply::Refused(refused), None).await
-                    }
+            Request::Open(open) => match self.admit_patiently(&open, peer).await {
+                Ok(granted) => {
+                    self.session = Some(Session {
+                        number: granted.opened.session,
+                        stream: open.stream,
+                        ended: granted.ended,
+                        seat: Some(granted.seat),
+                        closing: None,
+                    });
+                    self.opened(granted.opened, granted.memory).await
                 }
-            }
+                Err(refused) => {
+                    self.log_refusal(peer, &open.stream, &refused.message);
+                    self.reply(&Reply::Refused(refused), None).await
+                }
+            },
             Request::Close {} => match self.session.as_mut().and_then(|session| {
                 session.closing = Some(session.seat.take()?.close());
                 Some(())
