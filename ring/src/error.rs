@@ -121,6 +121,45 @@ pub enum RingError {
         /// The writer's count of committed frames.
         committed: u64,
     },
+    /// Frames stolen back from a ring that loses none.
+    #[error(
+        "the producer took {superseded} waiting frames back, but this ring is lossless: it has to wait for a free slot"
+    )]
+    StolenBack {
+        /// The writer's count of stolen frames.
+        superseded: u64,
+    },
+    /// The producer has cut its named segment short.
+    #[error("the ring's memory was truncated by its producer's side")]
+    Truncated,
+    /// The directory of named segments is full.
+    #[error(
+        "no room for a named ring of {bytes} bytes: enlarge /dev/shm (mount -o remount,size=...) or ask for the memory \"memfd\""
+    )]
+    NoRoom {
+        /// The ring's size.
+        bytes: usize,
+    },
+    /// The process reads as many named rings as it can watch over.
+    #[error("{most} named rings are open already: close some, or ask for the memory \"memfd\"")]
+    TooManyNamed {
+        /// How many can be.
+        most: usize,
+    },
+    /// A named segment that isn't the daemon's by its name, owner or kind.
+    #[error("'{name}' is no ring of the daemon's: {why}")]
+    NotARing {
+        /// The segment's name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Every slot of a lossless ring holds a frame that was not read yet.
+    #[error("all {slots} slots are full and none may be lost: wait for the reader")]
+    Full {
+        /// How many the ring has.
+        slots: u32,
+    },
     /// No slot is free or ready, which a reader that takes one at a time can't bring about.
     #[error("the ring's {slots} slots are all taken: the reading side is broken")]
     NoSlot {

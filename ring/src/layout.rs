@@ -3,12 +3,12 @@
 //! | offset | what |
 //! |---|---|
 //! | 0 | header words, written once by the daemon: see [`Layout::header_words`] |
-//! | [`COMMITTED`], [`SUPERSEDED`] | the writer's counters, on a line of their own |
-//! | [`TAKEN`] | the reader's counter, on a line of its own |
+//! | [`COMMITTED`], [`SUPERSEDED`], [`WRITER_WAITS`] | the writer's words, on a line of their own |
+//! | [`TAKEN`], [`READER_WAITS`], [`FREED`] | the reader's words, on a line of their own |
 //! | [`SLOT_HEADERS`] + [`SLOT_HEADER_BYTES`] * i | slot i's header: word, frame number, capture time |
 //! | [`Layout::slot_offset`] | slot i's frame, on a page boundary |
 //!
-//! What is not named is zero and reserved.
+//! What is not named is zero and reserved. The low halves of [`COMMITTED`] and [`FREED`] are futexes (shared, not private).
 
 use crate::error::RingError;
 use crate::format::FrameFormat;
@@ -32,8 +32,16 @@ pub const MAX_MEMORY_BYTES: usize = 1 << 30;
 pub const COMMITTED: usize = 1024;
 /// Offset of the count of frames that the writer stole back; the writer stores it.
 pub const SUPERSEDED: usize = 1032;
+/// Offset of the word that is 1 while the writer sleeps on [`FREED`], else 0; the writer stores it.
+pub const WRITER_WAITS: usize = 1040;
 /// Offset of the count of frames that the reader took; the reader stores it, for information.
 pub const TAKEN: usize = 1152;
+/// Offset of the word that is 1 while the reader sleeps on [`COMMITTED`], else 0; the reader stores it.
+pub const READER_WAITS: usize = 1160;
+/// Offset of the count of slots that the reader gave back; the reader stores it.
+pub const FREED: usize = 1168;
+/// Offset of the header word that holds the [`Policy`].
+pub const POLICY: usize = 200;
 /// Offset of the first slot's header.
 pub const SLOT_HEADERS: usize = PAGE;
 /// From one slot's header to the next.
@@ -66,6 +74,35 @@ const PLANE_NAMES: [[&str; 4]; 3] = [
     ],
 ];
 
+/// What a full ring does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// It gives the writer its oldest ready slot back: newest frames first. For live streams.
+    #[default]
+    Latest,
+    /// It loses nothing: the writer waits until the reader frees a slot. For recordings.
+    Lossless,
+}
+
+impl Policy {
+    /// The number that stands for the policy in the ring's header.
+    pub const fn code(self) -> u64 {
+        match self {
+            Self::Latest => 0,
+            Self::Lossless => 1,
+        }
+    }
+
+    /// The policy that `code` stands for.
+    pub const fn from_code(code: u64) -> Option<Self> {
+        match code {
+            0 => Some(Self::Latest),
+            1 => Some(Self::Lossless),
+            _ => None,
+        }
+    }
+}
+
 /// A word of the header that never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderWord {
@@ -77,11 +114,12 @@ pub struct HeaderWord {
     pub value: u64,
 }
 
-/// The layout of one ring: follows from its frame format and number of slots alone.
+/// The layout of one ring: follows from its frame format, number of slots and policy alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     format: FrameFormat,
     slots: u32,
+    policy: Policy,
     slot_bytes: usize,
     data_offset: usize,
     bytes: usize,
@@ -108,10 +146,27 @@ impl Layout {
         Ok(Self {
             format: format.clone(),
             slots,
+            policy: Policy::default(),
             slot_bytes,
             data_offset,
             bytes,
         })
+    }
+
+    /// The same with another policy.
+    #[must_use]
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// What the ring does when it is full.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Where the first slot's frame begins: the bytes that hold all words.
+    pub fn data_offset(&self) -> usize {
+        self.data_offset
     }
 
     /// The frames' format.
@@ -165,6 +220,7 @@ impl Layout {
         fixed
             .into_iter()
             .chain(of_planes)
+            .chain([("policy", self.policy.code())])
             .enumerate()
             .map(|(i, (name, value))| HeaderWord {
                 name,
@@ -187,7 +243,8 @@ mod tests {
         assert_eq!(layout.slot_offset(1), 8192 + 1_384_448);
         assert_eq!(layout.bytes(), 8192 + 4 * 1_384_448);
         let words: Vec<_> = layout.header_words().collect();
-        assert_eq!(words.len(), 25);
+        assert_eq!(words.len(), 26);
+        assert_eq!((words[25].name, words[25].offset), ("policy", POLICY));
         assert_eq!(
             words[13],
             HeaderWord {

@@ -5,15 +5,19 @@ use std::ffi::c_void;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::sigbus::Watch;
 use crate::sync::AtomicU64;
 
-/// A shared, writable mapping of a whole file, unmapped when it and all its [`Pages`] are dropped.
+/// A shared, writable mapping of a file's first bytes, unmapped when it and all its [`Pages`] are dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    /// Where the file may be cut short. Before `pages`, for it has to go before the range is somebody else's.
+    watch: Option<Watch>,
     pages: Arc<Pages>,
     start: NonNull<u8>,
     bytes: usize,
@@ -38,7 +42,8 @@ unsafe impl Send for Pages {}
 unsafe impl Sync for Pages {}
 
 impl Mapping {
-    /// Maps `bytes` bytes of `file`, which must be sealed against shrinking: then no access inside can fault.
+    /// Maps `bytes` bytes of `file`. Accesses inside can't fault if it is sealed against shrinking, or [`Self::survive_truncation`] is
+    /// called; without either, who cuts it short ends this process.
     pub(crate) fn new(file: impl AsFd, bytes: usize) -> Result<Self, Errno> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
@@ -48,6 +53,7 @@ impl Mapping {
         let start = NonNull::new(start.cast::<u8>()).ok_or(Errno::NOMEM)?;
         let pages = Arc::new(Pages { start, bytes });
         Ok(Self {
+            watch: None,
             pages,
             start,
             bytes,
@@ -57,6 +63,25 @@ impl Mapping {
     /// The pages, to keep them mapped for longer than `self`.
     pub(crate) fn pages(&self) -> &Arc<Pages> {
         &self.pages
+    }
+
+    /// From now on the mapping turns into zeros, and [`Self::is_lost`], when the file is cut short. False if that can't be had.
+    pub(crate) fn survive_truncation(&mut self) -> bool {
+        self.watch = Watch::over(self.start, self.bytes);
+        self.watch.is_some()
+    }
+
+    /// Whether the file was cut short and an access noticed.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::is_lost)
+    }
+
+    /// The low half of the word at `offset`, for futex calls alone: the kernel reads it, and nobody here does.
+    pub(crate) fn futex(&self, offset: usize) -> &AtomicU32 {
+        let word = std::ptr::from_ref(self.word(offset)).cast_mut();
+        // SAFETY: the first four of a live word's eight bytes, aligned as the word is; the low half, as the layout is for little-endian machines. The
+        // reference only carries the address to the kernel, so this process never mixes accesses of two sizes.
+        unsafe { AtomicU32::from_ptr(word.cast()) }
     }
 
     /// The word at `offset`.
@@ -81,7 +106,7 @@ impl Mapping {
         );
         // SAFETY: `offset` is inside of the mapping or just past it, by the assertion.
         let from = unsafe { self.start.as_ptr().add(offset) };
-        // SAFETY: `target.len()` bytes from `from` are mapped (assertion) and can't vanish (the file is sealed against shrinking);
+        // SAFETY: `target.len()` bytes from `from` are mapped (assertion) and can't vanish (who reads this way has sealed the file against shrinking);
         // `target` is exclusive memory of Rust's, so the two don't overlap. No reference to the shared bytes is made. A writer in another process
         // that breaks the protocol and writes meanwhile does so outside of this program: every value of a byte is a valid u8. A writer in
         // this process is a `Writer`, which writes only to slots that are not in state reading.

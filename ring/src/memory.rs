@@ -1,19 +1,27 @@
-//! A ring's memory: made and sealed by the daemon, checked and mapped by the producer.
+//! A ring's memory: made by the daemon, of two kinds and one layout, checked and mapped by the producer.
 
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
     ftruncate, memfd_create,
 };
+use rustix::io::{Errno, pread};
+use rustix::thread::futex::{self, Timespec};
+use serde::{Deserialize, Serialize};
 
 use crate::error::RingError;
 use crate::format::FrameFormat;
 use crate::layout::{
-    COMMITTED, Layout, SLOT_CAPTURED, SLOT_FRAME_NUMBER, SLOT_WORD, SUPERSEDED, TAKEN,
+    COMMITTED, FREED, Layout, POLICY, Policy, READER_WAITS, SLOT_CAPTURED, SLOT_FRAME_NUMBER,
+    SLOT_WORD, SUPERSEDED, TAKEN, WRITER_WAITS,
 };
 use crate::mapping::Mapping;
-use crate::slots::Words;
+use crate::segment::Segment;
+use crate::sigbus;
+use crate::slots::{Count, Deadline, Words};
 use crate::sync::{AtomicU64, Ordering};
 
 /// What the memory is sealed against: no producer can make an access of the daemon's fault.
@@ -21,41 +29,100 @@ pub(crate) const SEALS: SealFlags = SealFlags::SHRINK
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
 
-/// A new ring's memory in the daemon, before and after its descriptor is handed to the producer.
+/// Where a ring's memory comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryKind {
+    /// A sealed memfd, handed over as a descriptor: no producer can take it away.
+    #[default]
+    Memfd,
+    /// A POSIX shared memory object that a producer of the same user opens by name.
+    Named,
+}
+
+/// A new ring's memory in the daemon, before and after it is handed to the producer.
 #[derive(Debug)]
 pub struct RingMemory {
-    fd: OwnedFd,
+    /// Before `backing`: a segment's mapping is watched over until it is unmapped.
     pub(crate) mapped: MappedRing,
+    backing: Backing,
+}
+
+#[derive(Debug)]
+enum Backing {
+    Memfd(OwnedFd),
+    Named(Segment),
 }
 
 impl RingMemory {
-    /// Makes the memory for `slots` slots of frames of `format`: allocated in full, sealed, its header written.
+    /// Makes a sealed memfd for `slots` slots of frames of `format`, with [`Policy::Latest`].
     ///
     /// # Errors
-    /// [`RingError::Slots`], [`RingError::TooLarge`], and [`RingError::System`] where memory or descriptors ran out.
+    /// As [`Self::create_as`].
     pub fn create(format: &FrameFormat, slots: u32) -> Result<Self, RingError> {
-        let layout = Layout::new(format, slots)?;
+        Self::create_as(MemoryKind::Memfd, Policy::Latest, format, slots)
+    }
+
+    /// Makes the memory for `slots` slots of frames of `format`: allocated in full, its header written.
+    ///
+    /// # Errors
+    /// [`RingError::Slots`], [`RingError::TooLarge`]; [`RingError::NoRoom`], [`RingError::TooManyNamed`] and [`RingError::System`] where memory or
+    /// descriptors ran out.
+    pub fn create_as(
+        kind: MemoryKind,
+        policy: Policy,
+        format: &FrameFormat,
+        slots: u32,
+    ) -> Result<Self, RingError> {
+        let layout = Layout::new(format, slots)?.with_policy(policy);
         let bytes = layout.bytes();
-        let failed = |call| move |error| RingError::System { call, bytes, error };
-        let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
-        let fd = memfd_create("ringgear-ring", flags).map_err(failed("memfd_create"))?;
-        ftruncate(&fd, bytes as u64).map_err(failed("ftruncate"))?;
-        // Every page now, so that a machine without memory says so here, and not by a signal at the first write.
-        fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64).map_err(failed("fallocate"))?;
-        fcntl_add_seals(&fd, SEALS).map_err(failed("sealing"))?;
-        let mapping = Mapping::new(&fd, bytes).map_err(failed("mmap"))?;
+        let map = |fd: &OwnedFd, bytes| {
+            Mapping::new(fd, bytes).map_err(|error| RingError::System {
+                call: "mmap",
+                bytes,
+                error,
+            })
+        };
+        let (backing, mapping) = match kind {
+            MemoryKind::Memfd => {
+                let fd = sealed_memfd(bytes)?;
+                let mapping = map(&fd, bytes)?;
+                (Backing::Memfd(fd), mapping)
+            }
+            MemoryKind::Named => {
+                let segment = Segment::create(bytes)?;
+                // The words alone: pixels are read by `pread`, which no truncation turns into a signal.
+                let mut mapping = map(&segment.fd, layout.data_offset())?;
+                if !mapping.survive_truncation() {
+                    return Err(RingError::TooManyNamed { most: sigbus::MOST });
+                }
+                (Backing::Named(segment), mapping)
+            }
+        };
         for word in layout.header_words() {
             mapping
                 .word(word.offset)
                 .store(word.value, Ordering::Relaxed);
         }
         let mapped = MappedRing { mapping, layout };
-        Ok(Self { fd, mapped })
+        mapped.check_whole()?;
+        Ok(Self { mapped, backing })
     }
 
-    /// The descriptor to be sent to the producer.
+    /// The descriptor: for a memfd, what is sent to the producer.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        match &self.backing {
+            Backing::Memfd(fd) => fd.as_fd(),
+            Backing::Named(segment) => segment.fd.as_fd(),
+        }
+    }
+
+    /// A named segment's name, which the producer opens it by; the file's in /dev/shm.
+    pub fn name(&self) -> Option<&str> {
+        match &self.backing {
+            Backing::Memfd(_) => None,
+            Backing::Named(segment) => Some(segment.name()),
+        }
     }
 
     /// The memory's size.
@@ -68,10 +135,58 @@ impl RingMemory {
         self.mapped.layout.slots()
     }
 
+    /// What it does when it is full.
+    pub fn policy(&self) -> Policy {
+        self.mapped.layout.policy()
+    }
+
     /// The frames' format.
     pub fn format(&self) -> &FrameFormat {
         self.mapped.layout.format()
     }
+
+    /// Copies pixels out; the caller holds their slot.
+    pub(crate) fn copy_out(&self, offset: usize, target: &mut [u8]) -> Result<(), RingError> {
+        match &self.backing {
+            Backing::Memfd(_) => {
+                self.mapped.mapping.copy_out(offset, target);
+                Ok(())
+            }
+            Backing::Named(segment) => read_at(&segment.fd, offset, target),
+        }
+    }
+}
+
+/// A memfd of `bytes` bytes, allocated and sealed.
+fn sealed_memfd(bytes: usize) -> Result<OwnedFd, RingError> {
+    let failed = |call| move |error| RingError::System { call, bytes, error };
+    let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
+    let fd = memfd_create("ringgear-ring", flags).map_err(failed("memfd_create"))?;
+    ftruncate(&fd, bytes as u64).map_err(failed("ftruncate"))?;
+    // Every page now, so that a machine without memory says so here, and not by a signal at the first write.
+    fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64).map_err(failed("fallocate"))?;
+    fcntl_add_seals(&fd, SEALS).map_err(failed("sealing"))?;
+    Ok(fd)
+}
+
+/// Fills `target` from the file's byte `offset` on.
+fn read_at(fd: &OwnedFd, offset: usize, target: &mut [u8]) -> Result<(), RingError> {
+    let mut done = 0;
+    while done < target.len() {
+        match pread(fd, &mut target[done..], (offset + done) as u64) {
+            Ok(0) => return Err(RingError::Truncated),
+            Ok(read) => done += read,
+            Err(Errno::INTR) => {}
+            Err(error) => {
+                return Err(RingError::System {
+                    call: "pread",
+                    bytes: target.len(),
+                    error,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Drop for RingMemory {
@@ -91,15 +206,21 @@ pub(crate) struct MappedRing {
 }
 
 impl MappedRing {
-    /// Maps a ring that was received, once everything about it is as `layout` says.
-    pub(crate) fn received(fd: &OwnedFd, layout: Layout) -> Result<Self, RingError> {
+    /// Maps a ring that was received, once everything about it is as `layout` says. Its policy is the daemon's to choose.
+    pub(crate) fn received(
+        fd: &OwnedFd,
+        kind: MemoryKind,
+        layout: Layout,
+    ) -> Result<Self, RingError> {
         let bytes = layout.bytes();
         let failed = |call| move |error| RingError::System { call, bytes, error };
-        // Only memfds have seals; for anything else the call fails, which is the same news.
-        let seals = fcntl_get_seals(fd).unwrap_or(SealFlags::empty());
-        if !seals.contains(SEALS) {
-            let found = seals.bits();
-            return Err(RingError::NotSealed { found });
+        if kind == MemoryKind::Memfd {
+            // Only memfds have seals; for anything else the call fails, which is the same news.
+            let seals = fcntl_get_seals(fd).unwrap_or(SealFlags::empty());
+            if !seals.contains(SEALS) {
+                let found = seals.bits();
+                return Err(RingError::NotSealed { found });
+            }
         }
         let found = fstat(fd).map_err(failed("fstat"))?.st_size;
         let (expected, found) = (bytes as u64, u64::try_from(found).unwrap_or(0));
@@ -107,6 +228,8 @@ impl MappedRing {
             return Err(RingError::Size { expected, found });
         }
         let mapping = Mapping::new(fd, bytes).map_err(failed("mmap"))?;
+        let policy = mapping.word(POLICY).load(Ordering::Relaxed);
+        let layout = layout.with_policy(Policy::from_code(policy).unwrap_or_default());
         for word in layout.header_words() {
             let found = mapping.word(word.offset).load(Ordering::Relaxed);
             if found != word.value {
@@ -119,11 +242,30 @@ impl MappedRing {
         }
         Ok(Self { mapping, layout })
     }
+
+    /// Whether all that was seen in the memory since it was mapped was there.
+    pub(crate) fn check_whole(&self) -> Result<(), RingError> {
+        if self.mapping.is_lost() {
+            return Err(RingError::Truncated);
+        }
+        Ok(())
+    }
+}
+
+fn offset_of(count: Count) -> usize {
+    match count {
+        Count::Committed => COMMITTED,
+        Count::Freed => FREED,
+    }
 }
 
 impl Words for MappedRing {
     fn slots(&self) -> u32 {
         self.layout.slots()
+    }
+
+    fn policy(&self) -> Policy {
+        self.layout.policy()
     }
 
     fn word(&self, slot: u32) -> &AtomicU64 {
@@ -148,7 +290,53 @@ impl Words for MappedRing {
         self.mapping.word(SUPERSEDED)
     }
 
+    fn writer_waits(&self) -> &AtomicU64 {
+        self.mapping.word(WRITER_WAITS)
+    }
+
     fn taken(&self) -> &AtomicU64 {
         self.mapping.word(TAKEN)
+    }
+
+    fn reader_waits(&self) -> &AtomicU64 {
+        self.mapping.word(READER_WAITS)
+    }
+
+    fn freed(&self) -> &AtomicU64 {
+        self.mapping.word(FREED)
+    }
+
+    fn sleep(&self, count: Count, seen: u64, until: Deadline) -> Result<bool, RingError> {
+        let [b0, b1, b2, b3, ..] = seen.to_le_bytes();
+        let low = u32::from_le_bytes([b0, b1, b2, b3]);
+        // A deadline beyond the clock's end is the clock's end.
+        let timeout = Timespec {
+            tv_sec: i64::try_from(until.0 / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(until.0 % 1_000_000_000).unwrap_or(0),
+        };
+        let word = self.mapping.futex(offset_of(count));
+        // With a bitset, the deadline is a point of CLOCK_MONOTONIC. Shared, for the other side is another process.
+        let any = NonZeroU32::MAX;
+        match futex::wait_bitset(word, futex::Flags::empty(), low, Some(&timeout), any) {
+            Err(Errno::TIMEDOUT) => Ok(false),
+            // Woken, or the count was another already. Who is woken for nothing again and again still keeps the deadline.
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR) => Ok(Deadline::after(Duration::ZERO) < until),
+            Err(error) => {
+                // The kernel says FAULT where an access would raise a signal: let it, so that it is seen.
+                self.mapping.word(offset_of(count)).load(Ordering::Relaxed);
+                self.check_whole()?;
+                let (call, bytes) = ("futex", self.layout.bytes());
+                Err(RingError::System { call, bytes, error })
+            }
+        }
+    }
+
+    fn wake(&self, count: Count) {
+        // It fails where the memory is gone, and then nobody sleeps there.
+        let _ = futex::wake(
+            self.mapping.futex(offset_of(count)),
+            futex::Flags::empty(),
+            1,
+        );
     }
 }

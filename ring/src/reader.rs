@@ -1,9 +1,9 @@
-//! The daemon's end of a ring. It waits for nothing, allocates nothing, and believes nothing that the memory says without a check.
+//! The daemon's end of a ring. It waits only where it is asked to, allocates nothing, and believes nothing that the memory says without a check.
 
 use crate::error::RingError;
 use crate::format::FrameFormat;
 use crate::memory::RingMemory;
-use crate::slots::{Captured, ReaderState, ReadySlot, ReadySlots};
+use crate::slots::{Captured, Deadline, ReaderState, ReadySlot, ReadySlots};
 
 /// Takes frames out of a ring. A [`RingError`] from it means that the producer broke the protocol: end the session.
 #[derive(Debug)]
@@ -36,7 +36,19 @@ impl Reader {
     /// # Errors
     /// An impossible word in the memory.
     pub fn ready(&mut self) -> Result<ReadySlots, RingError> {
-        self.state.ready(&self.memory.mapped)
+        let ready = self.state.ready(&self.memory.mapped);
+        self.memory.mapped.check_whole().and(ready)
+    }
+
+    /// Sleeps until frames are committed that the last look ([`Self::ready`], [`Self::take_oldest`]) did not cover, or `deadline` is over: then
+    /// false. Producers that wake nobody are allowed, so a deadline is due in any case. A producer that lies can end the sleep without a frame
+    /// each time: who calls this in a loop sets itself a pace.
+    ///
+    /// # Errors
+    /// An impossible word in the memory.
+    pub fn wait(&mut self, deadline: Deadline) -> Result<bool, RingError> {
+        let more = self.state.wait(&self.memory.mapped, deadline);
+        self.memory.mapped.check_whole().and(more)
     }
 
     /// Takes the oldest frame that waits.
@@ -44,7 +56,9 @@ impl Reader {
     /// # Errors
     /// An impossible word in the memory.
     pub fn take_oldest(&mut self) -> Result<Option<Taken<'_>>, RingError> {
-        let taken = self.state.take_oldest(&self.memory.mapped)?;
+        let taken = self.state.take_oldest(&self.memory.mapped);
+        self.memory.mapped.check_whole()?;
+        let taken = taken?;
         Ok(taken.map(|ready| Taken {
             reader: self,
             ready,
@@ -72,7 +86,7 @@ impl Reader {
     /// # Errors
     /// A counter that fell or contradicts the other.
     pub fn committed(&mut self) -> Result<u64, RingError> {
-        Ok(self.state.counters(&self.memory.mapped)?.0)
+        Ok(self.counters()?.0)
     }
 
     /// How many committed frames the writer has stolen back because the ring was full.
@@ -80,7 +94,12 @@ impl Reader {
     /// # Errors
     /// A counter that fell or contradicts the other.
     pub fn superseded(&mut self) -> Result<u64, RingError> {
-        Ok(self.state.counters(&self.memory.mapped)?.1)
+        Ok(self.counters()?.1)
+    }
+
+    fn counters(&mut self) -> Result<(u64, u64), RingError> {
+        let counters = self.state.counters(&self.memory.mapped);
+        self.memory.mapped.check_whole().and(counters)
     }
 }
 
@@ -118,7 +137,7 @@ impl Taken<'_> {
     /// [`row_bytes`]: crate::format::Plane::row_bytes
     ///
     /// # Errors
-    /// [`RingError::Rows`] if the plane has no such rows or `target` another length.
+    /// [`RingError::Rows`] if the plane has no such rows or `target` another length; [`RingError::Truncated`] if the memory was named and is gone.
     pub fn copy_rows(
         &self,
         plane: usize,
@@ -143,10 +162,12 @@ impl Taken<'_> {
         let start =
             ring.layout.slot_offset(self.ready.slot) + lies.offset + lies.stride * first_row;
         if lies.stride == lies.row_bytes {
-            ring.mapping.copy_out(start, target);
+            self.reader.memory.copy_out(start, target)?;
         } else {
             for (row, target) in target.chunks_exact_mut(lies.row_bytes).enumerate() {
-                ring.mapping.copy_out(start + lies.stride * row, target);
+                self.reader
+                    .memory
+                    .copy_out(start + lies.stride * row, target)?;
             }
         }
         Ok(())

@@ -3,14 +3,33 @@
 //! A slot's word is `sequence << 2 | state`. Free -> writing -> ready belongs to the writer; it needs a compare-and-swap only to
 //! steal its oldest ready slot back. The reader takes by compare-and-swap, ready -> reading, and frees by a store.
 //! A frame's sequence number is its place among the ring's committed frames, from 1 without holes.
+//!
+//! A side that finds nothing to do may sleep until the other's count moves: it says that it waits, looks once more, and
+//! sleeps; the other side, having moved its count, wakes only who says so. Of the two SeqCst fences between, one comes first,
+//! so that either the sleeper sees the count or the waker sees the sleeper.
+
+use std::time::Duration;
 
 use crate::error::RingError;
-use crate::layout::MAX_SLOTS;
+use crate::layout::{MAX_SLOTS, Policy};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// When a frame was captured: CLOCK_MONOTONIC in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Captured(pub u64);
+
+/// Until when a side may sleep: CLOCK_MONOTONIC in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deadline(pub u64);
+
+impl Deadline {
+    /// `pause` from now.
+    pub fn after(pause: Duration) -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let now = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
+        Self(now.saturating_add(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
 
 /// How often a side tries again when the other was quicker, before it gives up for now. Being overtaken once is rare already:
 /// it takes a whole frame's writing between two loads.
@@ -53,15 +72,34 @@ impl SlotWord {
     }
 }
 
-/// Where a ring's live words are.
+/// A count that one side moves and the other may sleep on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// The writer's committed frames.
+    Committed,
+    /// The slots that the reader gave back.
+    Freed,
+}
+
+/// Where a ring's live words are, and how a side sleeps on them.
 pub(crate) trait Words {
     fn slots(&self) -> u32;
+    fn policy(&self) -> Policy;
     fn word(&self, slot: u32) -> &AtomicU64;
     fn frame_number(&self, slot: u32) -> &AtomicU64;
     fn captured(&self, slot: u32) -> &AtomicU64;
     fn committed(&self) -> &AtomicU64;
     fn superseded(&self) -> &AtomicU64;
+    fn writer_waits(&self) -> &AtomicU64;
     fn taken(&self) -> &AtomicU64;
+    fn reader_waits(&self) -> &AtomicU64;
+    fn freed(&self) -> &AtomicU64;
+
+    /// Sleeps until woken, or at once no more if the count is not `seen`. False when `until` is over; true for no reason now and then.
+    fn sleep(&self, count: Count, seen: u64, until: Deadline) -> Result<bool, RingError>;
+
+    /// Wakes who sleeps on the count.
+    fn wake(&self, count: Count);
 }
 
 /// The writer's side. One per ring; its counters are its own memory, the shared ones are copies for the reader.
@@ -84,26 +122,11 @@ impl WriterState {
     pub(crate) fn begin(&mut self, words: &impl Words) -> Result<u32, RingError> {
         let writing = SlotWord::new(self.committed + 1, State::Writing).0;
         for _ in 0..ATTEMPTS {
-            let mut oldest: Option<(u32, SlotWord)> = None;
-            for slot in 0..words.slots() {
-                // Acquire: pairs with the Release in `ReaderState::free`, so the reader's copying is over before we write.
-                let word = SlotWord(words.word(slot).load(Ordering::Acquire));
-                match word.state() {
-                    State::Free => {
-                        // A plain store does: nobody else takes a free slot.
-                        words.word(slot).store(writing, Ordering::Relaxed);
-                        // Release: a reader that sees one of the header words stored after this, and fences (`ReaderState::peek`), sees the
-                        // state writing too, and so throws its torn look away.
-                        fence(Ordering::Release);
-                        return Ok(slot);
-                    }
-                    State::Ready if oldest.is_none_or(|(_, o)| word.sequence() < o.sequence()) => {
-                        oldest = Some((slot, word));
-                    }
-                    _ => {}
-                }
-            }
-            let Some((slot, word)) = oldest else { continue };
+            let (slot, word) = match self.claim(words) {
+                Claim::Got(slot) => return Ok(slot),
+                Claim::Full(Some(oldest)) => oldest,
+                Claim::Full(None) => continue,
+            };
             // Acquire keeps our writes behind the swap. It fails when the reader takes the frame at this moment; then it also
             // frees, or has freed, the one that it held before.
             let swapped = words.word(slot).compare_exchange(
@@ -113,7 +136,7 @@ impl WriterState {
                 Ordering::Relaxed,
             );
             if swapped.is_ok() {
-                fence(Ordering::Release); // as above
+                fence(Ordering::Release); // as in `claim`
                 self.superseded += 1;
                 // Release: pairs with the Acquire in `ReaderState::counters`.
                 words.superseded().store(self.superseded, Ordering::Release);
@@ -122,6 +145,67 @@ impl WriterState {
         }
         let slots = words.slots();
         Err(RingError::NoSlot { slots })
+    }
+
+    /// Puts a free slot into state writing and returns it; none if there is none.
+    pub(crate) fn begin_free(&self, words: &impl Words) -> Option<u32> {
+        match self.claim(words) {
+            Claim::Got(slot) => Some(slot),
+            Claim::Full(_) => None,
+        }
+    }
+
+    /// As `begin_free`, but sleeps until the reader gives a slot back or `until` is over.
+    pub(crate) fn wait_free(
+        &self,
+        words: &impl Words,
+        until: Deadline,
+    ) -> Result<Option<u32>, RingError> {
+        if let Some(slot) = self.begin_free(words) {
+            return Ok(Some(slot));
+        }
+        words.writer_waits().store(1, Ordering::Relaxed);
+        let outcome = loop {
+            // Acquire: pairs with the Release in `ReaderState::give_back`: who sees the count sees those slots free.
+            let freed = words.freed().load(Ordering::Acquire);
+            // SeqCst: pairs with the fence in `ReaderState::give_back`.
+            fence(Ordering::SeqCst);
+            if let Some(slot) = self.begin_free(words) {
+                break Ok(Some(slot));
+            }
+            match words.sleep(Count::Freed, freed, until) {
+                Ok(true) => {}
+                Ok(false) => break Ok(self.begin_free(words)),
+                Err(error) => break Err(error),
+            }
+        };
+        words.writer_waits().store(0, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Puts a free slot into state writing, or says which ready one is the oldest.
+    fn claim(&self, words: &impl Words) -> Claim {
+        let mut oldest: Option<(u32, SlotWord)> = None;
+        for slot in 0..words.slots() {
+            // Acquire: pairs with the Release in `ReaderState::give_back`, so the reader's copying is over before we write.
+            let word = SlotWord(words.word(slot).load(Ordering::Acquire));
+            match word.state() {
+                State::Free => {
+                    // A plain store does: nobody else takes a free slot.
+                    let writing = SlotWord::new(self.committed + 1, State::Writing).0;
+                    words.word(slot).store(writing, Ordering::Relaxed);
+                    // Release: a reader that sees one of the header words stored after this, and fences (`ReaderState::peek`), sees the
+                    // state writing too, and so throws its torn look away.
+                    fence(Ordering::Release);
+                    return Claim::Got(slot);
+                }
+                State::Ready if oldest.is_none_or(|(_, o)| word.sequence() < o.sequence()) => {
+                    oldest = Some((slot, word));
+                }
+                _ => {}
+            }
+        }
+        Claim::Full(oldest)
     }
 
     /// Makes the slot that `begin` returned ready, with the next sequence number, which is returned.
@@ -143,6 +227,11 @@ impl WriterState {
         words.word(slot).store(ready, Ordering::Release);
         // Release: pairs with the Acquire in `ReaderState::ready`: who sees the count sees those frames ready.
         words.committed().store(self.committed, Ordering::Release);
+        // SeqCst: pairs with the fence in `ReaderState::wait`.
+        fence(Ordering::SeqCst);
+        if words.reader_waits().load(Ordering::Relaxed) != 0 {
+            words.wake(Count::Committed);
+        }
         self.committed
     }
 
@@ -152,6 +241,14 @@ impl WriterState {
         // Relaxed: only the writer itself takes a free slot, and the reader looks for ready ones.
         words.word(slot).store(free, Ordering::Relaxed);
     }
+}
+
+/// What a look for a free slot came to.
+enum Claim {
+    /// This slot, in state writing now.
+    Got(u32),
+    /// None is free; this is the oldest ready one.
+    Full(Option<(u32, SlotWord)>),
 }
 
 /// A ready frame as it was when the reader looked. The writer may steal it back until it is taken.
@@ -220,6 +317,9 @@ pub(crate) struct ReaderState {
     committed: u64,
     superseded: u64,
     taken: u64,
+    freed: u64,
+    /// How many frames were committed when the last look began.
+    looked: u64,
     /// For each slot, the last sequence number that was freed there.
     last: [u64; MAX_SLOTS as usize],
 }
@@ -232,6 +332,7 @@ impl ReaderState {
         // pass a slot, and find a newer frame than the one that is committed there meanwhile.
         let settled = words.committed().load(Ordering::Acquire);
         self.committed = risen("committed", self.committed, settled)?;
+        self.looked = settled;
         let mut found = ReadySlots::empty();
         let mut newest: Option<(u32, u64)> = None;
         for slot in 0..words.slots() {
@@ -286,7 +387,7 @@ impl ReaderState {
         }
         let frame_number = words.frame_number(slot).load(Ordering::Relaxed);
         let captured = words.captured(slot).load(Ordering::Relaxed);
-        // Acquire: pairs with the Release fence in `WriterState::begin`: had one of the two loads seen a newer frame's value, this one
+        // Acquire: pairs with the Release fences in `WriterState::claim` and `begin`: had one of the two loads seen a newer frame's value, this one
         // would see a newer word.
         fence(Ordering::Acquire);
         if words.word(slot).load(Ordering::Relaxed) != word.0 {
@@ -337,8 +438,9 @@ impl ReaderState {
     pub(crate) fn free(&mut self, words: &impl Words, ready: &ReadySlot) {
         self.last[ready.slot as usize] = ready.sequence;
         let free = SlotWord::new(ready.sequence, State::Free).0;
-        // Release: pairs with the Acquire in `WriterState::begin`: our copying is over.
+        // Release: pairs with the Acquire in `WriterState::claim`: our copying is over.
         words.word(ready.slot).store(free, Ordering::Release);
+        self.give_back(words);
     }
 
     /// Frees a ready slot unread; false if the writer has stolen it back meanwhile.
@@ -352,8 +454,51 @@ impl ReaderState {
             .is_ok();
         if freed {
             self.last[ready.slot as usize] = ready.sequence;
+            self.give_back(words);
         }
         freed
+    }
+
+    /// Counts a slot that has just become free, for a writer that waits for one.
+    fn give_back(&mut self, words: &impl Words) {
+        self.freed += 1;
+        // Release: pairs with the Acquire in `WriterState::wait_free`.
+        words.freed().store(self.freed, Ordering::Release);
+        // SeqCst: pairs with the fence in `WriterState::wait_free`.
+        fence(Ordering::SeqCst);
+        if words.writer_waits().load(Ordering::Relaxed) != 0 {
+            words.wake(Count::Freed);
+        }
+    }
+
+    /// Sleeps until frames are committed that the last look (`ready`) did not cover; false if `until` is over before.
+    pub(crate) fn wait(&mut self, words: &impl Words, until: Deadline) -> Result<bool, RingError> {
+        if self.has_more(words)? {
+            return Ok(true);
+        }
+        words.reader_waits().store(1, Ordering::Relaxed);
+        let outcome = loop {
+            // SeqCst: pairs with the fence in `WriterState::commit`.
+            fence(Ordering::SeqCst);
+            match self.has_more(words) {
+                Ok(false) => {}
+                other => break other,
+            }
+            match words.sleep(Count::Committed, self.looked, until) {
+                Ok(true) => {}
+                Ok(false) => break self.has_more(words),
+                Err(error) => break Err(error),
+            }
+        };
+        words.reader_waits().store(0, Ordering::Relaxed);
+        outcome
+    }
+
+    fn has_more(&mut self, words: &impl Words) -> Result<bool, RingError> {
+        // Acquire: pairs with the Release in `WriterState::commit`.
+        let committed = words.committed().load(Ordering::Acquire);
+        self.committed = risen("committed", self.committed, committed)?;
+        Ok(committed != self.looked)
     }
 
     /// The writer's counts of committed and of stolen frames, checked.
@@ -369,6 +514,9 @@ impl ReaderState {
                 superseded,
                 committed,
             });
+        }
+        if superseded > 0 && words.policy() == Policy::Lossless {
+            return Err(RingError::StolenBack { superseded });
         }
         Ok((committed, superseded))
     }

@@ -1,14 +1,15 @@
-//! The producer's end of a ring. It never waits: when the ring is full, the oldest frame that waits gives way.
+//! The producer's end of a ring. When the ring is full, the oldest frame that waits gives way, or in a lossless ring, the writer.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::error::RingError;
 use crate::format::FrameFormat;
-use crate::layout::Layout;
+use crate::layout::{Layout, Policy};
 use crate::mapping::Pages;
-use crate::memory::MappedRing;
-use crate::slots::{Captured, WriterState};
+use crate::memory::{MappedRing, MemoryKind};
+use crate::segment::open_named;
+use crate::slots::{Captured, Deadline, WriterState};
 
 /// Puts frames into a ring.
 #[derive(Debug)]
@@ -29,15 +30,45 @@ impl Writer {
         memory_bytes: u64,
         slots: u32,
     ) -> Result<Self, RingError> {
+        Self::map(&fd, MemoryKind::Memfd, format, memory_bytes, slots)
+    }
+
+    /// Opens and maps the ring that the daemon has made under `name`, checked as in [`Self::from_fd`] but for the seals, which it can't have: any
+    /// process of this user's that truncates it makes accesses here fault.
+    ///
+    /// # Errors
+    /// As [`Self::from_fd`]; [`RingError::NotARing`].
+    pub fn open_named(
+        name: &str,
+        format: &FrameFormat,
+        memory_bytes: u64,
+        slots: u32,
+    ) -> Result<Self, RingError> {
+        let fd = open_named(name)?;
+        Self::map(&fd, MemoryKind::Named, format, memory_bytes, slots)
+    }
+
+    fn map(
+        fd: &OwnedFd,
+        kind: MemoryKind,
+        format: &FrameFormat,
+        memory_bytes: u64,
+        slots: u32,
+    ) -> Result<Self, RingError> {
         let layout = Layout::new(format, slots)?;
         let expected = layout.bytes() as u64;
         if memory_bytes != expected {
             let found = memory_bytes;
             return Err(RingError::Size { expected, found });
         }
-        let ring = MappedRing::received(&fd, layout)?;
+        let ring = MappedRing::received(fd, kind, layout)?;
         let state = WriterState::default();
         Ok(Self { ring, state })
+    }
+
+    /// What the ring does when it is full, as the daemon chose.
+    pub fn policy(&self) -> Policy {
+        self.ring.layout.policy()
     }
 
     /// The frames' format.
@@ -45,17 +76,39 @@ impl Writer {
         self.ring.layout.format()
     }
 
-    /// A slot for the next frame: a free one, else the one of the oldest frame that waits, which is then lost and counted.
+    /// A slot for the next frame, without waiting: a free one, else the one of the oldest frame that waits, which is then lost and counted.
     ///
     /// # Errors
-    /// [`RingError::NoSlot`] if the reading side breaks the protocol.
+    /// [`RingError::Full`] in a lossless ring; [`RingError::NoSlot`] if the reading side breaks the protocol.
     pub fn begin(&mut self) -> Result<Slot<'_>, RingError> {
-        let slot = self.state.begin(&self.ring)?;
-        Ok(Slot {
+        let slot = match self.policy() {
+            Policy::Latest => self.state.begin(&self.ring)?,
+            Policy::Lossless => self.state.begin_free(&self.ring).ok_or(RingError::Full {
+                slots: self.ring.layout.slots(),
+            })?,
+        };
+        Ok(self.filling(slot))
+    }
+
+    /// As [`Self::begin`], but in a lossless ring sleeps until the reader frees a slot; none if `deadline` is over before. With the reader's death
+    /// nothing wakes this: keep deadlines short, and look at the connection between.
+    ///
+    /// # Errors
+    /// [`RingError::NoSlot`] as above; [`RingError::System`] if the kernel can't wait.
+    pub fn begin_by(&mut self, deadline: Deadline) -> Result<Option<Slot<'_>>, RingError> {
+        let slot = match self.policy() {
+            Policy::Latest => Some(self.state.begin(&self.ring)?),
+            Policy::Lossless => self.state.wait_free(&self.ring, deadline)?,
+        };
+        Ok(slot.map(|slot| self.filling(slot)))
+    }
+
+    fn filling(&mut self, slot: u32) -> Slot<'_> {
+        Slot {
             writer: self,
             slot,
             committed: false,
-        })
+        }
     }
 
     /// The slot that was parked, to go on with; none if it is another ring's.
