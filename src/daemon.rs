@@ -104,6 +104,13 @@ impl Daemon {
         };
         std::fs::create_dir_all(&plan.publish_dir).map_err(publish)?;
         tempfile_probe(&plan.publish_dir).map_err(publish)?;
+        match ringgear_ring::sweep_leftovers() {
+            Ok(0) => {}
+            Ok(segments) => {
+                tracing::info!(segments, "removed named rings that a dead daemon left")
+            }
+            Err(error) => tracing::warn!(%error, "/dev/shm could not be searched for leftovers"),
+        }
         let control = control::Listener::bind(&plan.socket, plan.socket_mode)?;
         let listen = |source| DaemonError::Listen {
             address: plan.listen,

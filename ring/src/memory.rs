@@ -314,6 +314,8 @@ impl Words for MappedRing {
             tv_sec: i64::try_from(until.0 / 1_000_000_000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(until.0 % 1_000_000_000).unwrap_or(0),
         };
+        // Zeros in place of what was cut off never change.
+        self.check_whole()?;
         let word = self.mapping.futex(offset_of(count));
         // With a bitset, the deadline is a point of CLOCK_MONOTONIC. Shared, for the other side is another process.
         let any = NonZeroU32::MAX;

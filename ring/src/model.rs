@@ -176,7 +176,10 @@ fn writer(ring: &Arc<Ring>, frames: u64) -> thread::JoinHandle<u64> {
         for number in 1..=frames {
             let slot = match ring.policy {
                 Policy::Latest => state.begin(&*ring).unwrap(),
-                Policy::Lossless => state.wait_free(&*ring, NEVER).unwrap().unwrap(),
+                Policy::Lossless => {
+                    assert!(state.wait_free(&*ring, NEVER).unwrap());
+                    state.begin_free(&*ring).unwrap()
+                }
             };
             ring.write(slot, number);
             assert_eq!(

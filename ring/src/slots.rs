@@ -155,14 +155,10 @@ impl WriterState {
         }
     }
 
-    /// As `begin_free`, but sleeps until the reader gives a slot back or `until` is over.
-    pub(crate) fn wait_free(
-        &self,
-        words: &impl Words,
-        until: Deadline,
-    ) -> Result<Option<u32>, RingError> {
-        if let Some(slot) = self.begin_free(words) {
-            return Ok(Some(slot));
+    /// Sleeps until the reader gives a slot back if none is free; false if `until` is over before.
+    pub(crate) fn wait_free(&self, words: &impl Words, until: Deadline) -> Result<bool, RingError> {
+        if has_free(words) {
+            return Ok(true);
         }
         words.writer_waits().store(1, Ordering::Relaxed);
         let outcome = loop {
@@ -170,12 +166,12 @@ impl WriterState {
             let freed = words.freed().load(Ordering::Acquire);
             // SeqCst: pairs with the fence in `ReaderState::give_back`.
             fence(Ordering::SeqCst);
-            if let Some(slot) = self.begin_free(words) {
-                break Ok(Some(slot));
+            if has_free(words) {
+                break Ok(true);
             }
             match words.sleep(Count::Freed, freed, until) {
                 Ok(true) => {}
-                Ok(false) => break Ok(self.begin_free(words)),
+                Ok(false) => break Ok(has_free(words)),
                 Err(error) => break Err(error),
             }
         };
@@ -241,6 +237,15 @@ impl WriterState {
         // Relaxed: only the writer itself takes a free slot, and the reader looks for ready ones.
         words.word(slot).store(free, Ordering::Relaxed);
     }
+}
+
+/// Whether a slot is free. It stays so until the writer itself takes it.
+fn has_free(words: &impl Words) -> bool {
+    (0..words.slots()).any(|slot| {
+        // Relaxed: who takes the slot loads its word again (`WriterState::claim`).
+        let word = SlotWord(words.word(slot).load(Ordering::Relaxed));
+        word.state() == State::Free
+    })
 }
 
 /// What a look for a free slot came to.

@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use crate::format::{FrameFormat, PixelFormat};
-use crate::layout::{Layout, VERSION};
-use crate::memory::RingMemory;
+use crate::layout::{Layout, Policy, VERSION};
+use crate::memory::{MemoryKind, RingMemory};
 use crate::slots::{SlotWord, State, Words};
-use crate::{Captured, Reader, RingError, Writer};
+use crate::{Captured, Deadline, Reader, RingError, Writer, sweep_leftovers};
 
 fn pair(format: &FrameFormat, slots: u32) -> (Reader, Writer) {
     let memory = RingMemory::create(format, slots).unwrap();
@@ -19,6 +21,24 @@ fn pair(format: &FrameFormat, slots: u32) -> (Reader, Writer) {
     let bytes = memory.bytes() as u64;
     let writer = Writer::from_fd(fd, format, bytes, slots).unwrap();
     (Reader::new(memory), writer)
+}
+
+fn pair_as(kind: MemoryKind, policy: Policy, format: &FrameFormat, slots: u32) -> (Reader, Writer) {
+    let memory = RingMemory::create_as(kind, policy, format, slots).unwrap();
+    let bytes = memory.bytes() as u64;
+    let writer = match memory.name() {
+        Some(name) => Writer::open_named(name, format, bytes, slots),
+        None => {
+            let fd = memory.fd().try_clone_to_owned().unwrap();
+            Writer::from_fd(fd, format, bytes, slots)
+        }
+    };
+    (Reader::new(memory), writer.unwrap())
+}
+
+/// A deadline that no test that goes well meets.
+fn long() -> Deadline {
+    Deadline::after(Duration::from_secs(60))
 }
 
 fn small() -> FrameFormat {
@@ -259,13 +279,24 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn the_ring_is_a_queue_that_loses_its_oldest(slots in 2_u32..=6, steps in steps()) {
-        let (mut reader, mut writer) = pair(&FrameFormat::packed(PixelFormat::Gray, 8, 2).unwrap(), slots);
+    fn the_ring_is_a_queue_that_loses_its_oldest_or_nothing(
+        slots in 2_u32..=6, steps in steps(), named: bool, lossless: bool
+    ) {
+        let kind = if named { MemoryKind::Named } else { MemoryKind::Memfd };
+        let policy = if lossless { Policy::Lossless } else { Policy::Latest };
+        let format = FrameFormat::packed(PixelFormat::Gray, 8, 2).unwrap();
+        let (mut reader, mut writer) = pair_as(kind, policy, &format, slots);
         let mut model: VecDeque<u64> = VecDeque::new();
         let (mut committed, mut superseded) = (0, 0);
         for step in steps {
+            reader.ready().unwrap();
             match step {
                 Step::Commit | Step::Abandon => {
+                    if lossless && model.len() == slots as usize {
+                        prop_assert_eq!(writer.begin().unwrap_err(), RingError::Full { slots });
+                        prop_assert!(!writer.wait_for_room(Deadline(0)).unwrap());
+                        continue;
+                    }
                     if model.len() == slots as usize {
                         model.pop_front();
                         superseded += 1;
@@ -291,7 +322,10 @@ proptest! {
                     prop_assert_eq!(oldest.map(|slot| slot.sequence), model.pop_front());
                     prop_assert!(oldest.is_none_or(|slot| reader.skip(slot)));
                 }
-                Step::Look => {}
+                Step::Look => {
+                    // What was there at the last look is no news.
+                    prop_assert!(!reader.wait(Deadline(0)).unwrap());
+                }
             }
             let ready: Vec<_> = reader.ready().unwrap().iter().map(|slot| slot.sequence).collect();
             prop_assert_eq!(ready, model.iter().copied().collect::<Vec<_>>());
@@ -475,4 +509,216 @@ fn a_writer_checks_what_it_is_handed() {
         VERSION
     );
     assert!(Writer::from_fd(fd(), &format, bytes, 2).is_ok());
+}
+
+#[test]
+fn a_commit_wakes_a_reader_that_sleeps() {
+    let (mut reader, mut writer) = pair(&small(), 3);
+    assert!(
+        !reader
+            .wait(Deadline::after(Duration::from_millis(5)))
+            .unwrap()
+    );
+    put(&mut writer, 1);
+    assert!(
+        reader.wait(Deadline(0)).unwrap(),
+        "what is there needs no sleep"
+    );
+    drop(reader.take_oldest().unwrap().unwrap());
+    let waits = Arc::new(AtomicBool::new(false));
+    let about_to = Arc::clone(&waits);
+    let sleeper = std::thread::spawn(move || {
+        about_to.store(true, Ordering::Release);
+        assert!(reader.wait(long()).unwrap());
+        assert_eq!(reader.take_oldest().unwrap().unwrap().frame_number(), 2);
+    });
+    while !waits.load(Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+    put(&mut writer, 2);
+    sleeper.join().unwrap();
+}
+
+#[test]
+fn a_lossless_ring_loses_nothing_whichever_side_is_slow() {
+    const FRAMES: u64 = 20_000;
+    for kind in [MemoryKind::Memfd, MemoryKind::Named] {
+        let (mut reader, mut writer) = pair_as(kind, Policy::Lossless, &small(), 3);
+        assert_eq!(writer.policy(), Policy::Lossless);
+        let hammer = std::thread::spawn(move || {
+            for number in 1..=FRAMES {
+                assert!(writer.wait_for_room(long()).unwrap());
+                let mut slot = writer.begin().unwrap();
+                checked_pattern(number, slot.bytes_mut());
+                slot.commit(number, None);
+            }
+            writer
+        });
+        let (mut read, mut expected) = (vec![0; 64 * 48], vec![0; 64 * 48]);
+        let mut next = 1;
+        while next <= FRAMES {
+            let Some(taken) = reader.take_oldest().unwrap() else {
+                assert!(reader.wait(long()).unwrap());
+                continue;
+            };
+            assert_eq!(taken.frame_number(), next);
+            taken.copy_rows(0, 0, 48, &mut read).unwrap();
+            checked_pattern(next, &mut expected);
+            assert!(read == expected, "frame {next} is torn");
+            next += 1;
+        }
+        let mut writer = hammer.join().unwrap();
+        for value in 1..=3 {
+            put(&mut writer, value);
+        }
+        let soon = Deadline::after(Duration::from_millis(5));
+        assert!(
+            !writer.wait_for_room(soon).unwrap(),
+            "full, and nobody reads"
+        );
+        assert_eq!(reader.superseded().unwrap(), 0);
+    }
+}
+
+#[test]
+fn who_steals_from_a_lossless_ring_breaks_it() {
+    let (mut reader, mut writer) = pair_as(MemoryKind::Memfd, Policy::Lossless, &small(), 2);
+    put(&mut writer, 1);
+    let ring = &reader.memory().mapped;
+    ring.superseded().store(1, Ordering::Relaxed);
+    assert_eq!(
+        reader.ready().unwrap_err(),
+        RingError::StolenBack { superseded: 1 }
+    );
+}
+
+fn named(slots: u32) -> (Reader, Writer, std::path::PathBuf) {
+    let (reader, writer) = pair_as(MemoryKind::Named, Policy::Latest, &small(), slots);
+    let path = std::path::Path::new("/dev/shm").join(reader.memory().name().unwrap());
+    (reader, writer, path)
+}
+
+/// Another process cuts the file to `bytes`.
+fn truncate(path: &std::path::Path, bytes: usize) {
+    let size = format!("--size={bytes}");
+    let status = Command::new("truncate").arg(size).arg(path).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_ring_whose_words_are_cut_off_is_an_error_and_no_signal() {
+    let (mut reader, mut writer, path) = named(3);
+    put(&mut writer, 1);
+    put(&mut writer, 2);
+    let taken = reader.take_oldest().unwrap().unwrap();
+    truncate(&path, 0);
+    let mut rows = [0; 64 * 48];
+    assert_eq!(
+        taken.copy_rows(0, 0, 48, &mut rows),
+        Err(RingError::Truncated)
+    );
+    drop(taken);
+    assert_eq!(reader.ready().unwrap_err(), RingError::Truncated);
+    assert_eq!(reader.take_oldest().unwrap_err(), RingError::Truncated);
+    assert_eq!(reader.committed().unwrap_err(), RingError::Truncated);
+    assert_eq!(reader.wait(long()).unwrap_err(), RingError::Truncated);
+    // One that never had a frame, and one that sleeps.
+    let (mut reader, _writer, path) = named(2);
+    truncate(&path, 0);
+    assert_eq!(reader.wait(long()).unwrap_err(), RingError::Truncated);
+    // Others go on.
+    let (mut reader, mut writer, _path) = named(2);
+    put(&mut writer, 3);
+    assert_eq!(reader.take_oldest().unwrap().unwrap().frame_number(), 3);
+}
+
+#[test]
+fn a_ring_whose_pixels_are_cut_off_is_an_error() {
+    let (mut reader, mut writer, path) = named(2);
+    put(&mut writer, 1);
+    truncate(&path, 8192);
+    let taken = reader.take_oldest().unwrap().unwrap();
+    let mut rows = [0; 64 * 48];
+    assert_eq!(
+        taken.copy_rows(0, 0, 48, &mut rows),
+        Err(RingError::Truncated)
+    );
+}
+
+#[test]
+fn a_bus_error_elsewhere_still_ends_the_process() {
+    const ELSEWHERE: &str = "RINGGEAR_TEST_BUS_ERROR";
+    if std::env::var_os(ELSEWHERE).is_some() {
+        let (_reader, mut writer, path) = named(2);
+        truncate(&path, 0);
+        // The writer's own mapping is not watched over.
+        writer.begin().unwrap().bytes_mut().fill(1);
+        unreachable!("the write went nowhere");
+    }
+    let me = std::env::current_exe().unwrap();
+    let mut again = Command::new(me);
+    again.args([
+        "--exact",
+        "tests::a_bus_error_elsewhere_still_ends_the_process",
+    ]);
+    let output = again.env(ELSEWHERE, "1").output().unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    assert_eq!(signal, Some(libc::SIGBUS), "{output:?}");
+    // It had no time to tidy up after itself.
+    assert!(sweep_leftovers().unwrap() >= 1);
+}
+
+#[test]
+fn names_go_with_their_rings_and_what_the_dead_left_is_swept() {
+    let (reader, _writer, path) = named(2);
+    assert!(path.exists());
+    sweep_leftovers().unwrap();
+    assert!(path.exists(), "its maker lives");
+    drop(reader);
+    assert!(!path.exists());
+    let left = std::path::Path::new("/dev/shm").join(format!("ringgear-0-{}", std::process::id()));
+    std::fs::write(&left, b"left by a daemon that was killed").unwrap();
+    sweep_leftovers().unwrap();
+    assert!(!left.exists());
+}
+
+#[test]
+fn only_rings_are_opened_by_name() {
+    let bytes = Layout::new(&small(), 2).unwrap().bytes() as u64;
+    let open = |name: &str| Writer::open_named(name, &small(), bytes, 2).unwrap_err();
+    for name in ["", "x", "/etc/passwd", "ringgear-/../x", "ringgear-no-such"] {
+        assert!(matches!(open(name), RingError::NotARing { .. }), "{name}");
+    }
+    let (reader, _writer, _path) = named(3);
+    let found = open(reader.memory().name().unwrap());
+    assert!(matches!(found, RingError::Size { .. }), "{found}");
+}
+
+#[test]
+fn a_full_dev_shm_is_a_refusal() {
+    const FULL: &str = "RINGGEAR_TEST_FULL_SHM";
+    let name = "tests::a_full_dev_shm_is_a_refusal";
+    if std::env::var_os(FULL).is_some() {
+        let format = FrameFormat::packed(PixelFormat::Bgr24, 1280, 720).unwrap();
+        let create = || RingMemory::create_as(MemoryKind::Named, Policy::Latest, &format, 2);
+        assert!(matches!(create(), Err(RingError::NoRoom { .. })));
+        let left = std::fs::read_dir("/dev/shm").unwrap().count();
+        assert_eq!(left, 0, "a refused ring leaves nothing");
+        return;
+    }
+    // A /dev/shm of this process's own, where the system lets one have that.
+    let mount = "mount -t tmpfs -o size=1m tmpfs /dev/shm";
+    let unshare = |command: &str| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c", command]);
+        unshare
+    };
+    if !unshare(mount).status().is_ok_and(|status| status.success()) {
+        eprintln!("not tested: this system gives no mount namespace");
+        return;
+    }
+    let me = std::env::current_exe().unwrap();
+    let command = format!("{mount} && exec '{}' --exact {name}", me.display());
+    let output = unshare(&command).env(FULL, "1").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }

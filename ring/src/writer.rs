@@ -87,27 +87,22 @@ impl Writer {
                 slots: self.ring.layout.slots(),
             })?,
         };
-        Ok(self.filling(slot))
-    }
-
-    /// As [`Self::begin`], but in a lossless ring sleeps until the reader frees a slot; none if `deadline` is over before. With the reader's death
-    /// nothing wakes this: keep deadlines short, and look at the connection between.
-    ///
-    /// # Errors
-    /// [`RingError::NoSlot`] as above; [`RingError::System`] if the kernel can't wait.
-    pub fn begin_by(&mut self, deadline: Deadline) -> Result<Option<Slot<'_>>, RingError> {
-        let slot = match self.policy() {
-            Policy::Latest => Some(self.state.begin(&self.ring)?),
-            Policy::Lossless => self.state.wait_free(&self.ring, deadline)?,
-        };
-        Ok(slot.map(|slot| self.filling(slot)))
-    }
-
-    fn filling(&mut self, slot: u32) -> Slot<'_> {
-        Slot {
+        Ok(Slot {
             writer: self,
             slot,
             committed: false,
+        })
+    }
+
+    /// Sleeps, in a lossless ring that is full, until the reader frees a slot; false if `deadline` is over before. True at once where
+    /// [`Self::begin`] finds a slot. With the reader's death nothing wakes this: keep deadlines short, and look at the connection between.
+    ///
+    /// # Errors
+    /// [`RingError::System`] if the kernel can't wait.
+    pub fn wait_for_room(&mut self, deadline: Deadline) -> Result<bool, RingError> {
+        match self.policy() {
+            Policy::Latest => Ok(true),
+            Policy::Lossless => self.state.wait_free(&self.ring, deadline),
         }
     }
 

@@ -49,6 +49,7 @@ fn serve(listener: &UnixListener) -> Session {
         session: 1,
         memory_bytes: memory.bytes() as u64,
         slots: 16,
+        name: None,
         framerate_num: 200.try_into().unwrap(),
         framerate_den: 1.try_into().unwrap(),
     }));

@@ -307,9 +307,9 @@ impl Connection {
         }
     }
 
-    async fn opened(&mut self, opened: Opened, memory: OwnedFd) -> IoResult<()> {
-        self.reply(&Reply::Opened(opened), Some(memory.as_fd()))
-            .await
+    async fn opened(&mut self, opened: Opened, memory: Option<OwnedFd>) -> IoResult<()> {
+        let fd = memory.as_ref().map(|memory| memory.as_fd());
+        self.reply(&Reply::Opened(opened), fd).await
     }
 
     fn log_refusal(&self, peer: Peer, stream: &str, reason: &str) {

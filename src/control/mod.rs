@@ -58,8 +58,8 @@ pub struct Peer {
 pub struct Granted {
     /// What the producer is told.
     pub opened: Opened,
-    /// The ring's memory, to be passed with it.
-    pub memory: OwnedFd,
+    /// The ring's memory, to be passed with it; none where the producer opens it by name.
+    pub memory: Option<OwnedFd>,
     /// The session's end as the stream decides it.
     pub ended: watch::Receiver<Option<Ended>>,
     /// Ends the session when it is closed or dropped.

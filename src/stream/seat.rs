@@ -8,8 +8,8 @@ use ringgear_producer::messages::{
     EndCode, Ended, FrameCounts, Open, Opened, PROTOCOL, RefusalCode, Refused,
 };
 use ringgear_ring::format::{FrameFormat, PixelFormat};
-use ringgear_ring::layout::{Layout, MAX_MEMORY_BYTES, MAX_SLOTS};
-use ringgear_ring::{Reader, RingMemory};
+use ringgear_ring::layout::{Layout, MAX_MEMORY_BYTES, MAX_SLOTS, Policy};
+use ringgear_ring::{MemoryKind, Reader, RingMemory};
 use tokio::sync::{oneshot, watch};
 
 use crate::control::{Accounts, Granted, Peer, Seat};
@@ -84,17 +84,25 @@ impl Bench {
             let message = format!("no memory for a ring of {slots} slots of {format}: {error}");
             refused(RefusalCode::OutOfResources, message)
         };
+        may_have(open.memory, peer)?;
         let layout = Layout::new(&format, slots)
             .map_err(|error| refused(RefusalCode::BadSize, error.to_string()))?;
         let hold = self
             .accounts
             .session(peer.uid, layout.bytes() as u64)
             .map_err(|limit| refused(RefusalCode::OutOfResources, limit.to_string()))?;
-        let memory = RingMemory::create(&format, slots).map_err(|error| resources(&error))?;
-        let fd = memory
-            .fd()
-            .try_clone_to_owned()
+        let memory = RingMemory::create_as(open.memory, Policy::Latest, &format, slots)
             .map_err(|error| resources(&error))?;
+        let name = memory.name().map(str::to_owned);
+        let fd = match &name {
+            None => Some(
+                memory
+                    .fd()
+                    .try_clone_to_owned()
+                    .map_err(|error| resources(&error))?,
+            ),
+            Some(_) => None,
+        };
         let memory_bytes = memory.bytes() as u64;
         let (ended, said) = watch::channel(None);
         let mut holder = self.holder();
@@ -151,6 +159,7 @@ impl Bench {
                 session,
                 memory_bytes,
                 slots,
+                name,
                 framerate_num,
                 framerate_den,
             },
@@ -222,6 +231,19 @@ pub(crate) fn refused(code: RefusalCode, message: String) -> Refused {
         message,
         holder_pid: None,
     }
+}
+
+/// Refuses named segments to other users: their files are the daemon's user's alone.
+fn may_have(memory: MemoryKind, peer: Peer) -> Result<(), Refused> {
+    let own = rustix::process::geteuid().as_raw();
+    if memory == MemoryKind::Named && peer.uid != own {
+        let message = format!(
+            "named memory is for the daemon's own user (uid {own}), not for uid {}: leave 'memory' out for a memfd",
+            peer.uid
+        );
+        return Err(refused(RefusalCode::NotPermitted, message));
+    }
+    Ok(())
 }
 
 fn checked_format(open: &Open) -> Result<FrameFormat, Refused> {

@@ -5,7 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use ringgear::status::StreamState;
-use ringgear_producer::messages::{Open, PROTOCOL, RefusalCode, Refused, Reply, Request};
+use ringgear_producer::messages::{EndCode, Open, PROTOCOL, RefusalCode, Refused, Reply, Request};
+use ringgear_producer::{
+    FrameFormat, MemoryKind, PixelFormat, Producer, ProducerError, ProducerOptions,
+};
 
 use crate::harness::daemon::Daemon;
 use crate::harness::held::Held;
@@ -35,6 +38,7 @@ fn open_request() -> Open {
         height: 180,
         strides: None,
         slots: None,
+        memory: MemoryKind::Memfd,
         take_over: false,
         client: None,
     }
@@ -161,6 +165,87 @@ fn a_second_producer_is_refused_with_the_holders_pid_unless_it_takes_over() {
             (u32::try_from(session.pid) == Ok(second.pid()) && session.committed > 0).then_some(())
         },
     );
+}
+
+/// The named rings of the daemon.
+fn named_rings(daemon: &Daemon) -> Vec<std::path::PathBuf> {
+    let prefix = format!("ringgear-{}-", daemon.pid());
+    let mut rings = Vec::new();
+    for entry in std::fs::read_dir("/dev/shm").unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with(&prefix)
+        {
+            rings.push(path);
+        }
+    }
+    rings
+}
+
+#[test]
+fn a_producer_that_cuts_its_named_ring_ends_its_own_session_and_the_daemon_lives() {
+    let _machine = beside_others();
+    let mut daemon = Daemon::start(STREAM);
+    let format = FrameFormat::packed(PixelFormat::Bgr24, 320, 180).unwrap();
+    let options = ProducerOptions {
+        socket: daemon.place.socket(),
+        memory: MemoryKind::Named,
+        ..ProducerOptions::new("cam", format)
+    };
+    let frame = vec![90; 320 * 180 * 3];
+    // The words' pages first, then the pixels alone.
+    for bytes in [0, 8192] {
+        let mut producer = Producer::open(&options).unwrap();
+        wait_for("frames are used", Duration::from_secs(15), || {
+            producer.write(&frame, None).unwrap();
+            let used = daemon
+                .stream("cam")
+                .session
+                .is_some_and(|s| s.committed > 3);
+            used.then_some(())
+        });
+        let rings = named_rings(&daemon);
+        assert_eq!(rings.len(), 1, "{rings:?}");
+        producer.write(&frame, None).unwrap();
+        let cut = std::process::Command::new("truncate")
+            .arg(format!("--size={bytes}"))
+            .arg(&rings[0])
+            .status();
+        assert!(cut.unwrap().success());
+        // No frame is written from here on: this process has no one to watch over it.
+        let ended = wait_for(
+            "the session ends",
+            Duration::from_secs(5),
+            || match producer.check() {
+                Ok(()) => None,
+                Err(ProducerError::Ended(ended)) => Some(ended),
+                Err(other) => panic!("{other}"),
+            },
+        );
+        assert_eq!(ended.code, EndCode::RingCorrupt);
+        assert!(ended.message.contains("truncated"), "{}", ended.message);
+        wait_for("the name is gone", Duration::from_secs(5), || {
+            named_rings(&daemon).is_empty().then_some(())
+        });
+    }
+    let _camera = daemon.producer(&PATTERN);
+    daemon.wait_until_playable("cam");
+
+    // What a killed daemon leaves, the next one removes.
+    drop(_camera);
+    wait_for("the seat is free", Duration::from_secs(5), || {
+        daemon.stream("cam").session.is_none().then_some(())
+    });
+    let _producer = Producer::open(&options).unwrap();
+    let left = named_rings(&daemon);
+    assert_eq!(left.len(), 1, "{left:?}");
+    daemon.kill();
+    assert!(left[0].exists());
+    daemon.restart();
+    assert!(!left[0].exists());
 }
 
 mod alone {

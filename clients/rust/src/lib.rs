@@ -32,7 +32,7 @@ mod steady;
 pub use error::ProducerError;
 pub use producer::{Frame, ParkedFrame, Producer, ProducerOptions, now};
 pub use ringgear_ring::format::{FormatError, FrameFormat, PixelFormat};
-pub use ringgear_ring::{Captured, RingError, SlotMemory};
+pub use ringgear_ring::{Captured, MemoryKind, RingError, SlotMemory};
 pub use steady::{LinkEvent, SteadyProducer};
 
 #[cfg(test)]

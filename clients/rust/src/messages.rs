@@ -1,10 +1,11 @@
 //! The control protocol: one JSON object on a line, in both directions, over a Unix stream socket.
 //!
 //! A producer sends [`Request::Open`] and gets [`Reply::Opened`] with the ring's memory as the one file descriptor
-//! (SCM_RIGHTS) beside it, or [`Reply::Refused`]. The session lasts until either side closes. `docs/protocol.md` is the reference.
+//! (SCM_RIGHTS) beside it, or by name, or [`Reply::Refused`]. The session lasts until either side closes. `docs/protocol.md` is the reference.
 
 use std::num::NonZeroU32;
 
+use ringgear_ring::MemoryKind;
 use serde::{Deserialize, Serialize};
 
 /// The protocol's version, which both sides have to name alike.
@@ -50,6 +51,9 @@ pub struct Open {
     /// How many slots the ring shall have; none for the daemon's choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
+    /// How the ring's memory is handed over; named segments are for peers of the daemon's own user.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub memory: MemoryKind,
     /// Whether to end a session that another producer holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub take_over: bool,
@@ -58,11 +62,15 @@ pub struct Open {
     pub client: Option<String>,
 }
 
+fn is_default(memory: &MemoryKind) -> bool {
+    *memory == MemoryKind::default()
+}
+
 /// What the daemon says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Reply {
-    /// The session has begun. The ring's file descriptor travels with this message's first byte.
+    /// The session has begun. The ring's file descriptor travels with this message's first byte, unless it is a named segment.
     Opened(Opened),
     /// The session or request is refused; nothing has changed.
     Refused(Refused),
@@ -90,6 +98,9 @@ pub struct Opened {
     pub memory_bytes: u64,
     /// How many slots the ring has.
     pub slots: u32,
+    /// The named segment to open, the file's name in /dev/shm, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The stream's framerate, numerator.
     pub framerate_num: NonZeroU32,
     /// The stream's framerate, denominator.

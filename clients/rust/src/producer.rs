@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringgear_ring::format::FrameFormat;
-use ringgear_ring::{Captured, ParkedSlot, Slot, SlotMemory, Writer};
+use ringgear_ring::{Captured, Deadline, MemoryKind, ParkedSlot, Slot, SlotMemory, Writer};
 
 use crate::connection::Connection;
 use crate::error::ProducerError;
@@ -12,6 +12,8 @@ use crate::messages::{DEFAULT_SOCKET, FrameCounts, Open, Opened, PROTOCOL, Reply
 
 /// How long the daemon may take to answer `open` and `close`.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a lossless ring is waited for until the connection is looked at again: nothing else tells of a daemon's death.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a session is opened with.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct ProducerOptions {
     pub format: FrameFormat,
     /// How many slots the ring shall have; none for the daemon's choice.
     pub slots: Option<u32>,
+    /// How the ring's memory comes: a named segment may be asked for by processes of the daemon's own user.
+    pub memory: MemoryKind,
     /// Whether to end the session of another producer that holds the stream.
     pub take_over: bool,
     /// The client's name and version, for the daemon's logs and status.
@@ -38,6 +42,7 @@ impl ProducerOptions {
             stream: stream.into(),
             format,
             slots: None,
+            memory: MemoryKind::default(),
             take_over: false,
             client: concat!("ringgear-producer/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -54,6 +59,7 @@ impl ProducerOptions {
             height: self.format.height(),
             strides: (!packed).then_some(strides),
             slots: self.slots,
+            memory: self.memory,
             take_over: self.take_over,
             client: Some(self.client.clone()),
         })
@@ -91,10 +97,22 @@ impl Producer {
             let what = format!("protocol {} instead of {PROTOCOL}", opened.protocol);
             return Err(ProducerError::Protocol { what });
         }
-        let fd = connection.take_fd().ok_or(ProducerError::Protocol {
-            what: "`opened` without a file descriptor".to_owned(),
-        })?;
-        let writer = Writer::from_fd(fd, &options.format, opened.memory_bytes, opened.slots)?;
+        let missing = |what: &str| ProducerError::Protocol {
+            what: format!("`opened` without a {what}"),
+        };
+        let (format, bytes, slots) = (&options.format, opened.memory_bytes, opened.slots);
+        let writer = match options.memory {
+            MemoryKind::Memfd => {
+                let fd = connection
+                    .take_fd()
+                    .ok_or_else(|| missing("file descriptor"))?;
+                Writer::from_fd(fd, format, bytes, slots)?
+            }
+            MemoryKind::Named => {
+                let name = opened.name.as_deref().ok_or_else(|| missing("name"))?;
+                Writer::open_named(name, format, bytes, slots)?
+            }
+        };
         Ok(Self {
             connection,
             opened,
@@ -135,16 +153,25 @@ impl Producer {
         }
     }
 
-    /// Room for the next frame. Waits for nothing: in a full ring the oldest frame that waits gives way.
+    /// Room for the next frame. In a full ring the oldest frame that waits gives way, without a wait; a lossless one, which recordings have, is
+    /// waited for until the daemon frees a slot.
     ///
     /// # Errors
     /// As [`Self::check`].
     pub fn begin(&mut self) -> Result<Frame<'_>, ProducerError> {
         self.check()?;
+        while !self.has_room()? {
+            self.check()?;
+        }
         self.begin_unchecked()
     }
 
-    /// [`Self::begin`] for who has just called [`Self::check`].
+    /// Whether [`Self::begin_unchecked`] finds a slot: at once in a live stream, else after a short wait for the daemon at most.
+    pub(crate) fn has_room(&mut self) -> Result<bool, ProducerError> {
+        Ok(self.writer.wait_for_room(Deadline::after(LOOK_AGAIN))?)
+    }
+
+    /// [`Self::begin`] for who has just called [`Self::check`] and [`Self::has_room`].
     pub(crate) fn begin_unchecked(&mut self) -> Result<Frame<'_>, ProducerError> {
         Ok(Frame {
             slot: self.writer.begin()?,

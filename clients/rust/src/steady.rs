@@ -148,16 +148,22 @@ impl SteadyProducer {
         }
     }
 
-    /// Room for the next frame; none while the daemon is away, and then the frame counts as dropped. Waits for nothing.
+    /// Room for the next frame; none while the daemon is away, and then the frame counts as dropped. Waits for nothing but a lossless ring's free slot.
     ///
     /// # Errors
     /// What can't heal; every later call fails too.
     pub fn begin(&mut self) -> Result<Option<Frame<'_>>, ProducerError> {
         self.check()?;
-        if !matches!(self.link, Link::Up { .. }) {
-            self.next_frame += 1;
-            self.dropped += 1;
-            return Ok(None);
+        loop {
+            let Link::Up { producer, .. } = &mut self.link else {
+                self.next_frame += 1;
+                self.dropped += 1;
+                return Ok(None);
+            };
+            if producer.has_room()? {
+                break;
+            }
+            self.check()?;
         }
         let Link::Up { producer, .. } = &mut self.link else {
             return Ok(None);

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use ringgear_ring::{Reader, RingMemory};
+use ringgear_ring::layout::Policy;
+use ringgear_ring::{Deadline, MemoryKind, Reader, RingMemory};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::messages::*;
@@ -99,6 +100,7 @@ impl Peer {
             session: 1,
             memory_bytes: memory.bytes() as u64,
             slots: memory.slots(),
+            name: memory.name().map(str::to_owned),
             framerate_num: 30.try_into().unwrap(),
             framerate_den: 1.try_into().unwrap(),
         }
@@ -154,6 +156,50 @@ fn a_session_opens_carries_frames_and_closes() {
     };
     peer.say(&Reply::Closed(counts), &[]);
     assert_eq!(client.recv_timeout(PATIENCE).unwrap().unwrap(), counts);
+}
+
+#[test]
+fn a_named_lossless_ring_takes_every_frame_and_the_daemons_end_is_noticed_while_waiting() {
+    let folder = Folder::new("named");
+    let listener = listen(&folder.socket());
+    let options = ProducerOptions {
+        memory: MemoryKind::Named,
+        ..options(&folder.socket())
+    };
+    let client = on_thread(move || {
+        let mut producer = Producer::open(&options).unwrap();
+        for number in 0..200 {
+            producer.write(&[number; 128], None).unwrap();
+        }
+        // Nobody reads any more: the ring is full after three, and then the connection breaks.
+        loop {
+            if let Err(error) = producer.write(&[0; 128], None) {
+                break error;
+            }
+        }
+    });
+    let (peer, open) = Peer::accept(&listener);
+    assert_eq!(open.memory, MemoryKind::Named);
+    let (kind, policy) = (MemoryKind::Named, Policy::Lossless);
+    let memory = RingMemory::create_as(kind, policy, &format(), 3).unwrap();
+    peer.say(&Reply::Opened(peer.opened(&memory)), &[]);
+    let mut reader = Reader::new(memory);
+    for number in 0..200 {
+        let taken = loop {
+            if let Some(taken) = reader.take_oldest().unwrap() {
+                break taken;
+            }
+            assert!(reader.wait(Deadline::after(PATIENCE)).unwrap());
+        };
+        assert_eq!(taken.frame_number(), number);
+        // The last one is kept in the reader's hands, so that the ring fills up.
+        if number == 199 {
+            std::mem::forget(taken);
+        }
+    }
+    drop(peer);
+    let error = client.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(error, ProducerError::Gone), "{error}");
 }
 
 /// Opens a session against a daemon that answers by `answer`.
