@@ -1,1 +1,357 @@
-fn main() {}
+//! How fast frames go through a ring, beside what else there is: the same frame by memcpy, through GStreamer's shared-memory pair, and
+//! through a Unix socket. First criterion measures single steps; then all ways are run in turns, several rounds of each, and compared by
+//! their medians, so that a busy machine is unfair to none.
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use ringgear_ring::format::{FrameFormat, PixelFormat};
+use ringgear_ring::layout::Policy;
+use ringgear_ring::{Deadline, MemoryKind, Reader, RingMemory, Writer};
+
+/// Says to this program, started again, that it is the producer of a named ring: name, format, frames.
+const PRODUCER: &str = "RINGGEAR_BENCH_PRODUCER";
+const SLOTS: u32 = 6;
+const FRAMES: u64 = 600;
+const ROUNDS: usize = 7;
+
+fn full_hd(pixels: PixelFormat) -> FrameFormat {
+    FrameFormat::packed(pixels, 1920, 1080).unwrap()
+}
+
+fn pair(kind: MemoryKind, policy: Policy, format: &FrameFormat) -> (Reader, Writer) {
+    let memory = RingMemory::create_as(kind, policy, format, SLOTS).unwrap();
+    let bytes = memory.bytes() as u64;
+    let writer = match memory.name() {
+        Some(name) => Writer::open_named(name, format, bytes, SLOTS),
+        None => {
+            let fd = memory.fd().try_clone_to_owned().unwrap();
+            Writer::from_fd(fd, format, bytes, SLOTS)
+        }
+    };
+    (Reader::new(memory), writer.unwrap())
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+/// A frame that isn't one page of zeros many times over.
+fn picture(format: &FrameFormat) -> Vec<u8> {
+    (0..format.bytes()).map(|at| (at % 251) as u8).collect()
+}
+
+fn single_steps(criterion: &mut Criterion) {
+    for pixels in [PixelFormat::Bgr24, PixelFormat::Nv12] {
+        let format = full_hd(pixels);
+        let frame = picture(&format);
+        let name = format!("1080p {pixels}");
+        let mut group = criterion.benchmark_group(&name);
+        group.throughput(Throughput::Bytes(frame.len() as u64));
+        // Into as many buffers as the ring has slots: one alone would stay in the cache.
+        let mut copies = vec![frame.clone(); SLOTS as usize];
+        let mut next = 0;
+        group.bench_function("memcpy", |bencher| {
+            bencher.iter(|| {
+                next = (next + 1) % copies.len();
+                copies[next].copy_from_slice(black_box(&frame));
+                black_box(copies[next].as_ptr());
+            });
+        });
+        let (mut reader, mut writer) = pair(MemoryKind::Memfd, Policy::Latest, &format);
+        group.bench_function("copy into a slot, commit, take", |bencher| {
+            bencher.iter(|| {
+                let mut slot = writer.begin().unwrap();
+                slot.fill(black_box(&frame)).unwrap();
+                slot.commit(1, None);
+                drop(reader.take_oldest().unwrap().unwrap());
+            });
+        });
+        let mut group = {
+            group.finish();
+            criterion.benchmark_group(&name)
+        };
+        group.bench_function("begin, commit, take (nothing written)", |bencher| {
+            bencher.iter(|| {
+                let mut slot = writer.begin().unwrap();
+                black_box(slot.bytes_mut().as_ptr());
+                slot.commit(1, None);
+                drop(reader.take_oldest().unwrap().unwrap());
+            });
+        });
+        group.finish();
+    }
+}
+
+/// From commit to take, by a reader that sleeps on its futex on another thread.
+fn latency(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("commit to take, reader asleep");
+    for kind in [MemoryKind::Memfd, MemoryKind::Named] {
+        let format = full_hd(PixelFormat::Nv12);
+        let (mut reader, mut writer) = pair(kind, Policy::Latest, &format);
+        let (taken, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Acquire) {
+                    let _ = reader
+                        .wait(Deadline::after(Duration::from_millis(100)))
+                        .unwrap();
+                    while let Some(frame) = reader.take_oldest().unwrap() {
+                        let now = Deadline::after(Duration::ZERO).0;
+                        let took = now - frame.captured().unwrap().0;
+                        drop(frame);
+                        taken.store(took.max(1), Ordering::Release);
+                    }
+                }
+            });
+            group.bench_function(
+                BenchmarkId::from_parameter(format!("{kind:?}")),
+                |bencher| {
+                    bencher.iter_custom(|frames| {
+                        let mut whole = Duration::ZERO;
+                        for number in 0..frames {
+                            // Time for the reader to fall asleep; not measured.
+                            std::thread::sleep(Duration::from_micros(200));
+                            taken.store(0, Ordering::Relaxed);
+                            let slot = writer.begin().unwrap();
+                            let now = Deadline::after(Duration::ZERO).0;
+                            slot.commit(number, Some(ringgear_ring::Captured(now)));
+                            whole += loop {
+                                match taken.load(Ordering::Acquire) {
+                                    0 => std::thread::yield_now(),
+                                    took => break Duration::from_nanos(took),
+                                }
+                            };
+                        }
+                        whole
+                    });
+                },
+            );
+            over.store(true, Ordering::Release);
+        });
+    }
+    group.finish();
+}
+
+/// This program as a producer process.
+fn produce(arguments: &str) {
+    let words: Vec<&str> = arguments.split(' ').collect();
+    let [name, pixels, frames, how] = words[..] else {
+        panic!("{arguments}")
+    };
+    let format = full_hd(PixelFormat::from_name(pixels).unwrap());
+    let frames: u64 = frames.parse().unwrap();
+    let frame = picture(&format);
+    if how == "socket" {
+        let mut socket = UnixStream::connect(name).unwrap();
+        for _ in 0..frames {
+            socket.write_all(&frame).unwrap();
+        }
+        return;
+    }
+    let bytes = ringgear_ring::layout::Layout::new(&format, SLOTS)
+        .unwrap()
+        .bytes() as u64;
+    let mut writer = Writer::open_named(name, &format, bytes, SLOTS).unwrap();
+    for number in 0..frames {
+        assert!(writer.wait_for_room(soon()).unwrap());
+        let mut slot = writer.begin().unwrap();
+        slot.fill(&frame).unwrap();
+        slot.commit(number, None);
+    }
+}
+
+fn producer(arguments: &str) -> Child {
+    let mut me = Command::new(std::env::current_exe().unwrap());
+    me.env(PRODUCER, arguments).spawn().unwrap()
+}
+
+/// Frames a second, none where it can't be run.
+type Way = fn(&FrameFormat) -> Option<f64>;
+
+fn rate(started: Option<Instant>) -> Option<f64> {
+    Some((FRAMES - 1) as f64 / started?.elapsed().as_secs_f64())
+}
+
+fn by_memcpy(format: &FrameFormat) -> Option<f64> {
+    let frame = picture(format);
+    let mut copies = vec![frame.clone(); SLOTS as usize];
+    let started = Instant::now();
+    for number in 1..FRAMES as usize {
+        copies[number % SLOTS as usize].copy_from_slice(black_box(&frame));
+        black_box(copies.as_ptr());
+    }
+    rate(Some(started))
+}
+
+/// Copy-in alone, on one thread: what a producer pays.
+fn by_copy_in(format: &FrameFormat) -> Option<f64> {
+    let frame = picture(format);
+    let (mut reader, mut writer) = pair(MemoryKind::Memfd, Policy::Latest, format);
+    for _ in 0..SLOTS {
+        writer.begin().unwrap().fill(&frame).unwrap();
+    }
+    let started = Instant::now();
+    for number in 1..FRAMES {
+        let mut slot = writer.begin().unwrap();
+        slot.fill(black_box(&frame)).unwrap();
+        slot.commit(number, None);
+        // The reader's hold makes the writer go through the slots in turn, as a daemon's does.
+        if number % u64::from(SLOTS - 1) == 0 {
+            while let Some(taken) = reader.take_oldest().unwrap() {
+                drop(taken);
+            }
+        }
+    }
+    rate(Some(started))
+}
+
+fn by_ring(format: &FrameFormat) -> Option<f64> {
+    let memory = RingMemory::create_as(MemoryKind::Named, Policy::Lossless, format, SLOTS).unwrap();
+    let (name, pixels) = (memory.name().unwrap().to_owned(), format.pixels());
+    let mut child = producer(&format!("{name} {pixels} {FRAMES} ring"));
+    let mut reader = Reader::new(memory);
+    let mut started = None;
+    for _ in 0..FRAMES {
+        while reader.take_oldest().unwrap().is_none() {
+            assert!(reader.wait(soon()).unwrap());
+        }
+        started.get_or_insert_with(Instant::now);
+    }
+    let rate = rate(started);
+    assert!(child.wait().unwrap().success());
+    rate
+}
+
+fn by_socket(format: &FrameFormat) -> Option<f64> {
+    let folder = std::env::temp_dir().join(format!("ringgear-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("socket");
+    let _ = std::fs::remove_file(&path);
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let pixels = format.pixels();
+    let mut child = producer(&format!("{} {pixels} {FRAMES} socket", path.display()));
+    let (mut socket, _) = listener.accept().unwrap();
+    let mut frame = vec![0; format.bytes()];
+    let mut started = None;
+    for _ in 0..FRAMES {
+        socket.read_exact(&mut frame).unwrap();
+        started.get_or_insert_with(Instant::now);
+    }
+    let rate = rate(started);
+    assert!(child.wait().unwrap().success());
+    let _ = std::fs::remove_dir_all(&folder);
+    rate
+}
+
+/// `fakesrc ! shmsink` to `shmsrc ! fakesink`: a copy in, and none out, as in [`by_ring`].
+fn by_gstreamer(format: &FrameFormat) -> Option<f64> {
+    // Two lengths: what both have in common, starting and connecting, goes with the difference.
+    let short = gstreamer(format, 60)?;
+    let long = gstreamer(format, 60 + FRAMES)?;
+    Some(FRAMES as f64 / long.saturating_sub(short).as_secs_f64())
+}
+
+fn gstreamer(format: &FrameFormat, frames: u64) -> Option<Duration> {
+    let folder = std::env::temp_dir().join(format!("ringgear-bench-gst-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).ok()?;
+    let path = folder.join("socket");
+    let _ = std::fs::remove_file(&path);
+    let (bytes, socket) = (format.bytes(), path.display());
+    // Room for as many frames as the ring has slots.
+    let room = (bytes + 65_536) * SLOTS as usize;
+    let run = |pipeline: &str| {
+        let mut gst = Command::new("gst-launch-1.0");
+        gst.arg("-q").args(pipeline.split(' '));
+        gst.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
+    };
+    let mut sink = run(&format!(
+        "fakesrc num-buffers={frames} sizetype=fixed sizemax={bytes} filltype=nothing ! \
+         shmsink socket-path={socket} shm-size={room} wait-for-connection=true sync=false"
+    ))?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !path.exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let started = Instant::now();
+    let mut source = run(&format!(
+        "shmsrc socket-path={socket} num-buffers={} ! fakesink sync=false",
+        frames - 1
+    ))?;
+    let ended = source.wait().ok()?;
+    let took = started.elapsed();
+    let _ = sink.kill();
+    let _ = sink.wait();
+    let _ = std::fs::remove_dir_all(&folder);
+    ended.success().then_some(took)
+}
+
+/// Runs all ways in turns and compares their medians.
+fn compare() {
+    let ways: [(&str, Way); 5] = [
+        ("memcpy", by_memcpy),
+        ("copy-in, one thread", by_copy_in),
+        ("ring, two processes", by_ring),
+        ("GStreamer shmsink/shmsrc", by_gstreamer),
+        ("Unix socket", by_socket),
+    ];
+    for pixels in [PixelFormat::Bgr24, PixelFormat::Nv12] {
+        let format = full_hd(pixels);
+        println!("\n1080p {pixels}: {FRAMES} frames each, median of {ROUNDS} rounds in turns");
+        let mut rates = [const { Vec::new() }; 5];
+        for _ in 0..ROUNDS {
+            for (index, (_, way)) in ways.iter().enumerate() {
+                rates[index].extend(way(&format));
+            }
+        }
+        let medians = rates.map(|mut rates: Vec<f64>| {
+            rates.sort_by(f64::total_cmp);
+            rates.get(rates.len() / 2).copied()
+        });
+        for ((name, _), median) in ways.iter().zip(medians) {
+            match median {
+                Some(rate) => {
+                    let gigabytes = rate * format.bytes() as f64 / 1e9;
+                    println!("  {name:<26} {rate:>8.0} frames/s {gigabytes:>7.2} GB/s");
+                }
+                None => println!("  {name:<26} could not be run"),
+            }
+        }
+        if let [Some(memcpy), Some(copy_in), Some(ring), gstreamer, _] = medians {
+            println!(
+                "  copy-in / memcpy: {:.2} (goal: at least 0.9)",
+                copy_in / memcpy
+            );
+            if let Some(gstreamer) = gstreamer {
+                println!(
+                    "  ring / GStreamer: {:.2} (goal: at least 2)",
+                    ring / gstreamer
+                );
+            }
+        }
+    }
+}
+
+fn main() {
+    if let Ok(arguments) = std::env::var(PRODUCER) {
+        return produce(&arguments);
+    }
+    // `cargo test --benches` runs this too, to see that it runs at all.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let mut criterion = Criterion::default()
+        .sample_size(30)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    single_steps(&mut criterion);
+    latency(&mut criterion);
+    criterion.final_summary();
+    compare();
+}

@@ -5,13 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use ringgear::status::StreamState;
+use ringgear_producer::MemoryKind;
 use ringgear_producer::messages::{EndCode, Open, PROTOCOL, RefusalCode, Refused, Reply, Request};
-use ringgear_producer::{
-    FrameFormat, MemoryKind, PixelFormat, Producer, ProducerError, ProducerOptions,
-};
 
 use crate::harness::daemon::Daemon;
 use crate::harness::held::Held;
+use crate::harness::place::{Who, command_as, is_root};
+use crate::harness::process::Process;
 use crate::harness::{alone, beside_others, wait_for};
 
 const STREAM: &str = r#"
@@ -185,67 +185,86 @@ fn named_rings(daemon: &Daemon) -> Vec<std::path::PathBuf> {
     rings
 }
 
+/// The system's Python as the daemon's own user, who can't run one in somebody's home.
+fn python() -> std::process::Command {
+    let mut command = command_as(Who::Daemon, "python3");
+    command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    command
+}
+
+/// A producer of the daemon's own user that feeds a named ring and then cuts it to `bytes`.
+fn cutter(daemon: &Daemon, bytes: u64) -> Process {
+    let mut command = python();
+    command
+        .args(["-c", include_str!("cut_ring.py")])
+        .arg(daemon.place.socket())
+        .arg(bytes.to_string());
+    Process::start("cut_ring.py", &mut command)
+}
+
 #[test]
 fn a_producer_that_cuts_its_named_ring_ends_its_own_session_and_the_daemon_lives() {
     let _machine = beside_others();
-    let mut daemon = Daemon::start(STREAM);
-    let format = FrameFormat::packed(PixelFormat::Bgr24, 320, 180).unwrap();
-    let options = ProducerOptions {
-        socket: daemon.place.socket(),
-        memory: MemoryKind::Named,
-        ..ProducerOptions::new("cam", format)
-    };
-    let frame = vec![90; 320 * 180 * 3];
-    // The words' pages first, then the pixels alone.
+    let daemon = Daemon::start(STREAM);
+    // The words and all, then the pixels alone.
     for bytes in [0, 8192] {
-        let mut producer = Producer::open(&options).unwrap();
-        wait_for("frames are used", Duration::from_secs(15), || {
-            producer.write(&frame, None).unwrap();
-            let used = daemon
-                .stream("cam")
-                .session
-                .is_some_and(|s| s.committed > 3);
-            used.then_some(())
-        });
-        let rings = named_rings(&daemon);
-        assert_eq!(rings.len(), 1, "{rings:?}");
-        producer.write(&frame, None).unwrap();
-        let cut = std::process::Command::new("truncate")
-            .arg(format!("--size={bytes}"))
-            .arg(&rings[0])
-            .status();
-        assert!(cut.unwrap().success());
-        // No frame is written from here on: this process has no one to watch over it.
-        let ended = wait_for(
-            "the session ends",
-            Duration::from_secs(5),
-            || match producer.check() {
-                Ok(()) => None,
-                Err(ProducerError::Ended(ended)) => Some(ended),
-                Err(other) => panic!("{other}"),
-            },
-        );
+        let mut producer = cutter(&daemon, bytes);
+        producer.wait_for_line("fed ringgear-", Duration::from_secs(15));
+        let line = producer.wait_for_line("\"ended\"", Duration::from_secs(5));
+        let Reply::Ended(ended) = serde_json::from_str(&line).unwrap() else {
+            panic!("{line}")
+        };
         assert_eq!(ended.code, EndCode::RingCorrupt);
         assert!(ended.message.contains("truncated"), "{}", ended.message);
+        assert!(producer.wait(Duration::from_secs(5)).success());
         wait_for("the name is gone", Duration::from_secs(5), || {
             named_rings(&daemon).is_empty().then_some(())
         });
     }
     let _camera = daemon.producer(&PATTERN);
     daemon.wait_until_playable("cam");
+}
 
-    // What a killed daemon leaves, the next one removes.
-    drop(_camera);
-    wait_for("the seat is free", Duration::from_secs(5), || {
-        daemon.stream("cam").session.is_none().then_some(())
-    });
-    let _producer = Producer::open(&options).unwrap();
+#[test]
+fn what_a_killed_daemon_leaves_in_dev_shm_the_next_one_removes() {
+    let _machine = beside_others();
+    let mut daemon = Daemon::start(STREAM);
+    let mut command = python();
+    // It says nothing after its request, and holds the session until it is killed.
+    let open = Open {
+        memory: MemoryKind::Named,
+        ..open_request()
+    };
+    let hold = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+                s.sendall(sys.argv[2].encode() + b'\\n'); print(s.recv(4096), flush=True); s.recv(1)";
+    command.args(["-c", hold]).arg(daemon.place.socket());
+    command.arg(serde_json::to_string(&Request::Open(open)).unwrap());
+    let holder = Process::start("a holder", &mut command);
+    holder.wait_for_line("opened", Duration::from_secs(5));
     let left = named_rings(&daemon);
     assert_eq!(left.len(), 1, "{left:?}");
     daemon.kill();
     assert!(left[0].exists());
     daemon.restart();
     assert!(!left[0].exists());
+}
+
+#[test]
+fn named_memory_is_refused_to_other_users() {
+    let _machine = beside_others();
+    let daemon = Daemon::start(STREAM);
+    if !is_root() {
+        eprintln!("not tested: only root can be somebody else than the daemon's user");
+        return;
+    }
+    let refused = refusal(
+        &daemon,
+        Open {
+            memory: MemoryKind::Named,
+            ..open_request()
+        },
+    );
+    assert_eq!(refused.code, RefusalCode::NotPermitted, "{refused:?}");
 }
 
 mod alone {
