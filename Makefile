@@ -2,13 +2,15 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak fuzz audit web lint fmt fmt-check setup
+.PHONY: help demo test soak fuzz sanitize bench audit web lint fmt fmt-check setup
 
 help:
 	@echo "make demo   two test cameras in a browser"
 	@echo "make test   formatting, lints, and all tests"
 	@echo "make soak   the long tests: minutes of load instead of seconds"
 	@echo "make fuzz   hostile bytes into every reader, ten minutes each"
+	@echo "make sanitize  the ring's tests under sanitizers and Miri"
+	@echo "make bench  the ring beside memcpy, GStreamer and a socket"
 	@echo "make lint   formatting and lints"
 	@echo "make fmt    format the code"
 	@echo "make web    the player, bundled into the next build"
@@ -32,10 +34,18 @@ soak:
 	@scripts/setup test
 	RINGGEAR_SOAK_SECONDS=600 cargo test --release --locked --test it -- --test-threads=1 --nocapture load::
 	RINGGEAR_KILLS=1000 cargo test --release --locked --test it -- --test-threads=1 --nocapture crashes:: hostile::
+	@scripts/loom long
 
 # RINGGEAR_FUZZ_SANITIZER=address adds AddressSanitizer.
 fuzz:
 	@scripts/fuzz 600
+
+sanitize:
+	@scripts/sanitize
+
+bench:
+	@scripts/setup test
+	cargo bench --locked -p ringgear-ring --bench ring
 
 lint: fmt-check
 	cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -18,6 +18,8 @@ use ringgear_ring::{Deadline, MemoryKind, Reader, RingMemory, Writer};
 const PRODUCER: &str = "RINGGEAR_BENCH_PRODUCER";
 const SLOTS: u32 = 6;
 const FRAMES: u64 = 600;
+/// How many frames are sent where nothing is copied.
+const HANDED_OVER: u64 = 20_000;
 const ROUNDS: usize = 7;
 
 fn full_hd(pixels: PixelFormat) -> FrameFormat {
@@ -161,7 +163,9 @@ fn produce(arguments: &str) {
     for number in 0..frames {
         assert!(writer.wait_for_room(soon()).unwrap());
         let mut slot = writer.begin().unwrap();
-        slot.fill(&frame).unwrap();
+        if how == "copy" {
+            slot.fill(&frame).unwrap();
+        }
         slot.commit(number, None);
     }
 }
@@ -174,8 +178,8 @@ fn producer(arguments: &str) -> Child {
 /// Frames a second, none where it can't be run.
 type Way = fn(&FrameFormat) -> Option<f64>;
 
-fn rate(started: Option<Instant>) -> Option<f64> {
-    Some((FRAMES - 1) as f64 / started?.elapsed().as_secs_f64())
+fn rate(frames: u64, started: Option<Instant>) -> Option<f64> {
+    Some((frames - 1) as f64 / started?.elapsed().as_secs_f64())
 }
 
 fn by_memcpy(format: &FrameFormat) -> Option<f64> {
@@ -186,7 +190,7 @@ fn by_memcpy(format: &FrameFormat) -> Option<f64> {
         copies[number % SLOTS as usize].copy_from_slice(black_box(&frame));
         black_box(copies.as_ptr());
     }
-    rate(Some(started))
+    rate(FRAMES, Some(started))
 }
 
 /// Copy-in alone, on one thread: what a producer pays.
@@ -208,22 +212,31 @@ fn by_copy_in(format: &FrameFormat) -> Option<f64> {
             }
         }
     }
-    rate(Some(started))
+    rate(FRAMES, Some(started))
 }
 
 fn by_ring(format: &FrameFormat) -> Option<f64> {
+    between_processes(format, FRAMES, "copy")
+}
+
+/// The producer paints in its slots, so nothing is copied; here it paints nothing.
+fn hand_over_by_ring(format: &FrameFormat) -> Option<f64> {
+    between_processes(format, HANDED_OVER, "nothing")
+}
+
+fn between_processes(format: &FrameFormat, frames: u64, how: &str) -> Option<f64> {
     let memory = RingMemory::create_as(MemoryKind::Named, Policy::Lossless, format, SLOTS).unwrap();
     let (name, pixels) = (memory.name().unwrap().to_owned(), format.pixels());
-    let mut child = producer(&format!("{name} {pixels} {FRAMES} ring"));
+    let mut child = producer(&format!("{name} {pixels} {frames} {how}"));
     let mut reader = Reader::new(memory);
     let mut started = None;
-    for _ in 0..FRAMES {
+    for _ in 0..frames {
         while reader.take_oldest().unwrap().is_none() {
             assert!(reader.wait(soon()).unwrap());
         }
         started.get_or_insert_with(Instant::now);
     }
-    let rate = rate(started);
+    let rate = rate(frames, started);
     assert!(child.wait().unwrap().success());
     rate
 }
@@ -243,97 +256,144 @@ fn by_socket(format: &FrameFormat) -> Option<f64> {
         socket.read_exact(&mut frame).unwrap();
         started.get_or_insert_with(Instant::now);
     }
-    let rate = rate(started);
+    let rate = rate(FRAMES, started);
     assert!(child.wait().unwrap().success());
     let _ = std::fs::remove_dir_all(&folder);
     rate
 }
 
-/// `fakesrc ! shmsink` to `shmsrc ! fakesink`: a copy in, and none out, as in [`by_ring`].
+/// A frame in ordinary memory, sent again and again: `shmsink` copies it in each time, `shmsrc` doesn't copy it out, as in [`by_ring`].
 fn by_gstreamer(format: &FrameFormat) -> Option<f64> {
-    // Two lengths: what both have in common, starting and connecting, goes with the difference.
-    let short = gstreamer(format, 60)?;
-    let long = gstreamer(format, 60 + FRAMES)?;
-    Some(FRAMES as f64 / long.saturating_sub(short).as_secs_f64())
+    let file = std::env::temp_dir().join(format!("ringgear-bench-{}.raw", std::process::id()));
+    std::fs::write(&file, picture(format)).ok()?;
+    let (path, bytes) = (file.display(), format.bytes());
+    let rate = gstreamer(
+        format,
+        FRAMES,
+        &format!(
+            "filesrc location={path} blocksize={bytes} ! \
+             rawvideoparse format={} width=1920 height=1080 framerate=30/1",
+            format.pixels().name().trim_end_matches("24")
+        ),
+    );
+    let _ = std::fs::remove_file(&file);
+    rate
 }
 
-fn gstreamer(format: &FrameFormat, frames: u64) -> Option<Duration> {
+/// A frame that `videotestsrc` has painted into shared memory, sent again and again: nothing is copied.
+fn hand_over_by_gstreamer(format: &FrameFormat) -> Option<f64> {
+    let pixels = format.pixels().name().trim_end_matches("24").to_uppercase();
+    let source = format!(
+        "videotestsrc num-buffers=1 ! \
+         video/x-raw,format={pixels},width=1920,height=1080,framerate=30/1"
+    );
+    gstreamer(format, HANDED_OVER, &source)
+}
+
+/// Sends `source`'s one frame `frames` times through `shmsink` and `shmsrc`. The rate is by GStreamer's own measure of the receiving side's time.
+fn gstreamer(format: &FrameFormat, frames: u64, source: &str) -> Option<f64> {
     let folder = std::env::temp_dir().join(format!("ringgear-bench-gst-{}", std::process::id()));
     std::fs::create_dir_all(&folder).ok()?;
     let path = folder.join("socket");
     let _ = std::fs::remove_file(&path);
-    let (bytes, socket) = (format.bytes(), path.display());
+    let socket = path.display();
     // Room for as many frames as the ring has slots.
-    let room = (bytes + 65_536) * SLOTS as usize;
-    let run = |pipeline: &str| {
+    let room = (format.bytes() + 65_536) * SLOTS as usize;
+    let gst = |pipeline: &str| {
         let mut gst = Command::new("gst-launch-1.0");
-        gst.arg("-q").args(pipeline.split(' '));
-        gst.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
+        gst.args(pipeline.split_whitespace()).env("LC_ALL", "C");
+        gst.stderr(Stdio::null());
+        gst
     };
-    let mut sink = run(&format!(
-        "fakesrc num-buffers={frames} sizetype=fixed sizemax={bytes} filltype=nothing ! \
-         shmsink socket-path={socket} shm-size={room} wait-for-connection=true sync=false"
-    ))?;
+    let mut sink = gst(&format!(
+        "{source} ! imagefreeze num-buffers={} ! \
+         shmsink socket-path={socket} shm-size={room} wait-for-connection=true sync=false",
+        frames + 1
+    ));
+    let mut sink = sink.stdout(Stdio::null()).spawn().ok()?;
     let deadline = Instant::now() + Duration::from_secs(10);
     while !path.exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let started = Instant::now();
-    let mut source = run(&format!(
-        "shmsrc socket-path={socket} num-buffers={} ! fakesink sync=false",
-        frames - 1
-    ))?;
-    let ended = source.wait().ok()?;
-    let took = started.elapsed();
+    // One that comes to no end is ended, so that a bench without it goes on.
+    let receive = format!("shmsrc socket-path={socket} num-buffers={frames} ! fakesink sync=false");
+    let mut limited = Command::new("timeout");
+    limited
+        .arg("60")
+        .arg("gst-launch-1.0")
+        .args(receive.split_whitespace());
+    let output = limited.stderr(Stdio::null()).env("LC_ALL", "C").output();
     let _ = sink.kill();
     let _ = sink.wait();
     let _ = std::fs::remove_dir_all(&folder);
-    ended.success().then_some(took)
+    let said = String::from_utf8(output.ok()?.stdout).ok()?;
+    let (_, time) = said.split_once("Execution ended after ")?;
+    let mut seconds = 0.0;
+    for field in time.lines().next()?.split(':') {
+        seconds = seconds * 60.0 + field.trim().parse::<f64>().ok()?;
+    }
+    Some(frames as f64 / seconds)
 }
+
+const WAYS: [(&str, Way); 7] = [
+    ("memcpy", by_memcpy),
+    ("ring, copy-in, one thread", by_copy_in),
+    ("ring, two processes", by_ring),
+    ("GStreamer shm, two processes", by_gstreamer),
+    ("Unix socket, two processes", by_socket),
+    ("ring, nothing copied", hand_over_by_ring),
+    ("GStreamer shm, nothing copied", hand_over_by_gstreamer),
+];
 
 /// Runs all ways in turns and compares their medians.
 fn compare() {
-    let ways: [(&str, Way); 5] = [
-        ("memcpy", by_memcpy),
-        ("copy-in, one thread", by_copy_in),
-        ("ring, two processes", by_ring),
-        ("GStreamer shmsink/shmsrc", by_gstreamer),
-        ("Unix socket", by_socket),
-    ];
     for pixels in [PixelFormat::Bgr24, PixelFormat::Nv12] {
         let format = full_hd(pixels);
-        println!("\n1080p {pixels}: {FRAMES} frames each, median of {ROUNDS} rounds in turns");
-        let mut rates = [const { Vec::new() }; 5];
+        println!("\n1080p {pixels}, median of {ROUNDS} rounds in turns");
+        let mut rates = [const { Vec::new() }; WAYS.len()];
         for _ in 0..ROUNDS {
-            for (index, (_, way)) in ways.iter().enumerate() {
-                rates[index].extend(way(&format));
+            for (rates, (_, way)) in rates.iter_mut().zip(WAYS) {
+                rates.extend(way(&format));
             }
         }
         let medians = rates.map(|mut rates: Vec<f64>| {
             rates.sort_by(f64::total_cmp);
             rates.get(rates.len() / 2).copied()
         });
-        for ((name, _), median) in ways.iter().zip(medians) {
+        for ((name, _), median) in WAYS.iter().zip(medians) {
             match median {
                 Some(rate) => {
                     let gigabytes = rate * format.bytes() as f64 / 1e9;
-                    println!("  {name:<26} {rate:>8.0} frames/s {gigabytes:>7.2} GB/s");
+                    let each = 1e6 / rate;
+                    println!(
+                        "  {name:<30} {rate:>8.0} frames/s {each:>9.2} us {gigabytes:>9.2} GB/s"
+                    );
                 }
-                None => println!("  {name:<26} could not be run"),
+                None => println!("  {name:<30} could not be run"),
             }
         }
-        if let [Some(memcpy), Some(copy_in), Some(ring), gstreamer, _] = medians {
-            println!(
-                "  copy-in / memcpy: {:.2} (goal: at least 0.9)",
-                copy_in / memcpy
-            );
-            if let Some(gstreamer) = gstreamer {
-                println!(
-                    "  ring / GStreamer: {:.2} (goal: at least 2)",
-                    ring / gstreamer
-                );
+        let ratio = |what, over: Option<f64>, under: Option<f64>, goal| {
+            if let (Some(over), Some(under)) = (over, under) {
+                println!("  {what}: {:.2} (goal: at least {goal})", over / under);
             }
-        }
+        };
+        let [
+            memcpy,
+            copy_in,
+            ring,
+            gstreamer,
+            _,
+            handed,
+            handed_gstreamer,
+        ] = medians;
+        ratio("copy-in / memcpy", copy_in, memcpy, "0.9");
+        ratio("ring / GStreamer, one copy each", ring, gstreamer, "2");
+        ratio(
+            "ring / GStreamer, nothing copied",
+            handed,
+            handed_gstreamer,
+            "2",
+        );
     }
 }
 
