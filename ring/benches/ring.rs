@@ -2,6 +2,9 @@
 //! through a Unix socket. First criterion measures single steps; then all ways are run in turns, several rounds of each, and compared by
 //! their medians, so that a busy machine is unfair to none.
 
+// A bench is a test here: what goes wrong ends it.
+#![allow(clippy::unwrap_used)]
+
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -45,7 +48,9 @@ fn soon() -> Deadline {
 
 /// A frame that isn't one page of zeros many times over.
 fn picture(format: &FrameFormat) -> Vec<u8> {
-    (0..format.bytes()).map(|at| (at % 251) as u8).collect()
+    (0..format.bytes())
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect()
 }
 
 fn single_steps(criterion: &mut Criterion) {
