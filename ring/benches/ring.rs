@@ -191,8 +191,12 @@ fn by_memcpy(format: &FrameFormat) -> Option<f64> {
     let frame = picture(format);
     let mut copies = vec![frame.clone(); SLOTS as usize];
     let started = Instant::now();
-    for number in 1..FRAMES as usize {
-        copies[number % SLOTS as usize].copy_from_slice(black_box(&frame));
+    for slot in (0..copies.len())
+        .cycle()
+        .zip(1..FRAMES)
+        .map(|(slot, _)| slot)
+    {
+        copies[slot].copy_from_slice(black_box(&frame));
         black_box(copies.as_ptr());
     }
     rate(FRAMES, Some(started))

@@ -54,5 +54,6 @@ pub use writer::{ParkedSlot, Slot, SlotMemory, Writer};
 
 #[cfg(test)]
 mod model;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

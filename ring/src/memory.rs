@@ -194,7 +194,7 @@ impl Drop for RingMemory {
         // The producer may keep its descriptor for ever, and the pages count for who made them: they are given back here. It may write on;
         // those pages are its own. A kernel that can't do this keeps them until the last descriptor is closed.
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let _ = fallocate(&self.fd, flags, 0, self.bytes() as u64);
+        let _ = fallocate(self.fd(), flags, 0, self.bytes() as u64);
     }
 }
 

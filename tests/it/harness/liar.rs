@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use ringgear_producer::MemoryKind;
 use ringgear_producer::messages::{Open, Opened, PROTOCOL, Reply, Request};
 use rustix::io::pwrite;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -34,6 +35,7 @@ pub(crate) fn open_request(stream: &str) -> Open {
         height: 180,
         strides: None,
         slots: None,
+        memory: MemoryKind::Memfd,
         take_over: true,
         client: Some("liar".to_owned()),
     }
