@@ -20,7 +20,11 @@
 #define RINGGEAR_LAYOUT_MAX_MEMORY_BYTES 1073741824
 #define RINGGEAR_LAYOUT_COMMITTED 1024
 #define RINGGEAR_LAYOUT_SUPERSEDED 1032
+#define RINGGEAR_LAYOUT_WRITER_WAITS 1040
 #define RINGGEAR_LAYOUT_TAKEN 1152
+#define RINGGEAR_LAYOUT_READER_WAITS 1160
+#define RINGGEAR_LAYOUT_FREED 1168
+#define RINGGEAR_LAYOUT_POLICY 200
 #define RINGGEAR_LAYOUT_SLOT_HEADERS 4096
 #define RINGGEAR_LAYOUT_SLOT_HEADER_BYTES 128
 
@@ -30,6 +34,14 @@ enum {
     RINGGEAR_LAYOUT_WRITING = 1,
     RINGGEAR_LAYOUT_READY = 2,
     RINGGEAR_LAYOUT_READING = 3
+};
+
+/* What a full ring does. */
+enum {
+    /* It gives the producer its oldest ready slot back. */
+    RINGGEAR_LAYOUT_LATEST = 0,
+    /* It loses nothing: the producer waits until `freed` rises. */
+    RINGGEAR_LAYOUT_LOSSLESS = 1
 };
 
 typedef struct ringgear_layout_plane {
@@ -55,14 +67,19 @@ typedef struct ringgear_layout_header {
     uint64_t height;
     uint64_t planes;
     ringgear_layout_plane plane[3];
-    uint64_t reserved0[103];
-    /* The producer's counters. */
+    /* Who gives way in a full ring: RINGGEAR_LAYOUT_LATEST or RINGGEAR_LAYOUT_LOSSLESS. */
+    uint64_t policy;
+    uint64_t reserved0[102];
+    /* The producer's counters, and whether it sleeps on `freed`. */
     uint64_t committed;
     uint64_t superseded;
-    uint64_t reserved1[14];
-    /* The daemon's counter, for information. */
+    uint64_t writer_waits;
+    uint64_t reserved1[13];
+    /* The daemon's counter, for information; whether it sleeps on `committed`; how many slots it has given back. */
     uint64_t taken;
-    uint64_t reserved2[367];
+    uint64_t reader_waits;
+    uint64_t freed;
+    uint64_t reserved2[365];
 } ringgear_layout_header;
 
 /* A slot's header; slot i's is at RINGGEAR_LAYOUT_SLOT_HEADERS + i * sizeof(ringgear_layout_slot). */
@@ -81,7 +98,11 @@ typedef struct ringgear_layout_slot {
 RINGGEAR_LAYOUT_ASSERT(plane, offsetof(ringgear_layout_header, plane) == 104 && sizeof(ringgear_layout_plane) == 32);
 RINGGEAR_LAYOUT_ASSERT(committed, offsetof(ringgear_layout_header, committed) == RINGGEAR_LAYOUT_COMMITTED);
 RINGGEAR_LAYOUT_ASSERT(superseded, offsetof(ringgear_layout_header, superseded) == RINGGEAR_LAYOUT_SUPERSEDED);
+RINGGEAR_LAYOUT_ASSERT(policy, offsetof(ringgear_layout_header, policy) == RINGGEAR_LAYOUT_POLICY);
+RINGGEAR_LAYOUT_ASSERT(writer_waits, offsetof(ringgear_layout_header, writer_waits) == RINGGEAR_LAYOUT_WRITER_WAITS);
 RINGGEAR_LAYOUT_ASSERT(taken, offsetof(ringgear_layout_header, taken) == RINGGEAR_LAYOUT_TAKEN);
+RINGGEAR_LAYOUT_ASSERT(reader_waits, offsetof(ringgear_layout_header, reader_waits) == RINGGEAR_LAYOUT_READER_WAITS);
+RINGGEAR_LAYOUT_ASSERT(freed, offsetof(ringgear_layout_header, freed) == RINGGEAR_LAYOUT_FREED);
 RINGGEAR_LAYOUT_ASSERT(header, sizeof(ringgear_layout_header) == RINGGEAR_LAYOUT_SLOT_HEADERS);
 RINGGEAR_LAYOUT_ASSERT(slot, sizeof(ringgear_layout_slot) == RINGGEAR_LAYOUT_SLOT_HEADER_BYTES);
 

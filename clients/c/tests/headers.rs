@@ -133,7 +133,13 @@ fn the_layout_header_is_the_rings_layout() {
         ("MAX_MEMORY_BYTES", layout::MAX_MEMORY_BYTES as i128),
         ("COMMITTED", layout::COMMITTED as i128),
         ("SUPERSEDED", layout::SUPERSEDED as i128),
+        ("WRITER_WAITS", layout::WRITER_WAITS as i128),
         ("TAKEN", layout::TAKEN as i128),
+        ("READER_WAITS", layout::READER_WAITS as i128),
+        ("FREED", layout::FREED as i128),
+        ("POLICY", layout::POLICY as i128),
+        ("LATEST", layout::Policy::Latest.code().into()),
+        ("LOSSLESS", layout::Policy::Lossless.code().into()),
         ("SLOT_HEADERS", layout::SLOT_HEADERS as i128),
         ("SLOT_HEADER_BYTES", layout::SLOT_HEADER_BYTES as i128),
     ];
