@@ -8,6 +8,7 @@
 // The whole crate is a test.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../harness/mod.rs"]
 mod harness;
 
 mod c_client;
