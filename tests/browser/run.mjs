@@ -7,32 +7,11 @@
 // for more than half a second, and the frame numbers in the picture grow by elapsed time times framerate.
 // The last line is `N passed, N failed`; the exit status is 0 only when none failed.
 
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
-import { extname, join, normalize } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright-core';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { here, openChromium, playerPage } from './chromium.mjs';
 
-const here = fileURLToPath(new URL('.', import.meta.url));
-const types = { '.html': 'text/html', '.js': 'text/javascript' };
 const MAX_STALL = 0.5;
-
-/** Serves the pages and the players beside this file, on loopback. */
-function serveFiles() {
-  const server = createServer(async (request, response) => {
-    const path = normalize(new URL(request.url, 'http://localhost').pathname);
-    try {
-      const body = await readFile(join(here, path));
-      response.writeHead(200, { 'content-type': types[extname(path)] ?? 'application/octet-stream' }).end(body);
-    } catch {
-      response.writeHead(404).end();
-    }
-  });
-  return new Promise((resolve) => {
-    server.listen(0, '127.0.0.1', () => resolve(server));
-  });
-}
 
 function sleep(seconds) {
   return new Promise((resolve) => setTimeout(resolve, seconds * 1000));
@@ -65,10 +44,7 @@ async function play(browser, origin, run, seconds) {
       await page.goto(run.page, { waitUntil: 'domcontentloaded' });
       run.requestsElsewhere = elsewhere;
     } else {
-      const query = new URLSearchParams({ player: run.player, url: run.url });
-      // Behind the live edge; else what the manifest suggests.
-      if (run.delay) query.set('delay', run.delay);
-      await page.goto(`${origin}/page.html?${query}`);
+      await page.goto(playerPage(origin, run));
     }
     const startWithin = run.startWithin ?? 15;
     await page
@@ -145,19 +121,7 @@ async function measure(page, run, seconds) {
 }
 
 const plan = JSON.parse(await readFile(process.argv[2], 'utf8'));
-const profile = await mkdtemp(join(tmpdir(), 'ringgear-browser-'));
-const server = await serveFiles();
-const origin = `http://127.0.0.1:${server.address().port}`;
-const browser = await chromium.launch({
-  executablePath: process.env.RINGGEAR_CHROMIUM ?? '/usr/bin/chromium',
-  headless: true,
-  env: { ...process.env, HOME: profile, XDG_CONFIG_HOME: profile, XDG_CACHE_HOME: profile },
-  args: [
-    '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required',
-    '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding',
-  ],
-});
+const { browser, origin, close } = await openChromium();
 let passed = 0;
 let failed = 0;
 const waiting = [...plan.runs];
@@ -175,9 +139,7 @@ async function worker() {
 try {
   await Promise.all(Array.from({ length: plan.together ?? 2 }, worker));
 } finally {
-  await browser.close();
-  server.close();
-  await rm(profile, { recursive: true, force: true });
+  await close();
 }
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 && passed > 0 ? 0 : 1;

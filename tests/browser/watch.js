@@ -19,7 +19,7 @@ window.watchVideo = function watchVideo(video) {
   video.addEventListener('error', () => notes.errors.push(`video: ${video.error?.code} ${video.error?.message}`));
   const onFrame = (now, metadata) => {
     if (notes.started === null) notes.started = now;
-    const bars = window.readBars(video);
+    const bars = window.withoutBars ? null : window.readBars(video);
     notes.frames.push({
       at: now,
       media: metadata.mediaTime,

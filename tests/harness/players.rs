@@ -21,9 +21,9 @@ pub(crate) fn page(url: &str, framerate: u32) -> Value {
     json!({"name": format!("page {url}"), "page": url, "framerate": framerate, "startWithin": 3})
 }
 
-/// Plays `runs` in headless Chromium, `together` at a time, and fails the test if any does not play well.
+/// Where the pages and the drivers of the browser are, with the players installed.
 #[track_caller]
-pub(crate) fn watch_in_browser(runs: &[Value], together: usize) {
+pub(crate) fn browser_folder() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     if !folder.join("node_modules/playwright-core").exists() {
         let out = run(
@@ -34,6 +34,13 @@ pub(crate) fn watch_in_browser(runs: &[Value], together: usize) {
         );
         assert_eq!(out.code, Some(0), "npm ci in tests/browser: {out:?}");
     }
+    folder
+}
+
+/// Plays `runs` in headless Chromium, `together` at a time, and fails the test if any does not play well.
+#[track_caller]
+pub(crate) fn watch_in_browser(runs: &[Value], together: usize) {
+    let folder = browser_folder();
     let dir = tempfile::tempdir().unwrap();
     let plan = dir.path().join("plan.json");
     let text = json!({"seconds": WATCHED_SECONDS, "together": together, "runs": runs}).to_string();

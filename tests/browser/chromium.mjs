@@ -1,0 +1,56 @@
+// A headless Chromium with an empty profile, and a server on loopback for the pages and the players beside this file.
+
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+export const here = fileURLToPath(new URL('.', import.meta.url));
+const types = { '.html': 'text/html', '.js': 'text/javascript' };
+
+/** Serves the pages and the players beside this file, on loopback. */
+function serveFiles() {
+  const server = createServer(async (request, response) => {
+    const path = normalize(new URL(request.url, 'http://localhost').pathname);
+    try {
+      const body = await readFile(join(here, path));
+      response.writeHead(200, { 'content-type': types[extname(path)] ?? 'application/octet-stream' }).end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  return new Promise((resolve) => {
+    server.listen(0, '127.0.0.1', () => resolve(server));
+  });
+}
+
+/** The URL of a page on which `run.player` plays `run.url`, `run.delay` seconds behind the live edge, or as the manifest suggests. */
+export function playerPage(origin, run) {
+  const query = new URLSearchParams({ player: run.player, url: run.url });
+  if (run.delay) query.set('delay', run.delay);
+  return `${origin}/page.html?${query}`;
+}
+
+/** Starts it: `browser` to open pages with, `origin` of the pages, and `close` to end and remove everything. */
+export async function openChromium() {
+  const profile = await mkdtemp(join(tmpdir(), 'ringgear-browser-'));
+  const server = await serveFiles();
+  const browser = await chromium.launch({
+    executablePath: process.env.RINGGEAR_CHROMIUM ?? '/usr/bin/chromium',
+    headless: true,
+    env: { ...process.env, HOME: profile, XDG_CONFIG_HOME: profile, XDG_CACHE_HOME: profile },
+    args: [
+      '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required',
+      '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding',
+    ],
+  });
+  const close = async () => {
+    await browser.close();
+    server.close();
+    await rm(profile, { recursive: true, force: true });
+  };
+  return { browser, origin: `http://127.0.0.1:${server.address().port}`, close };
+}

@@ -1,0 +1,74 @@
+//! Rows of the encoder.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::wait_for;
+use crate::scene::{Allowed, STREAM, Scene, longest_wait_for_a_part};
+
+/// As often as `RINGGEAR_KILLS` says, five times otherwise.
+fn kills() -> u32 {
+    let asked = std::env::var("RINGGEAR_KILLS").ok();
+    asked.map_or(5, |kills| {
+        kills.parse().expect("RINGGEAR_KILLS is a number")
+    })
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// Breaks the encoder so often, and gives how long viewers waited for a part each time, sorted.
+fn break_it(scene: &mut Scene, times: u32, how: Signal) -> Vec<Duration> {
+    let mut waits: Vec<Duration> = (0..times)
+        .map(|_| {
+            let pid = scene.encoder_pid();
+            signal(pid, how);
+            let wait = longest_wait_for_a_part(&scene.daemon, Duration::from_millis(2500));
+            wait_for("another encoder runs", Duration::from_secs(5), || {
+                (scene.encoder_pid() != pid).then_some(())
+            });
+            wait
+        })
+        .collect();
+    waits.sort();
+    waits
+}
+
+#[track_caller]
+fn within_a_second(row: &str, waits: &[Duration], limit: Duration) {
+    let p95 = waits[(waits.len() * 95).div_ceil(100) - 1];
+    eprintln!(
+        "{row}: {} times, a part after {:?} (median), {p95:?} (p95), {:?} (longest)",
+        waits.len(),
+        waits[waits.len() / 2],
+        waits[waits.len() - 1]
+    );
+    assert!(p95 < limit, "{row}: {waits:?}");
+}
+
+#[test]
+fn killed() {
+    let mut scene = Scene::begin("encoder killed", STREAM);
+    let times = kills();
+    let waits = break_it(&mut scene, times, Signal::KILL);
+    scene.recovers();
+    let status = scene.daemon.stream("cam");
+    assert_eq!(status.encoder.restarts, u64::from(times));
+    assert_eq!(status.encoder.replaced, 0);
+    scene.end(Allowed::default());
+    within_a_second("encoder killed", &waits, Duration::from_secs(1));
+}
+
+/// Nothing tells of a stopped process but that nothing comes: half a second of `encoder_timeout` goes by first.
+#[test]
+fn stopped() {
+    let mut scene = Scene::begin("encoder stopped", STREAM);
+    let waits = break_it(&mut scene, 2, Signal::STOP);
+    scene.recovers();
+    assert_eq!(scene.daemon.stream("cam").encoder.restarts, 2);
+    scene.end(Allowed::default());
+    within_a_second("encoder stopped", &waits, Duration::from_millis(1500));
+}

@@ -1,0 +1,212 @@
+//! A random fault every five seconds over four streams. `RINGGEAR_SOAK_SECONDS` sets how long; 20 without it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ringgear::status::StreamState;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::checker::{Checker, HttpOrigin};
+use crate::harness::daemon::Daemon;
+use crate::harness::held::Held;
+use crate::harness::process::Process;
+use crate::harness::{alone, pause};
+
+const STREAMS: [&str; 4] = ["one", "two", "three", "four"];
+const EVERY: Duration = Duration::from_secs(5);
+/// Everything that a fault has started or ended is over in less.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// What may happen. Killing the daemon comes last, and seldom: what it leaks shows only while it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    EncoderKilled,
+    EncoderStopped,
+    CameraKilled,
+    CameraStopped,
+    FolderRemoved,
+    DaemonRestarted,
+    DaemonKilled,
+}
+
+/// SplitMix64, so that a seed gives the same faults again.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((mixed ^ mixed >> 31) % u64::try_from(limit).unwrap()).unwrap()
+    }
+
+    fn fault(&mut self) -> Fault {
+        match self.below(24) {
+            0 => Fault::DaemonKilled,
+            1 => Fault::DaemonRestarted,
+            2..=4 => Fault::FolderRemoved,
+            5..=8 => Fault::CameraKilled,
+            9..=12 => Fault::CameraStopped,
+            13..=16 => Fault::EncoderStopped,
+            _ => Fault::EncoderKilled,
+        }
+    }
+}
+
+fn camera(daemon: &Daemon, stream: &str) -> Process {
+    daemon.producer(&["pattern", stream, "--size", "320x180"])
+}
+
+fn resident_kb(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap()
+}
+
+fn files(daemon: &Daemon) -> usize {
+    let stream = |name: &&str| daemon.place.live().join(name).join("small");
+    let count = |folder| std::fs::read_dir(folder).map_or(0, |entries| entries.count());
+    STREAMS.iter().map(stream).map(count).sum()
+}
+
+#[track_caller]
+fn all_live(daemon: &Daemon) {
+    for name in STREAMS {
+        daemon.wait_for_state(name, StreamState::Live, SETTLED);
+    }
+}
+
+/// What the daemon holds, once it is at rest.
+#[track_caller]
+fn at_rest(daemon: &Daemon) -> (Held, u64, usize) {
+    all_live(daemon);
+    // Threads that helped out for a moment stay for ten seconds.
+    std::thread::sleep(Duration::from_secs(12));
+    all_live(daemon);
+    (Held::by(daemon), resident_kb(daemon), files(daemon))
+}
+
+/// Nothing that the daemon holds may grow by what happened to its parts.
+#[track_caller]
+fn no_leak(before: (Held, u64, usize), daemon: &Daemon) {
+    let end = Instant::now() + SETTLED;
+    let now = loop {
+        let now = at_rest(daemon);
+        if now.0.is_no_more_than(&before.0) || Instant::now() > end {
+            break now;
+        }
+    };
+    eprintln!("random faults: held {before:?} -> {now:?}");
+    assert!(now.0.is_no_more_than(&before.0), "{before:?} -> {now:?}");
+    assert!(now.1 <= before.1 + 32 * 1024, "{before:?} -> {now:?}");
+    assert!(now.2 <= before.2 + 4 * 10, "{before:?} -> {now:?}");
+}
+
+mod alone {
+    use super::*;
+
+    #[test]
+    fn nothing_leaks_and_nothing_needs_a_hand() {
+        let seconds = std::env::var("RINGGEAR_SOAK_SECONDS").map_or(20, |text| {
+            text.parse().expect("RINGGEAR_SOAK_SECONDS is a number")
+        });
+        let seed = std::env::var("RINGGEAR_SEED")
+            .map_or(1, |text| text.parse().expect("RINGGEAR_SEED is a number"));
+        let _machine = alone();
+        let config: String = STREAMS
+            .iter()
+            .map(|name| {
+                crate::scene::STREAM
+                    .replace("streams.cam", &format!("streams.{name}"))
+                    .replace("window = \"90s\"", "window = \"10s\"")
+            })
+            .collect();
+        let mut daemon = Daemon::start(&config);
+        let mut cameras: BTreeMap<&str, Process> = STREAMS
+            .iter()
+            .map(|name| (*name, camera(&daemon, name)))
+            .collect();
+        for name in STREAMS {
+            daemon.wait_until_playable(name);
+        }
+        let port = daemon.place.port;
+        let checkers: Vec<(&str, Checker)> = STREAMS
+            .iter()
+            .map(|name| (*name, Checker::start(HttpOrigin { port }, name)))
+            .collect();
+        let mut dice = Dice(seed);
+        let mut done: BTreeMap<Fault, u32> = BTreeMap::new();
+        let mut before = at_rest(&daemon);
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            let next = Instant::now() + EVERY;
+            let fault = dice.fault();
+            let stream = STREAMS[dice.below(STREAMS.len())];
+            *done.entry(fault).or_default() += 1;
+            let encoder = |signal| {
+                let pid = daemon.stream(stream).encoder.pid;
+                // One that has just died is on its way back.
+                if let Some(pid) = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+                    let _ = kill_process(pid, signal);
+                }
+            };
+            match fault {
+                Fault::EncoderKilled => encoder(Signal::KILL),
+                Fault::EncoderStopped => encoder(Signal::STOP),
+                Fault::CameraKilled => {
+                    cameras.remove(stream);
+                    cameras.insert(stream, camera(&daemon, stream));
+                }
+                Fault::CameraStopped => {
+                    cameras[stream].signal(Signal::STOP);
+                    std::thread::sleep(Duration::from_secs(3));
+                    cameras[stream].signal(Signal::CONT);
+                }
+                Fault::FolderRemoved => {
+                    let folder = daemon.place.live().join(stream);
+                    // The daemon writes into it meanwhile: what is left of it is a fault as good as any.
+                    let _ = std::fs::remove_dir_all(folder);
+                }
+                Fault::DaemonRestarted | Fault::DaemonKilled => {
+                    no_leak(before, &daemon);
+                    if fault == Fault::DaemonKilled {
+                        daemon.kill();
+                    } else {
+                        daemon.stop();
+                    }
+                    daemon.restart();
+                    before = at_rest(&daemon);
+                }
+            }
+            while Instant::now() < next {
+                pause();
+            }
+        }
+        all_live(&daemon);
+        no_leak(before, &daemon);
+        for name in STREAMS {
+            let playing = daemon.wait_until_playable(name);
+            assert!(cameras.get_mut(name).unwrap().is_running(), "{playing:?}");
+        }
+        eprintln!("random faults with seed {seed}: {done:?}");
+        let mut outages = 0;
+        for (name, checker) in checkers {
+            let report = checker.finish();
+            eprintln!(
+                "{name}: {} rounds, {} outages",
+                report.rounds, report.outages
+            );
+            outages += report.outages;
+            // While the daemon is away nothing is served, and nothing new appears.
+            report.assert_clean_but(&[2, 5]);
+        }
+        let restarts = [Fault::DaemonKilled, Fault::DaemonRestarted];
+        let restarts = restarts.iter().filter_map(|fault| done.get(fault));
+        assert!(
+            outages == 0 || restarts.sum::<u32>() > 0,
+            "{outages} outages"
+        );
+    }
+}
