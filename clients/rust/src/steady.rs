@@ -14,8 +14,8 @@ use crate::producer::{Frame, ParkedFrame, Producer, ProducerOptions};
 
 /// The first pause between two attempts; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause between two attempts: with the jitter and the opening, a producer is back within two seconds of the daemon.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A session that lasted this long was a good one: the next begins with the first pause again.
 const GOOD_SESSION: Duration = Duration::from_secs(2);
 
