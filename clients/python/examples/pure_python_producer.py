@@ -276,7 +276,7 @@ def feed(options, stop):
                 if number == 0 or not getattr(error, "again", True):
                     raise
                 retry_at = time.monotonic() + pause * random.uniform(0.75, 1.25)
-                pause = min(2 * pause, 2.0)
+                pause = min(2 * pause, 1.0)
         # A frame is counted whether or not there is a session to take it.
         captured = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         frame = pattern.paint(number, time.time_ns() // 1_000_000)
