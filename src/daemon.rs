@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ringgear_producer::messages::{Open, RefusalCode, Refused};
 use tokio::sync::watch;
 
-use crate::clock::{Anchor, SystemClock};
+use crate::clock::{Anchor, StepWatch, SystemClock};
 use crate::config::Plan;
 use crate::control::{self, Accounts, ControlError, Desk, Granted, Peer};
 use crate::encode::{self, EncodeError, ProbeCache};
@@ -18,9 +18,7 @@ use crate::status::{StreamStatus, StreamsStatus};
 use crate::stream::{House, Stream, StreamError, refused};
 
 /// How often the wall clock is compared with the anchor.
-const STEP_CHECK: Duration = Duration::from_secs(10);
-/// A wall clock that is this far off the anchor has been stepped.
-const STEP: Duration = Duration::from_millis(500);
+const STEP_CHECK: Duration = Duration::from_secs(1);
 /// How long viewers' requests may still be answered at a stop.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
@@ -120,7 +118,7 @@ impl Daemon {
             .block_on(tokio::net::TcpListener::bind(plan.listen))
             .map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let anchor = Anchor::new(Arc::new(SystemClock));
+        let anchor = crate::stream::anchor_for(plan, Anchor::new(Arc::new(SystemClock)));
         let house = House {
             anchor: anchor.clone(),
             ffmpeg: Arc::new(ffmpeg),
@@ -292,19 +290,16 @@ impl Desk for Streams {
 
 /// Says when the wall clock has been stepped; the streams go on by the anchor.
 async fn watch_for_steps(anchor: &Anchor) {
-    let mut known = 0;
+    let mut watch = StepWatch::new(anchor);
     loop {
         tokio::time::sleep(STEP_CHECK).await;
-        let off = anchor.wall_step_nanos();
-        let moved = Duration::from_nanos(off.abs_diff(known));
-        if moved > STEP {
-            let seconds = off as f64 / 1e9;
+        if let Some(step) = watch.look(anchor) {
             tracing::warn!(
-                ahead_seconds = seconds,
+                by_seconds = step.by_seconds,
+                ahead_seconds = step.ahead_seconds,
                 "the wall clock was stepped: streams go on by the clock as it was at the start; restart to take the new time"
             );
         }
-        known = off;
     }
 }
 

@@ -2,6 +2,8 @@
 //! the last picture again, or the slate; every frame and every tick is accounted for. A tick never waits for a producer.
 
 mod choose;
+#[cfg(test)]
+mod clock_tests;
 mod convert;
 mod counters;
 mod session;
@@ -211,7 +213,8 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
 
     fn take_fresh(&mut self) -> Option<session::Fresh> {
         let session = self.session.as_mut()?;
-        match session.take(self.plan.slack, self.anchor.monotonic(), &self.counters) {
+        let now = (self.anchor.monotonic(), self.anchor.suspended());
+        match session.take(self.plan.slack, now, &self.counters) {
             Ok(fresh) => fresh,
             Err(error) => {
                 tracing::error!(stream = %self.plan.stream, session = session.id, %error, "session ended: its ring can't be read");
