@@ -14,6 +14,7 @@ use crate::config::Plan;
 use crate::control::{self, Accounts, ControlError, Desk, Granted, Peer};
 use crate::encode::{self, EncodeError, ProbeCache};
 use crate::http::{self, Site};
+use crate::service::Watchdog;
 use crate::status::{StreamStatus, StreamsStatus};
 use crate::stream::{House, Stream, StreamError, refused};
 
@@ -21,6 +22,8 @@ use crate::stream::{House, Stream, StreamError, refused};
 const STEP_CHECK: Duration = Duration::from_secs(1);
 /// How long viewers' requests may still be answered at a stop.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
+/// A stream that has reached no tick for so long will reach none any more.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// The daemon can't run.
 #[derive(Debug, thiserror::Error)]
@@ -173,8 +176,9 @@ impl Daemon {
         self.address
     }
 
-    /// Waits until somebody asks over the control socket to stop, or `asked` does; looks at the wall clock meanwhile.
-    pub(crate) fn wait(&self, asked: watch::Receiver<bool>) {
+    /// Waits until somebody asks over the control socket to stop, or `asked` does; looks at the wall clock meanwhile, and tells
+    /// the service manager's watchdog that all streams go on.
+    pub(crate) fn wait(&self, asked: watch::Receiver<bool>, watchdog: Option<Watchdog>) {
         let mut over_socket = self.streams.asked_to_stop.subscribe();
         let mut asked = asked;
         self.runtime.block_on(async {
@@ -183,6 +187,7 @@ impl Daemon {
                 _ = over_socket.wait_for(|asked| *asked) => {}
                 _ = asked.wait_for(|asked| *asked) => {}
                 () = steps => {}
+                () = self.streams.keep_alive(watchdog) => {}
             }
         });
     }
@@ -218,6 +223,30 @@ impl Daemon {
 }
 
 impl Streams {
+    /// Feeds `watchdog` as long as every stream goes on; without one, waits for ever.
+    async fn keep_alive(&self, watchdog: Option<Watchdog>) {
+        let Some(watchdog) = watchdog else {
+            return std::future::pending().await;
+        };
+        loop {
+            let stuck: Vec<_> = self
+                .by_name
+                .iter()
+                .filter(|(_, stream)| stream.since_tick() > STUCK)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            if stuck.is_empty() {
+                watchdog.feed();
+            } else {
+                tracing::error!(
+                    streams = %stuck.join(", "),
+                    "streams stand still: the service manager's watchdog is not fed, and will start the daemon again"
+                );
+            }
+            tokio::time::sleep(watchdog.interval()).await;
+        }
+    }
+
     fn report(&self) -> StreamsStatus {
         StreamsStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),

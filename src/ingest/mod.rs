@@ -129,6 +129,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         let mut tick = grid.tick_at(self.anchor.now()).next();
         loop {
             self.anchor.sleep_until(grid.time_of(tick));
+            self.counters.turned.set(self.anchor.monotonic().0);
             if !self.obey_commands() {
                 break;
             }

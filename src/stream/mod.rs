@@ -131,6 +131,9 @@ impl Stream {
         .map_err(no_thread)?;
 
         let shared = Arc::new(Shared::new());
+        // Its start counts as a tick: it has not been late yet.
+        let now = house.anchor.monotonic();
+        shared.counters.turned.set(now.0);
         let (commands, obeyed) = channel();
         let (events, received) = sync_channel(owner::EVENTS);
         let (newest, picture) = watch::channel(None);
@@ -240,6 +243,13 @@ impl Stream {
         status(&self.shared, &self.plan, &self.bench, &self.window)
     }
 
+    /// How long ago it last reached a tick. A stream that works reaches one at least every second: ingest never waits for
+    /// a producer, and only for the stream's owner when that has stopped taking pictures.
+    pub(crate) fn since_tick(&self) -> Duration {
+        let turned = MonotonicTime(self.shared.counters.turned.get());
+        self.anchor.monotonic().saturating_since(turned)
+    }
+
     /// What the origin needs of it.
     pub(crate) fn port(&self) -> StreamPort {
         let status = {
@@ -313,13 +323,6 @@ fn status(
     )
 }
 
-/// How a stream begins: from nothing, or where an earlier run stopped.
-struct Start {
-    grid: Grid,
-    resume: Option<Tick>,
-    discontinuity: bool,
-    sizes: BTreeMap<String, Size>,
-}
 /// The daemon's one anchor: `anchor`, unless one of the streams of `plan` has published further than its clock is, as on a
 /// machine that booted without one. Then all of them go on from the furthest, and no number or time steps back.
 pub(crate) fn anchor_for(plan: &Plan, anchor: Anchor) -> Anchor {
@@ -339,6 +342,13 @@ pub(crate) fn anchor_for(plan: &Plan, anchor: Anchor) -> Anchor {
     anchor.not_before(until)
 }
 
+/// How a stream begins: from nothing, or where an earlier run stopped.
+struct Start {
+    grid: Grid,
+    resume: Option<Tick>,
+    discontinuity: bool,
+    sizes: BTreeMap<String, Size>,
+}
 
 impl Start {
     fn new(plan: &StreamPlan, restored: &Restored, now: UnixTime) -> Self {
