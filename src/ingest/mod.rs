@@ -17,6 +17,7 @@ use std::time::Duration;
 use ringgear_producer::messages::FrameCounts;
 use tokio::sync::{oneshot, watch};
 
+pub(crate) use convert::input_of;
 pub(crate) use counters::Counters;
 pub(crate) use session::NewSession;
 pub(crate) use tick_log::TickLog;

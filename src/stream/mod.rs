@@ -1,6 +1,7 @@
 //! One stream's life: it wires the street from ring to window, and takes it down again in order.
 
 mod backlog;
+mod changes;
 mod manifests;
 mod owner;
 mod seat;
