@@ -8,7 +8,12 @@ use rustix::time::{Timespec, clock_gettime};
 
 use crate::tick::UnixTime;
 
-/// An instant of CLOCK_MONOTONIC: nanoseconds since boot. Capture times in the ring are of this clock.
+/// How far the wall clock may move against the anchor from one look to the next until it counts as stepped. Slewing stays
+/// far below.
+const STEP: Duration = Duration::from_millis(500);
+
+/// An instant of CLOCK_BOOTTIME: nanoseconds since boot, the time that the machine was suspended included. It never jumps
+/// back and no setting of the wall clock moves it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MonotonicTime(pub u64);
 
@@ -25,6 +30,9 @@ pub trait Clock: Send + Sync + 'static {
     fn wall(&self) -> UnixTime;
     /// The monotonic clock.
     fn monotonic(&self) -> MonotonicTime;
+    /// How long the machine has been suspended since its boot: by so much CLOCK_MONOTONIC, which capture times in the ring are of,
+    /// is behind [`Self::monotonic`].
+    fn suspended(&self) -> Duration;
     /// Sleeps until the monotonic clock has reached `deadline`; returns at once if it has.
     fn sleep_until(&self, deadline: MonotonicTime);
 }
@@ -42,8 +50,14 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> MonotonicTime {
-        let now = clock_gettime(ClockId::Monotonic);
-        MonotonicTime(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
+        MonotonicTime(nanos_of(ClockId::Boottime))
+    }
+
+    fn suspended(&self) -> Duration {
+        // In this order, so that a preemption between the two can't make it too large: a capture time would lie in the future.
+        let boot = nanos_of(ClockId::Boottime);
+        let running = nanos_of(ClockId::Monotonic);
+        Duration::from_nanos(boot.saturating_sub(running))
     }
 
     fn sleep_until(&self, deadline: MonotonicTime) {
@@ -51,14 +65,20 @@ impl Clock for SystemClock {
             tv_sec: i64::try_from(deadline.0 / 1_000_000_000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(deadline.0 % 1_000_000_000).unwrap_or(0),
         };
-        // A signal may end the sleep early; the deadline is absolute, so sleeping again is exact.
-        while clock_nanosleep_absolute(ClockId::Monotonic, &request) == Err(rustix::io::Errno::INTR)
+        // A signal may end the sleep early; the deadline is absolute, so sleeping again is exact. A machine that was suspended
+        // meanwhile wakes at once if the deadline has passed.
+        while clock_nanosleep_absolute(ClockId::Boottime, &request) == Err(rustix::io::Errno::INTR)
         {
         }
     }
 }
 
-/// The wall clock and the monotonic clock, sampled together once. All streams pace by the monotonic clock from it, and
+fn nanos_of(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// The wall clock and the monotonic clock, sampled together once: the one anchor of a daemon's time. All streams pace by the monotonic clock from it, and
 /// every published time comes from it: a step of the wall clock disturbs nothing.
 #[derive(Clone)]
 pub struct Anchor {
@@ -82,12 +102,14 @@ impl Anchor {
         }
     }
 
-    /// This anchor with every published time later by `by`.
+    /// This anchor, moved so that the time now is `time` if it would be earlier: for what was published before by a clock
+    /// that was ahead of this one.
     #[must_use]
-    pub fn ahead_by(&self, by: Duration) -> Self {
+    pub fn not_before(self, time: UnixTime) -> Self {
+        let behind = time.saturating_since(self.now());
         Self {
-            wall: self.wall.saturating_add(by),
-            ..self.clone()
+            wall: self.wall.saturating_add(behind),
+            ..self
         }
     }
 
@@ -99,6 +121,11 @@ impl Anchor {
     /// The monotonic clock now.
     pub fn monotonic(&self) -> MonotonicTime {
         self.clock.monotonic()
+    }
+
+    /// How long the machine has been suspended since its boot.
+    pub fn suspended(&self) -> Duration {
+        self.clock.suspended()
     }
 
     /// The published time of a monotonic instant.
@@ -133,10 +160,48 @@ impl Anchor {
         self.clock.sleep_until(self.to_monotonic(deadline));
     }
 
-    /// How far the wall clock has moved from the published time since the anchor, in nanoseconds; positive when the wall clock is ahead.
-    pub fn wall_step_nanos(&self) -> i64 {
+    /// How far the wall clock is ahead of the published time, in nanoseconds; negative when it is behind.
+    fn wall_ahead_nanos(&self) -> i64 {
         let wall = i128::from(self.clock.wall().as_nanos());
         i64::try_from(wall - i128::from(self.now().as_nanos())).unwrap_or(i64::MAX)
+    }
+}
+
+/// Notices when the wall clock is stepped. Nothing follows from it but a line in the log: the streams go on by the anchor.
+#[derive(Debug)]
+pub struct StepWatch {
+    /// At the look before.
+    ahead_nanos: i64,
+}
+
+/// A step of the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// How far it jumped since the look before, in seconds; negative when it was set back.
+    pub by_seconds: f64,
+    /// How far it is ahead of the published time now, in seconds; negative when it is behind.
+    pub ahead_seconds: f64,
+}
+
+impl StepWatch {
+    /// A watch that counts from now on: an anchor that was moved at the start is no step.
+    pub fn new(anchor: &Anchor) -> Self {
+        Self {
+            ahead_nanos: anchor.wall_ahead_nanos(),
+        }
+    }
+
+    /// Whether the wall clock was stepped since the look before. To be asked every few seconds: what it is slewed by
+    /// meanwhile is no step.
+    pub fn look(&mut self, anchor: &Anchor) -> Option<Step> {
+        let ahead = anchor.wall_ahead_nanos();
+        let before = std::mem::replace(&mut self.ahead_nanos, ahead);
+        let moved = Duration::from_nanos(ahead.abs_diff(before));
+        let seconds = |nanos: i64| nanos as f64 / 1e9;
+        (moved > STEP).then(|| Step {
+            by_seconds: seconds(ahead.saturating_sub(before)),
+            ahead_seconds: seconds(ahead),
+        })
     }
 }
 
@@ -148,3 +213,9 @@ impl std::fmt::Debug for Anchor {
             .finish()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests;

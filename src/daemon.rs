@@ -9,20 +9,21 @@ use std::time::{Duration, Instant};
 use ringgear_producer::messages::{Open, RefusalCode, Refused};
 use tokio::sync::watch;
 
-use crate::clock::{Anchor, SystemClock};
+use crate::clock::{Anchor, StepWatch, SystemClock};
 use crate::config::Plan;
 use crate::control::{self, Accounts, ControlError, Desk, Granted, Peer};
 use crate::encode::{self, EncodeError, ProbeCache};
 use crate::http::{self, Site};
+use crate::service::Watchdog;
 use crate::status::{StreamStatus, StreamsStatus};
 use crate::stream::{House, Stream, StreamError, refused};
 
 /// How often the wall clock is compared with the anchor.
-const STEP_CHECK: Duration = Duration::from_secs(10);
-/// A wall clock that is this far off the anchor has been stepped.
-const STEP: Duration = Duration::from_millis(500);
+const STEP_CHECK: Duration = Duration::from_secs(1);
 /// How long viewers' requests may still be answered at a stop.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
+/// A stream that has reached no tick for so long will reach none any more.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// The daemon can't run.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +121,7 @@ impl Daemon {
             .block_on(tokio::net::TcpListener::bind(plan.listen))
             .map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let anchor = Anchor::new(Arc::new(SystemClock));
+        let anchor = crate::stream::anchor_for(plan, Anchor::new(Arc::new(SystemClock)));
         let house = House {
             anchor: anchor.clone(),
             ffmpeg: Arc::new(ffmpeg),
@@ -175,8 +176,9 @@ impl Daemon {
         self.address
     }
 
-    /// Waits until somebody asks over the control socket to stop, or `asked` does; looks at the wall clock meanwhile.
-    pub(crate) fn wait(&self, asked: watch::Receiver<bool>) {
+    /// Waits until somebody asks over the control socket to stop, or `asked` does; looks at the wall clock meanwhile, and tells
+    /// the service manager's watchdog that all streams go on.
+    pub(crate) fn wait(&self, asked: watch::Receiver<bool>, watchdog: Option<Watchdog>) {
         let mut over_socket = self.streams.asked_to_stop.subscribe();
         let mut asked = asked;
         self.runtime.block_on(async {
@@ -185,6 +187,7 @@ impl Daemon {
                 _ = over_socket.wait_for(|asked| *asked) => {}
                 _ = asked.wait_for(|asked| *asked) => {}
                 () = steps => {}
+                () = self.streams.keep_alive(watchdog) => {}
             }
         });
     }
@@ -220,6 +223,30 @@ impl Daemon {
 }
 
 impl Streams {
+    /// Feeds `watchdog` as long as every stream goes on; without one, waits for ever.
+    async fn keep_alive(&self, watchdog: Option<Watchdog>) {
+        let Some(watchdog) = watchdog else {
+            return std::future::pending().await;
+        };
+        loop {
+            let stuck: Vec<_> = self
+                .by_name
+                .iter()
+                .filter(|(_, stream)| stream.since_tick() > STUCK)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            if stuck.is_empty() {
+                watchdog.feed();
+            } else {
+                tracing::error!(
+                    streams = %stuck.join(", "),
+                    "streams stand still: the service manager's watchdog is not fed, and will start the daemon again"
+                );
+            }
+            tokio::time::sleep(watchdog.interval()).await;
+        }
+    }
+
     fn report(&self) -> StreamsStatus {
         StreamsStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -292,19 +319,16 @@ impl Desk for Streams {
 
 /// Says when the wall clock has been stepped; the streams go on by the anchor.
 async fn watch_for_steps(anchor: &Anchor) {
-    let mut known = 0;
+    let mut watch = StepWatch::new(anchor);
     loop {
         tokio::time::sleep(STEP_CHECK).await;
-        let off = anchor.wall_step_nanos();
-        let moved = Duration::from_nanos(off.abs_diff(known));
-        if moved > STEP {
-            let seconds = off as f64 / 1e9;
+        if let Some(step) = watch.look(anchor) {
             tracing::warn!(
-                ahead_seconds = seconds,
+                by_seconds = step.by_seconds,
+                ahead_seconds = step.ahead_seconds,
                 "the wall clock was stepped: streams go on by the clock as it was at the start; restart to take the new time"
             );
         }
-        known = off;
     }
 }
 

@@ -15,6 +15,7 @@ pub mod package;
 pub mod picture;
 pub mod publish;
 pub mod sample;
+mod service;
 pub mod status;
 mod stream;
 pub mod tick;

@@ -380,6 +380,15 @@ impl Grid {
         next == self.ticks_per_segment.get() || next.is_multiple_of(self.ticks_per_part.get())
     }
 
+    /// The first tick after the part that holds `tick`.
+    pub fn part_end(&self, tick: Tick) -> Tick {
+        let part = u64::from(self.part_of(tick)) + 1;
+        let end = self
+            .segment_start(tick)
+            .plus(part * u64::from(self.ticks_per_part.get()));
+        end.min(self.segment_end(tick))
+    }
+
     /// Whether ticks and segment edges of both are the same, so that one can go on where the other stopped.
     pub fn same_edges(&self, other: &Self) -> bool {
         self.framerate == other.framerate && self.ticks_per_segment == other.ticks_per_segment
@@ -468,6 +477,20 @@ mod tests {
         );
         let shorter = shorter.numbered_after(shorter.tick_at(now), last);
         assert_eq!(shorter.number_offset, 0, "numbers rise by themselves");
+    }
+
+    #[test]
+    fn a_part_ends_at_its_length_or_with_its_segment() {
+        let grid = Grid::new(
+            rate("25"),
+            Duration::from_secs(1),
+            Duration::from_millis(400),
+        );
+        let ends = [0, 9, 10, 19, 20, 24, 25].map(|tick| grid.part_end(Tick(tick)).0);
+        assert_eq!(ends, [10, 10, 20, 20, 25, 25, 35]);
+        for tick in (0..60).map(Tick) {
+            assert_eq!(grid.ends_part(tick), grid.part_end(tick) == tick.next());
+        }
     }
 
     fn framerates() -> impl Strategy<Value = Framerate> {

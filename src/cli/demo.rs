@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{CliError, logging, serve, signals};
+use super::{CliError, demo_folder, logging, serve, signals};
 use crate::config;
 
 /// Where the demo listens if the port is free; else the system chooses one.
@@ -29,10 +29,8 @@ pub(super) fn run(args: DemoArgs) -> Result<(), CliError> {
     logging::start();
     let failed =
         |what: &str, error: &dyn std::fmt::Display| CliError::Failed(format!("{what}: {error}"));
-    let folder = tempfile::Builder::new()
-        .prefix("ringgear-demo-")
-        .tempdir()
-        .map_err(|error| failed("no temporary folder can be made", &error))?;
+    let folder =
+        demo_folder::make().map_err(|error| failed("no temporary folder can be made", &error))?;
     let listen = match args.listen {
         Some(listen) => listen,
         None => free_address().map_err(|error| failed("no port is free on 127.0.0.1", &error))?,
@@ -110,6 +108,7 @@ fn camera(stream: &str, socket: &Path, index: usize) -> std::io::Result<Camera> 
         .arg("pattern")
         .args([stream, "--size", size, "--socket"])
         .arg(socket)
+        .arg(format!("--with-parent={}", std::process::id()))
         .stdin(Stdio::null())
         .spawn()
         .map(Camera)

@@ -75,6 +75,21 @@ pub(super) fn open(
     Ok(producer)
 }
 
+/// Ends this process by SIGTERM when `parent`, which started it, ends, however that dies.
+pub(super) fn end_with(parent: i32) -> Result<(), CliError> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).map_err(
+        |error| CliError::Failed(format!("can't end with the process {parent}: {error}")),
+    )?;
+    // It may have died before the wish was noted.
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    match now == Some(parent) {
+        true => Ok(()),
+        false => Err(CliError::Failed(format!(
+            "the process {parent}, which this one was to end with, has ended"
+        ))),
+    }
+}
+
 /// The stream's framerate, as the daemon told it.
 pub(super) fn stream_framerate(producer: &SteadyProducer) -> Result<Framerate, CliError> {
     let opened = producer.opened();

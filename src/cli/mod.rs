@@ -2,6 +2,7 @@
 
 pub mod check;
 mod demo;
+mod demo_folder;
 mod feed;
 mod logging;
 mod pattern;

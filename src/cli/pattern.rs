@@ -41,6 +41,9 @@ pub(super) struct PatternArgs {
     /// End the session of another producer that holds the stream.
     #[arg(long)]
     pub take_over: bool,
+    /// End when the process with this number ends, which has started this one.
+    #[arg(long, value_name = "PID", hide = true)]
+    pub with_parent: Option<i32>,
 }
 
 /// Runs the subcommand until its end is reached or a signal asks for it.
@@ -51,6 +54,9 @@ pub(super) fn run(args: PatternArgs, socket: &Path) -> Result<(), CliError> {
     let format = FrameFormat::packed(args.format, args.size.width, args.size.height)
         .map_err(|error| CliError::Usage(error.to_string()))?;
     let stop = Stop::on_signals()?;
+    if let Some(parent) = args.with_parent {
+        feed::end_with(parent)?;
+    }
     let painter = PatternPainter::new(format.clone());
     let mut producer = feed::open(
         socket,

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{CliError, logging, signals};
 use crate::config;
 use crate::daemon::Daemon;
+use crate::service::{self, Watchdog};
 
 /// Runs the daemon until SIGTERM or SIGINT; a second one stops it at once.
 #[derive(Debug, clap::Args)]
@@ -42,9 +43,11 @@ pub(super) fn serve<T>(
     let daemon = Daemon::start(plan).map_err(|error| CliError::Failed(error.to_string()))?;
     let outcome = up(&daemon);
     if outcome.is_ok() {
-        daemon.wait(asked);
+        service::ready();
+        daemon.wait(asked, Watchdog::asked_for());
     }
     let outcome = outcome.map(drop);
+    service::stopping();
     tracing::info!("stopping: the last segments are published");
     daemon.stop();
     tracing::info!("stopped");

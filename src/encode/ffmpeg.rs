@@ -25,7 +25,17 @@ pub struct FfmpegInfo {
 
 /// Looks at the FFmpeg at `path`, or of that name in `$PATH`: it has to run and to be 5.1 or newer.
 pub fn find_ffmpeg(path: &Path) -> Result<FfmpegInfo, EncodeError> {
-    let text = ask(path, "-version")?;
+    // Side by side: a daemon's start waits for both.
+    let (text, listed) = std::thread::scope(|scope| {
+        let listed = scope.spawn(|| ask(path, "-encoders"));
+        let text = ask(path, "-version");
+        let listed = listed.join();
+        (
+            text,
+            listed.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        )
+    });
+    let text = text?;
     let unusable = |why: &str| EncodeError::Unusable {
         path: path.display().to_string(),
         why: why.to_owned(),
@@ -41,7 +51,7 @@ pub fn find_ffmpeg(path: &Path) -> Result<FfmpegInfo, EncodeError> {
             version: version.to_owned(),
         });
     }
-    let encoders = encoders(&ask(path, "-encoders")?);
+    let encoders = encoders(&listed?);
     if encoders.is_empty() {
         return Err(unusable("it lists no encoders"));
     }

@@ -54,8 +54,6 @@ pub struct StreamPort {
     pub window: watch::Receiver<Arc<Snapshot>>,
     /// The newest picture.
     pub picture: watch::Receiver<Option<Picture>>,
-    /// Its time, if that is not the daemon's: `/time?stream={name}` tells it.
-    pub anchor: Option<Anchor>,
     /// What the API says of it; `window.viewers` is filled in by the origin.
     pub status: Arc<dyn Fn() -> StreamStatus + Send + Sync>,
     /// How the window is written down.
@@ -81,7 +79,6 @@ impl StreamPort {
             dash: true,
             window,
             picture,
-            anchor: None,
             status,
             manifests,
             viewers: Arc::default(),

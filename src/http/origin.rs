@@ -82,10 +82,7 @@ async fn answer_target(
         }
         Target::Readyz => ready(site, asked),
         Target::Time => {
-            let stream = query.and_then(|query| site.stream(query.strip_prefix("stream=")?));
-            let anchor = stream.and_then(|port| port.anchor);
-            let now = anchor.as_ref().unwrap_or(&site.anchor).now();
-            let now = Bytes::from(now.rfc3339());
+            let now = Bytes::from(site.anchor.now().rfc3339());
             reply::media(asked, TEXT, Cache::NoStore, [now])
         }
         Target::ApiStreams => reply::json(asked, &site.status()),
@@ -114,7 +111,7 @@ async fn answer_item(
 ) -> Response {
     // The Arc is taken out at once: a borrow of the channel would hold up the window's next change.
     let snapshot = Arc::clone(&port.window.borrow());
-    let now = port.anchor.as_ref().unwrap_or(&site.anchor).now();
+    let now = site.anchor.now();
     match item {
         Item::Player => page(asked, &Assets::get().player),
         Item::Snapshot => still(site, asked, port, query).await,

@@ -322,7 +322,6 @@ impl Origin {
         let anchor = Anchor::new(Arc::new(SystemClock));
         let gate = StreamPort {
             dash: false,
-            anchor: Some(anchor.ahead_by(Duration::from_secs(3600))),
             ..StreamPort::new(
                 "gate".to_owned(),
                 gate_window_seen,
@@ -862,21 +861,6 @@ fn the_time_is_utc_with_milliseconds() {
     let off = time.elapsed().unwrap_or_default();
     assert!(off < Duration::from_secs(5), "{text}");
     assert_eq!(text.len(), "2026-01-31T23:59:59.999Z".len());
-}
-
-#[test]
-fn a_stream_whose_time_is_its_own_tells_it() {
-    let origin = Origin::start();
-    let ahead = |path: &str| {
-        let text = String::from_utf8(origin.get(path).body).unwrap();
-        let time = humantime::parse_rfc3339(&text).unwrap();
-        time.duration_since(std::time::SystemTime::now())
-            .unwrap_or_default()
-    };
-    assert!(ahead("/time?stream=gate") > Duration::from_secs(3500));
-    for path in ["/time", "/time?stream=door", "/time?stream=nosuch"] {
-        assert_eq!(ahead(path), Duration::ZERO, "{path}");
-    }
 }
 
 #[test]

@@ -58,13 +58,19 @@ pub(crate) struct Converter {
     pool: PicturePool,
 }
 
+/// How pictures of frames of `format` are stored, and their size.
+pub(crate) fn input_of(format: &FrameFormat) -> (PictureFormat, Size) {
+    let size = Size::new(format.width(), format.height()).padded_to_even();
+    (picture_format(format.pixels()), size)
+}
+
 impl Converter {
     /// A converter for frames of `format`.
     pub(crate) fn new(format: FrameFormat) -> Self {
-        let size = Size::new(format.width(), format.height()).padded_to_even();
+        let (stored, size) = input_of(&format);
         let packed_row = padded_row_bytes(&format, size);
         let stripe_rows = ((STRIPE_BYTES / packed_row) & !1).clamp(2, size.height as usize);
-        let pool = PicturePool::new(picture_format(format.pixels()).bytes(size));
+        let pool = PicturePool::new(stored.bytes(size));
         Self {
             stripe: vec![0; packed_row * stripe_rows],
             format,

@@ -58,6 +58,8 @@ counters! {
     missed,
     /// The newest tick given to the encoder.
     last_tick,
+    /// When ingest last reached a tick, in nanoseconds of the monotonic clock.
+    turned,
 }
 
 impl Counters {

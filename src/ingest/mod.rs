@@ -2,6 +2,8 @@
 //! the last picture again, or the slate; every frame and every tick is accounted for. A tick never waits for a producer.
 
 mod choose;
+#[cfg(test)]
+mod clock_tests;
 mod convert;
 mod counters;
 mod session;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use ringgear_producer::messages::FrameCounts;
 use tokio::sync::{oneshot, watch};
 
+pub(crate) use convert::input_of;
 pub(crate) use counters::Counters;
 pub(crate) use session::NewSession;
 pub(crate) use tick_log::TickLog;
@@ -127,6 +130,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         let mut tick = grid.tick_at(self.anchor.now()).next();
         loop {
             self.anchor.sleep_until(grid.time_of(tick));
+            self.counters.turned.set(self.anchor.monotonic().0);
             if !self.obey_commands() {
                 break;
             }
@@ -211,7 +215,8 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
 
     fn take_fresh(&mut self) -> Option<session::Fresh> {
         let session = self.session.as_mut()?;
-        match session.take(self.plan.slack, self.anchor.monotonic(), &self.counters) {
+        let now = (self.anchor.monotonic(), self.anchor.suspended());
+        match session.take(self.plan.slack, now, &self.counters) {
             Ok(fresh) => fresh,
             Err(error) => {
                 tracing::error!(stream = %self.plan.stream, session = session.id, %error, "session ended: its ring can't be read");

@@ -127,11 +127,11 @@ impl Session {
         });
     }
 
-    /// The frame that this tick takes, if one waits.
+    /// The frame that this tick takes, if one waits. `suspended` is how long the machine has been suspended since its boot.
     pub(crate) fn take(
         &mut self,
         slack: u32,
-        now: MonotonicTime,
+        (now, suspended): (MonotonicTime, Duration),
         counters: &Counters,
     ) -> Result<Option<Fresh>, SessionError> {
         self.count_committed(now, counters)?;
@@ -154,7 +154,7 @@ impl Session {
                 continue;
             };
             let (sequence, frame_number) = (taken.sequence(), taken.frame_number());
-            let captured = believable(taken.captured().map_or(0, |Captured(nanos)| nanos), now);
+            let captured = believable(taken.captured(), suspended, now);
             let picture = self.converter.convert(&taken, captured)?;
             drop(taken);
             let passed_over = sequence.saturating_sub(self.last_sequence + 1);
@@ -244,10 +244,20 @@ fn possible(frames: u64, within: Duration) -> bool {
     u128::from(frames) <= within.as_nanos() + u128::from(MAX_SLOTS)
 }
 
-/// A capture time as the rest of the house uses it: now, if the producer gave none or one of another clock.
-fn believable(captured: u64, now: MonotonicTime) -> MonotonicTime {
+/// A capture time as the rest of the house uses it: now, if the producer gave none or one of another clock. Producers read
+/// CLOCK_MONOTONIC, which stands still while the machine is `suspended`.
+fn believable(
+    captured: Option<Captured>,
+    suspended: Duration,
+    now: MonotonicTime,
+) -> MonotonicTime {
+    let Some(Captured(nanos)) = captured else {
+        return now;
+    };
+    let suspended = u64::try_from(suspended.as_nanos()).unwrap_or(u64::MAX);
+    let captured = nanos.saturating_add(suspended);
     let oldest = now.0.saturating_sub(OLDEST_CAPTURE);
-    if (oldest.max(1)..=now.0).contains(&captured) {
+    if (oldest..=now.0).contains(&captured) {
         MonotonicTime(captured)
     } else {
         now
@@ -291,7 +301,9 @@ mod tests {
         (2..5).for_each(&mut put);
         let mut shown = Vec::new();
         while !session.is_drained() {
-            let fresh = session.take(1, MonotonicTime(1), &counters).unwrap();
+            let fresh = session
+                .take(1, (MonotonicTime(1), Duration::ZERO), &counters)
+                .unwrap();
             shown.push(fresh.unwrap().frame_number);
             put(9);
         }
@@ -313,17 +325,20 @@ mod tests {
     #[test]
     fn a_capture_time_of_another_clock_is_replaced_by_now() {
         let now = MonotonicTime(100_000_000_000);
-        assert_eq!(
-            believable(99_000_000_000, now),
-            MonotonicTime(99_000_000_000)
-        );
-        assert_eq!(believable(0, now), now);
-        assert_eq!(believable(1_800_000_000_000_000_000, now), now, "Unix time");
-        assert_eq!(
-            believable(1_000_000_000, now),
-            now,
-            "a minute and a half ago"
-        );
-        assert_eq!(believable(0, MonotonicTime(5)), MonotonicTime(5));
+        let of = |nanos| believable(Some(Captured(nanos)), Duration::ZERO, now);
+        assert_eq!(of(99_000_000_000), MonotonicTime(99_000_000_000));
+        assert_eq!(believable(None, Duration::ZERO, now), now);
+        assert_eq!(of(1_800_000_000_000_000_000), now, "Unix time");
+        assert_eq!(of(u64::MAX), now);
+        assert_eq!(of(1_000_000_000), now, "a minute and a half ago");
+    }
+
+    #[test]
+    fn a_capture_time_lacks_what_the_machine_was_suspended() {
+        let now = MonotonicTime(100_000_000_000);
+        let suspended = Duration::from_secs(70);
+        let of = |nanos| believable(Some(Captured(nanos)), suspended, now);
+        assert_eq!(of(29_000_000_000), MonotonicTime(99_000_000_000));
+        assert_eq!(of(99_000_000_000), now, "the future");
     }
 }

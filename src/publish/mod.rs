@@ -6,6 +6,7 @@ mod disk;
 mod folder;
 mod restore;
 mod state;
+mod stored_time;
 #[cfg(test)]
 mod tests;
 
@@ -14,3 +15,4 @@ pub use disk::{DiskPublisher, DiskStatus};
 pub use folder::{Claim, PublishError};
 pub use restore::{Ledger, Restored, restore};
 pub use state::RememberedSource;
+pub use stored_time::{StoredEnd, stored_end};

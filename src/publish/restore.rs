@@ -15,8 +15,8 @@ use crate::window::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView
 
 use super::folder::{Folder, PublishError};
 use super::state::{
-    MAX_FILE_BYTES, MAX_STATE_BYTES, RememberedSource, STATE_FILE, SegmentState, State, from_hex,
-    init_name, number_of, part_name, segment_name,
+    MAX_FILE_BYTES, MAX_NUMBER, MAX_STATE_BYTES, RememberedSource, STATE_FILE, SegmentState, State,
+    from_hex, init_name, number_of, part_name, segment_name,
 };
 
 /// What a run before left.
@@ -33,7 +33,8 @@ pub struct Restored {
     /// What the last producer sent.
     pub source: Option<RememberedSource>,
     /// Whether nothing of the old window can be listed, because the renditions are others than before or an init segment is
-    /// missing: its files stay as long as they have to, the numbers go on, and the first period has to be a discontinuity.
+    /// missing, or the state was lost: its files stay as long as they have to, the numbers go on, and the first period has to be a
+    /// discontinuity.
     pub started_over: bool,
     /// What the publisher has to know of the folder.
     pub ledger: Ledger,
@@ -62,6 +63,8 @@ impl Restored {
                 grid.number_offset = old.number_offset;
                 (grid, false)
             }
+            // The state was lost within the segment that is due: what comes begins at the next edge, with the clock's own numbers.
+            (None, Some(last)) if new.segment_of(first) == last => (*new, false),
             (old, Some(last)) => (new.numbered_after(first, last), old.is_some()),
             (_, None) => (*new, false),
         }
@@ -95,9 +98,15 @@ pub fn restore(
         None => "it is missing".to_owned(),
     };
     let mut last_number = None;
+    let mut discontinuities = 0;
     for folder in folders.iter().flatten() {
         let names = folder.names()?;
         last_number = last_number.max(names.iter().filter_map(|name| number_of(name)).max());
+        let playlist = folder.read("media.m3u8", MAX_STATE_BYTES)?;
+        let counted = playlist.map_or(0, |text| {
+            discontinuities_of(&String::from_utf8_lossy(&text))
+        });
+        discontinuities = discontinuities.max(counted);
     }
     if last_number.is_none() && !has_state {
         return Ok(Restored::default());
@@ -107,14 +116,33 @@ pub fn restore(
     });
     let state_path = dir.join(STATE_FILE);
     Ok(Restored {
-        snapshot: last_number.map(|last| empty(stream, renditions, last.next(), 0, now)),
+        snapshot: last_number
+            .map(|last| empty(stream, renditions, last.next(), discontinuities, now)),
         last_number,
+        // Nobody knows how what a player has fetched was encoded.
+        started_over: last_number.is_some(),
         notes: vec![format!(
             "{} can't be used: {damage}; the window starts empty{numbers}; files from before stay where they are",
             state_path.display()
         )],
         ..Restored::default()
     })
+}
+
+/// How many discontinuities there have been when all that the playlist `text` lists has left it (RFC 8216, 4.3.3.3).
+fn discontinuities_of(text: &str) -> u64 {
+    let mut lines = text.lines();
+    let left = lines.find_map(|line| line.strip_prefix("#EXT-X-DISCONTINUITY-SEQUENCE:"));
+    let left = left.and_then(|left| left.trim().parse().ok()).unwrap_or(0);
+    let listed = text
+        .lines()
+        .filter(|line| *line == "#EXT-X-DISCONTINUITY")
+        .count();
+    if left < MAX_NUMBER {
+        left + listed as u64
+    } else {
+        0
+    }
 }
 
 fn empty(

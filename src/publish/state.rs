@@ -18,6 +18,8 @@ const VERSION: u32 = 1;
 /// Ticks stay below this: the year 2100 at 240 frames per second is far below, and decode times fit 64 bits.
 const MAX_TICK: u64 = 1 << 45;
 pub(super) const MAX_NUMBER: u64 = 1 << 60;
+/// The year 2200. All streams follow the furthest state, so one that claims to come from later is not believed.
+const LATEST: UnixTime = UnixTime::from_secs(7_258_118_400);
 const MAX_SEGMENTS: usize = 20_000;
 /// Of one segment or init segment.
 pub(super) const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -300,6 +302,7 @@ impl State {
         if !grid_fits || self.last_tick.is_some_and(|tick| tick.0 >= MAX_TICK) {
             return Err("the grid or the last tick is out of range".to_owned());
         }
+        self.check_end()?;
         let mut columns = BTreeMap::new();
         for (_, segment) in self.segments() {
             self.check_segment(segment)?;
@@ -318,6 +321,20 @@ impl State {
         {
             Some(path) => Err(format!("'{path}' is no name of a published file")),
             None => Ok(()),
+        }
+    }
+
+    /// The daemon's time follows from the last tick, so it has to be the newest segment's and of an age that can be.
+    fn check_end(&self) -> Result<(), String> {
+        let (Some(last), Some(grid)) = (self.last_tick, self.grid) else {
+            return Ok(());
+        };
+        let newest = self.segments().map(|(_, segment)| segment.number).max();
+        let fits = newest.is_none_or(|newest| grid.segment_of(last) == newest);
+        if fits && grid.time_of(last.next()) < LATEST {
+            Ok(())
+        } else {
+            Err(format!("the last tick can't be {last}"))
         }
     }
 

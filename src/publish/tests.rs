@@ -381,18 +381,86 @@ fn a_segment_that_is_missing_or_cut_is_a_gap_afterwards() {
 
 #[test]
 fn numbers_go_on_though_the_state_is_damaged_missing_or_of_another_stream() {
-    for damage in ["", "{", "{\"version\": 9}", "null"] {
+    let whole = {
+        let dir = tempfile::tempdir().unwrap();
+        published(dir.path(), &["hi"], 41);
+        std::fs::read_to_string(dir.path().join("state.json")).unwrap()
+    };
+    let with = |from: &str, to: &str| {
+        assert!(whole.contains(from), "{from} in {whole}");
+        Some(whole.replacen(from, to, 1))
+    };
+    let damages = [
+        None,
+        Some(String::new()),
+        Some("{".to_owned()),
+        Some("null".to_owned()),
+        Some("\u{0}".repeat(4096)),
+        Some(whole[..whole.len() / 2].to_owned()),
+        with("\"version\":1", "\"version\":9"),
+        with("\"stream\":\"door\"", "\"stream\":\"other\""),
+        with("\"last_tick\":", "\"last_tick\":9"),
+        with("\"last_tick\":", "\"last_tick\":99999999999999999999"),
+        with("\"media_sequence\":", "\"media_sequence\":9999999999"),
+        with(
+            "\"number_offset\":",
+            "\"number_offset\":1844674407370955161",
+        ),
+        with(
+            "\"discontinuity_sequence\":",
+            "\"discontinuity_sequence\":-1",
+        ),
+    ];
+    for damage in damages {
         let dir = tempfile::tempdir().unwrap();
         let (_, before) = published(dir.path(), &["hi"], 41);
-        std::fs::write(dir.path().join("state.json"), damage).unwrap();
+        let state = dir.path().join("state.json");
+        match &damage {
+            Some(text) => std::fs::write(&state, text).unwrap(),
+            None => std::fs::remove_file(&state).unwrap(),
+        }
+        let damage = damage.as_deref().map(|text| &text[..text.len().min(60)]);
+        assert_eq!(stored_end(dir.path(), "door"), None, "{damage:?}");
         let (window, restored) = again(dir.path(), &["hi"], before.updated);
         let last = before.tracks[0].open.as_ref().unwrap().number;
-        assert_eq!(restored.last_number, Some(last));
+        assert_eq!(restored.last_number, Some(last), "{damage:?}");
         assert_eq!(window.snapshot(before.updated).media_sequence, last.next());
         assert_eq!(restored.notes.len(), 1);
-        let (grid, _) = restored.grid_for(&grid(), START);
-        assert_eq!(grid.segment_of(START), last.next());
+        assert!(restored.started_over);
+        let (earlier, _) = restored.grid_for(&grid(), START);
+        assert_eq!(earlier.segment_of(START), last.next());
+        // Within the segment that is open, what comes begins at its end, and the numbers stay the clock's.
+        let due = before.tracks[0].open.as_ref().unwrap().first_tick.next();
+        assert_eq!(restored.grid_for(&grid(), due), (grid(), false));
     }
+}
+
+#[test]
+fn without_its_state_the_window_counts_the_discontinuities_of_its_playlists_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, before) = published(dir.path(), &["hi"], 41);
+    std::fs::remove_file(dir.path().join("state.json")).unwrap();
+    let playlist = dir.path().join("hi/media.m3u8");
+    let text = "#EXTM3U\n#EXT-X-DISCONTINUITY-SEQUENCE:7\n1.m4s\n#EXT-X-DISCONTINUITY\n2.m4s\n";
+    std::fs::write(playlist, text).unwrap();
+    let (window, _) = again(dir.path(), &["hi"], before.updated);
+    let snapshot = window.snapshot(before.updated);
+    assert_eq!(snapshot.discontinuity_sequence, 8);
+}
+
+#[test]
+fn a_state_tells_how_far_it_reaches_before_anything_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(stored_end(dir.path(), "door"), None);
+    let (_, before) = published(dir.path(), &["hi"], 41);
+    let end = stored_end(dir.path(), "door").unwrap();
+    assert_eq!(end.time, grid().time_of(snapshot_end(&before)));
+    assert_eq!(
+        end.segment,
+        grid()
+            .time_of(grid().segment_end(Tick(0)))
+            .saturating_since(UnixTime::default())
+    );
 }
 
 #[test]

@@ -6,20 +6,7 @@ use crate::manifest::{self, dash, hls};
 use crate::window::Snapshot;
 
 /// The origin's texts: players learn the time from `/time`.
-pub(super) struct OriginManifests {
-    time: String,
-}
-
-impl OriginManifests {
-    /// Those of `stream`, whose time is its own where the daemon's clock is behind what it has published.
-    pub(super) fn of(stream: &str, own_time: bool) -> Self {
-        let time = match own_time {
-            true => format!("/time?stream={stream}"),
-            false => "/time".to_owned(),
-        };
-        Self { time }
-    }
-}
+pub(super) struct OriginManifests;
 
 impl crate::http::Manifests for OriginManifests {
     fn multivariant(&self, snapshot: &Snapshot) -> String {
@@ -34,7 +21,7 @@ impl crate::http::Manifests for OriginManifests {
         dash::mpd(
             snapshot,
             &MpdOptions {
-                utc_timing: UtcTiming::HttpIso(self.time.clone()),
+                utc_timing: UtcTiming::HttpIso("/time".to_owned()),
             },
         )
     }

@@ -1,6 +1,7 @@
 //! One stream's life: it wires the street from ring to window, and takes it down again in order.
 
 mod backlog;
+mod changes;
 mod manifests;
 mod owner;
 mod seat;
@@ -18,8 +19,8 @@ use tokio::sync::watch;
 
 pub(crate) use seat::refused;
 
-use crate::clock::Anchor;
-use crate::config::{StreamPlan, user_name};
+use crate::clock::{Anchor, MonotonicTime};
+use crate::config::{Plan, StreamPlan, user_name};
 use crate::control::{Accounts, Granted, Peer};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
@@ -27,7 +28,7 @@ use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickLogError};
 use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskPublisher, Restored};
 use crate::status::StreamStatus;
-use crate::tick::{Grid, Tick};
+use crate::tick::{Grid, Tick, UnixTime};
 use crate::window::{Snapshot, Window, WindowSettings};
 use manifests::{FolderManifests, OriginManifests};
 use owner::{Event, Owner};
@@ -74,8 +75,6 @@ pub(crate) enum StreamError {
 pub(crate) struct Stream {
     plan: StreamPlan,
     anchor: Anchor,
-    /// Whether its anchor is ahead of the daemon's.
-    ahead: bool,
     shared: Arc<Shared>,
     bench: Bench,
     commands: Sender<Command>,
@@ -109,7 +108,7 @@ impl Stream {
         for note in &restored.notes {
             tracing::warn!(stream = %plan.name, "{note}");
         }
-        let start = Start::new(&plan, &restored, &house.anchor);
+        let start = Start::new(&plan, &restored, house.anchor.now());
         let settings = WindowSettings {
             stream: plan.name.clone(),
             tracks,
@@ -133,6 +132,9 @@ impl Stream {
         .map_err(no_thread)?;
 
         let shared = Arc::new(Shared::new());
+        // Its start counts as a tick: it has not been late yet.
+        let now = house.anchor.monotonic();
+        shared.counters.turned.set(now.0);
         let (commands, obeyed) = channel();
         let (events, received) = sync_channel(owner::EVENTS);
         let (newest, picture) = watch::channel(None);
@@ -145,7 +147,7 @@ impl Stream {
             grid: start.grid,
             ffmpeg: Arc::clone(&house.ffmpeg),
             probes: Arc::clone(&house.probes),
-            anchor: start.anchor.clone(),
+            anchor: house.anchor.clone(),
             shared: Arc::clone(&shared),
             events: received,
             sender: events.clone(),
@@ -179,7 +181,7 @@ impl Stream {
         let counters = Arc::clone(&shared.counters);
         let ingest = Ingest::new(
             ingest_plan,
-            start.anchor.clone(),
+            house.anchor.clone(),
             obeyed,
             counters,
             newest,
@@ -200,8 +202,7 @@ impl Stream {
             owner: thread(&plan.name, "stream", move || owner.run()).map_err(no_thread)?,
         };
         Ok(Self {
-            anchor: start.anchor,
-            ahead: start.ahead,
+            anchor: house.anchor.clone(),
             plan,
             shared,
             bench,
@@ -243,6 +244,13 @@ impl Stream {
         status(&self.shared, &self.plan, &self.bench, &self.window)
     }
 
+    /// How long ago it last reached a tick. A stream that works reaches one at least every second: ingest never waits for
+    /// a producer, and only for the stream's owner when that has stopped taking pictures.
+    pub(crate) fn since_tick(&self) -> Duration {
+        let turned = MonotonicTime(self.shared.counters.turned.get());
+        self.anchor.monotonic().saturating_since(turned)
+    }
+
     /// What the origin needs of it.
     pub(crate) fn port(&self) -> StreamPort {
         let status = {
@@ -256,11 +264,10 @@ impl Stream {
             window,
             picture,
             status,
-            Arc::new(OriginManifests::of(&self.plan.name, self.ahead)),
+            Arc::new(OriginManifests),
         );
         port.hls = self.plan.hls;
         port.dash = self.plan.dash;
-        port.anchor = self.ahead.then(|| self.anchor.clone());
         port
     }
 
@@ -317,38 +324,36 @@ fn status(
     )
 }
 
+/// The daemon's one anchor: `anchor`, unless one of the streams of `plan` has published further than its clock is, as on a
+/// machine that booted without one. Then all of them go on from the furthest, and no number or time steps back.
+pub(crate) fn anchor_for(plan: &Plan, anchor: Anchor) -> Anchor {
+    let now = anchor.now();
+    let ends = plan.streams.keys().filter_map(|name| {
+        let end = publish::stored_end(&plan.publish_dir.join(name), name)?;
+        // A stop completes its last segment, so the clock may be up to a segment behind it.
+        (end.time > now.saturating_add(end.segment)).then_some((end.time, name))
+    });
+    let Some((until, stream)) = ends.max() else {
+        return anchor;
+    };
+    tracing::warn!(
+        %stream, clock = %now, published_until = %until,
+        "the clock is behind what was published before: the time of all streams goes on from there"
+    );
+    anchor.not_before(until)
+}
+
 /// How a stream begins: from nothing, or where an earlier run stopped.
 struct Start {
     grid: Grid,
-    anchor: Anchor,
-    /// Whether that is ahead of the daemon's.
-    ahead: bool,
     resume: Option<Tick>,
     discontinuity: bool,
     sizes: BTreeMap<String, Size>,
 }
 
 impl Start {
-    fn new(plan: &StreamPlan, restored: &Restored, anchor: &Anchor) -> Self {
-        let now = anchor.now();
-        let mut anchor = anchor.clone();
-        let mut ahead = false;
+    fn new(plan: &StreamPlan, restored: &Restored, now: UnixTime) -> Self {
         let (grid, changed) = restored.grid_for(&plan.grid, plan.grid.tick_at(now));
-        if let (Some(last), Some(old)) = (restored.last_tick, restored.grid) {
-            let last = old.time_of(last.next());
-            let segment = old
-                .framerate
-                .duration_of(u64::from(old.ticks_per_segment.get()));
-            // A stop completes its last segment, so the clock may be up to a segment behind it.
-            if last > now.saturating_add(segment) {
-                tracing::warn!(
-                    stream = %plan.name, clock = %now, published_until = %last,
-                    "the clock is behind what was published before: the stream's time goes on from there"
-                );
-                anchor = anchor.ahead_by(last.saturating_since(now));
-                ahead = true;
-            }
-        }
         let period = restored
             .snapshot
             .as_ref()
@@ -361,8 +366,6 @@ impl Start {
         });
         Self {
             grid,
-            anchor,
-            ahead,
             resume: restored.last_tick.map(Tick::next),
             discontinuity: changed || restored.started_over,
             sizes: sizes.filter(|_| !restored.started_over).unwrap_or_default(),

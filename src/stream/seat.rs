@@ -12,8 +12,9 @@ use ringgear_ring::layout::{Layout, MAX_MEMORY_BYTES, MAX_SLOTS, Policy};
 use ringgear_ring::{MemoryKind, Reader, RingMemory};
 use tokio::sync::{oneshot, watch};
 
+use super::changes::Changes;
 use crate::control::{Accounts, Granted, Peer, Seat};
-use crate::ingest::{Command, NewSession};
+use crate::ingest::{Command, NewSession, input_of};
 use crate::status::SessionStatus;
 use crate::tick::{Framerate, UnixTime};
 
@@ -32,6 +33,7 @@ pub(super) struct Bench {
     commands: Sender<Command>,
     accounts: Arc<Accounts>,
     holder: Arc<Mutex<Option<Holder>>>,
+    changes: Arc<Mutex<Changes>>,
 }
 
 struct Holder {
@@ -53,6 +55,7 @@ impl Bench {
             commands,
             accounts,
             holder: Arc::default(),
+            changes: Arc::default(),
         }
     }
 
@@ -108,6 +111,7 @@ impl Bench {
         let mut holder = self.holder();
         // Somebody else may have been quicker.
         self.busy(open, holder.as_ref())?;
+        self.changes(&format, now)?;
         let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
         if let Some(held) = holder.take() {
             let message = format!(
@@ -187,6 +191,16 @@ impl Bench {
             code: RefusalCode::StreamBusy,
             message,
             holder_pid,
+        })
+    }
+
+    /// Refuses pictures of yet another size or storage.
+    fn changes(&self, format: &FrameFormat, now: UnixTime) -> Result<(), Refused> {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.note(input_of(format), now).map_err(|error| {
+            let message = format!("stream '{}' can't take {format} now: {error}", self.stream);
+            tracing::warn!(stream = %self.stream, %format, "a producer is refused: {error}");
+            refused(RefusalCode::OutOfResources, message)
         })
     }
 

@@ -273,6 +273,7 @@ impl Owner {
                 counters.last_tick.set(tick.0);
                 if self.parts.anchor.to_unix(now) >= grid.time_of(tick.next())
                     && self.stopping.is_none()
+                    && tick >= self.filled_to
                 {
                     counters.overdue.add(1);
                 }

@@ -28,6 +28,8 @@ use encoding::State;
 pub(super) const EVENTS: usize = 1024;
 /// How long a stop may take until the encoder is killed.
 const DRAIN: Duration = Duration::from_secs(3);
+/// Up to so much of a standing picture completes the last segment at a stop.
+const LONGEST_REST: Duration = Duration::from_secs(2);
 /// How long the publish folder is waited for at a stop.
 const LAST_PASS: Duration = Duration::from_secs(1);
 /// Pictures kept for an encoder's restart: those of its usual start time and of the time until its death is noticed.
@@ -80,6 +82,8 @@ pub(super) struct Owner {
     newest: Option<Picture>,
     packagers: Vec<TrackPackager>,
     inits: Option<Vec<TrackDescription>>,
+    /// Ticks before this one that were missed while the daemon was away: they are late by nature, not overdue.
+    filled_to: Tick,
     /// Pictures that backlogs before this one replaced.
     replaced: u64,
     /// How many starts have failed in a row.
@@ -101,6 +105,7 @@ impl Owner {
             newest: None,
             packagers: Vec::new(),
             inits: None,
+            filled_to: Tick(0),
             replaced: 0,
             failures: 0,
             delay: Duration::ZERO,
@@ -196,6 +201,9 @@ impl Owner {
         } else {
             &counters.repeated
         };
+        if backlog.next() < tick {
+            self.filled_to = tick;
+        }
         while backlog.next() < tick {
             filled.add(1);
             backlog.push(picture.clone());
@@ -351,11 +359,14 @@ impl Owner {
             return;
         };
         if self.parts.plan.at_exit == AtExit::Keep {
-            // The last segment is made whole with the last picture, so that a restart goes on at an edge of the grid.
-            let end = self
-                .parts
-                .grid
-                .segment_end(Tick(backlog.next().0.saturating_sub(1)));
+            // The last segment is made whole with the last picture, so that a restart goes on at an edge of the grid. A restart
+            // comes too soon for a long rest: then the part is made whole, and it goes on within the segment.
+            let grid = &self.parts.grid;
+            let last_tick = Tick(backlog.next().0.saturating_sub(1));
+            let mut end = grid.segment_end(last_tick);
+            if grid.framerate.duration_of(end.since(backlog.next())) > LONGEST_REST {
+                end = grid.part_end(last_tick);
+            }
             while backlog.next() < end {
                 backlog.push(last.clone());
                 self.parts.shared.counters.repeated.add(1);
