@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{PipeReader, Read, Write};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, ChildStdin};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use super::bitstream::SampleMaker;
 use super::nut::{self, NutEvent, NutPacket};
 use super::process::{self, LastLines, Output};
-use super::{EncodeError, EncodePlan, arguments};
+use super::{Cadence, EncodeError, EncodePlan, arguments};
 use crate::picture::{Picture, PictureFormat, Size};
 use crate::sample::{Sample, TrackDescription, TrackIndex};
 use crate::tick::{Grid, Tick};
@@ -29,8 +29,18 @@ pub struct EncoderStart {
     pub first_tick: Tick,
     /// For each rendition, one more tick to have a keyframe at: where its samples are resumed.
     pub keyframes_at: Vec<Option<Tick>>,
+    /// It is fed every `step`th tick's picture, each of which lasts until the next one: 1 unless it is too slow for all.
+    pub step: NonZeroU32,
     /// How many pictures may wait to be written.
     pub queue: NonZeroUsize,
+}
+
+impl EncoderStart {
+    /// Which ticks it has to be fed.
+    pub fn cadence(&self, grid: Grid) -> Cadence {
+        let resumed = self.keyframes_at.iter().copied().flatten();
+        Cadence::new(grid, self.first_tick, self.step, resumed)
+    }
 }
 
 /// What an encoder says. Events of one rendition come in order, from its own thread.
@@ -254,7 +264,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Gives it the next tick's picture; never blocks.
+    /// Gives it the picture of the next tick of its [`Cadence`]; never blocks.
     pub fn feed(&self, picture: Picture) -> Result<(), FeedError> {
         if picture.format != self.format || picture.size != self.size {
             return Err(FeedError::Unfit);
@@ -373,8 +383,10 @@ struct TrackReader {
     track: TrackIndex,
     rendition: String,
     grid: Grid,
-    first_tick: Tick,
+    cadence: Cadence,
     next_tick: Tick,
+    /// How many samples there were.
+    count: u64,
     keyframe_at: Option<Tick>,
     time_base: (u64, u64),
     nut: nut::Reader,
@@ -395,8 +407,9 @@ impl TrackReader {
         Ok(Self {
             track,
             grid: plan.grid,
-            first_tick: start.first_tick,
+            cadence: start.cadence(plan.grid),
             next_tick: start.first_tick,
+            count: 0,
             keyframe_at: start.keyframes_at[track],
             time_base: (1, 1),
             nut: nut::Reader::new(max_packet),
@@ -429,7 +442,7 @@ impl TrackReader {
                 events(EncoderEvent::Failed { track, error });
             }
         }
-        self.next_tick.since(self.first_tick)
+        self.count
     }
 
     fn take(&mut self, bytes: &[u8], events: &impl Fn(EncoderEvent)) -> Result<(), EncodeError> {
@@ -456,7 +469,8 @@ impl TrackReader {
 
     fn sample(&mut self, packet: NutPacket) -> Result<Sample, EncodeError> {
         let tick = self.next_tick;
-        let index = tick.since(self.first_tick);
+        let after = self.cadence.after(tick);
+        let index = self.count;
         let (num, den) = self.time_base;
         // pts * num/den seconds is index * den/num of the framerate, compared without division.
         let rate = self.grid.framerate;
@@ -482,13 +496,15 @@ impl TrackReader {
             });
         }
         let keyframe = packet.keyframe;
+        let ticks = u32::try_from(after.since(tick)).unwrap_or(u32::MAX);
         let data = self.samples.sample(packet.data, keyframe);
         let data = data.map_err(|source| self.unfit(source))?;
-        self.next_tick = tick.next();
+        self.next_tick = after;
+        self.count += 1;
         Ok(Sample {
             track: self.track,
             decode_time: self.grid.decode_time(tick),
-            duration: rate.den(),
+            duration: rate.den().saturating_mul(ticks),
             composition_offset: 0,
             keyframe,
             data,

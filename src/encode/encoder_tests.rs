@@ -53,6 +53,7 @@ fn start_at(tick: u64, renditions: usize) -> EncoderStart {
     EncoderStart {
         first_tick: Tick(tick),
         keyframes_at: vec![None; renditions],
+        step: NonZeroU32::MIN,
         queue: NonZeroUsize::new(8).unwrap(),
     }
 }
@@ -179,6 +180,32 @@ fn every_encoder_yields_each_tick_once_with_keyframes_where_they_were_asked_for(
             assert!(report.expected, "{codec}: {report:?}");
             assert_on_grid(&samples[0], &plan, start.first_tick, 40, &[extra]);
         }
+    }
+}
+
+#[test]
+fn every_second_picture_lasts_two_ticks_with_the_same_headers_and_edges() {
+    for (codec, preset) in CODECS {
+        // Twelve ticks a segment, three a part: each part has samples of two ticks and of one.
+        let plan = small(codec, preset, "30");
+        let mut start = start_at(54_000_000_007, 1);
+        start.step = NonZeroU32::new(2).unwrap();
+        let extra = start.first_tick.plus(1);
+        start.keyframes_at = vec![Some(extra)];
+        let cadence = start.cadence(plan.grid);
+        let (samples, report) = encoded(&plan, &start, 40);
+        assert!(report.expected, "{codec}: {report:?}");
+        assert_eq!(samples[0].len(), 40, "{codec}");
+        let mut tick = start.first_tick;
+        for sample in &samples[0] {
+            assert_eq!(sample.decode_time, plan.grid.decode_time(tick), "{codec}");
+            let asked = tick == start.first_tick || tick == extra || plan.grid.starts_segment(tick);
+            assert_eq!(sample.keyframe, asked, "{codec}: tick {tick}");
+            let after = cadence.after(tick);
+            assert_eq!(u64::from(sample.duration), after.since(tick), "{codec}");
+            tick = after;
+        }
+        assert!(tick.since(start.first_tick) > 55, "{codec}: {tick}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod bitstream;
+mod cadence;
 mod description;
 mod encoder;
 mod ffmpeg;
@@ -14,6 +15,7 @@ mod process;
 use std::time::Duration;
 
 pub use bitstream::BitstreamError;
+pub use cadence::Cadence;
 pub use encoder::{Encoder, EncoderEvent, EncoderStart, ExitReport, FeedError};
 pub use ffmpeg::{FfmpegInfo, find_ffmpeg};
 pub use probe::{ProbeCache, probe};

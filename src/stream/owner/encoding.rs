@@ -1,14 +1,14 @@
 //! The encoder's life as its owner leads it: tried, started, fed, watched, and started again when it dies.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Event, Owner};
 use crate::clock::MonotonicTime;
 use crate::encode::{
-    EncodeError, EncodePlan, EncodeRendition, Encoder, EncoderStart, ExitReport, FeedError,
-    FfmpegInfo,
+    Cadence, EncodeError, EncodePlan, EncodeRendition, Encoder, EncoderStart, ExitReport,
+    FeedError, FfmpegInfo,
 };
 use crate::package::TrackPackager;
 use crate::picture::Size;
@@ -38,6 +38,8 @@ pub(super) enum State {
 pub(super) struct Running {
     pub(super) encoder: Encoder,
     pub(super) input: Input,
+    /// Which ticks it is fed.
+    pub(super) cadence: Cadence,
     pub(super) started: MonotonicTime,
     /// When it last returned something, or was first given something to return.
     pub(super) progress: MonotonicTime,
@@ -147,6 +149,7 @@ impl Owner {
         let start = EncoderStart {
             first_tick,
             keyframes_at: keyframes_at.collect(),
+            step: NonZeroU32::MIN,
             queue: QUEUE,
         };
         self.generation += 1;
@@ -176,6 +179,7 @@ impl Owner {
                 self.state = State::Running(Running {
                     encoder,
                     input,
+                    cadence: start.cadence(self.parts.grid),
                     started: now,
                     progress: now,
                     returned: false,
@@ -254,6 +258,11 @@ impl Owner {
         }
         let grid = self.parts.grid;
         while let Some((tick, picture)) = backlog.next_unfed() {
+            if !running.cadence.feeds(tick) {
+                // The picture before is shown for this tick too.
+                backlog.mark_fed(self.parts.anchor.monotonic());
+                continue;
+            }
             if picture.input() != running.input {
                 // The source has changed: this encoder gives back what it has, and another one takes over.
                 running.finish(self.parts.anchor.monotonic());
