@@ -8,19 +8,27 @@ use std::io::{PipeReader, Read, Write};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, ChildStdin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::bitstream::SampleMaker;
 use super::nut::{self, NutEvent, NutPacket};
 use super::process::{self, LastLines, Output};
-use super::{Cadence, EncodeError, EncodePlan, arguments};
+use super::{Cadence, EncodeError, EncodePlan, Vitals, arguments};
 use crate::picture::{Picture, PictureFormat, Size};
 use crate::sample::{Sample, TrackDescription, TrackIndex};
 use crate::tick::{Grid, Tick};
+
+/// How long a full pipe is waited for until it is asked again whether the picture is still wanted.
+const WRITE_PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// Where an encoder begins.
 #[derive(Clone, Debug)]
@@ -104,6 +112,8 @@ struct Shared {
     /// become another's.
     group: Mutex<Option<Pid>>,
     finishing: AtomicBool,
+    /// Bytes of pictures that the pipe has taken. A statistic: nothing else is read by it.
+    taken: AtomicU64,
 }
 
 #[derive(Default)]
@@ -111,6 +121,8 @@ struct Queue {
     pictures: VecDeque<Picture>,
     /// No more will come.
     closed: bool,
+    /// What is being written is of no use any more.
+    abandoned: bool,
 }
 
 impl Shared {
@@ -127,6 +139,7 @@ impl Shared {
         let mut queue = self.queue();
         queue.closed = true;
         if forget {
+            queue.abandoned = true;
             queue.pictures.clear();
         }
         drop(queue);
@@ -202,6 +215,7 @@ impl Encoder {
                 changed: Condvar::new(),
                 group: Mutex::new(process::group_of(&child)),
                 finishing: AtomicBool::new(false),
+                taken: AtomicU64::new(0),
             }),
             format: plan.input_format,
             size: plan.input_size,
@@ -225,6 +239,10 @@ impl Encoder {
             unreachable!("both were asked for")
         };
         process::enlarge_pipe(&stdin);
+        // Only this end: FFmpeg's own goes on waiting for pictures.
+        fcntl_getfl(&stdin)
+            .and_then(|flags| fcntl_setfl(&stdin, flags | OFlags::NONBLOCK))
+            .map_err(|error| failed_to("prepare its pipe")(error.into()))?;
         // The thread that waits is made first, so that the process is reaped whatever happens next.
         let (threads, ready) = std::sync::mpsc::channel::<Threads>();
         let shared = self.shared.clone();
@@ -290,6 +308,16 @@ impl Encoder {
     /// The process.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Looks at what its processes do; none when they are gone. Takes a millisecond: for an encoder that returns nothing.
+    pub fn vitals(&self) -> Option<Vitals> {
+        let group = (*self.shared.group())?;
+        let vitals = Vitals::of(group)?;
+        Some(Vitals {
+            bytes_taken: self.shared.taken.load(Ordering::Relaxed),
+            ..vitals
+        })
     }
 
     /// No more pictures: FFmpeg encodes what it was given and ends; every sample comes before [`EncoderEvent::Exited`].
@@ -359,23 +387,53 @@ fn wait(child: &mut Child, shared: &Shared) -> Result<std::process::ExitStatus, 
         waitid(WaitId::Pid(pid), options),
         Err(rustix::io::Errno::INTR)
     ) {}
-    *shared.group() = None;
+    if let Some(group) = shared.group().take() {
+        // What it has started itself must not outlive it: it would hold the pipes open.
+        process::kill_group(group);
+    }
     let status = child.wait().map_err(|error| error.to_string());
     shared.close(true);
     status
 }
 
-/// Writes pictures until none will come or the pipe breaks; says how many were written whole.
+/// Writes pictures until none will come or the pipe breaks; says how many were written whole. The pipe never blocks, so that
+/// the thread ends with the encoder even if a process that it has started keeps the pipe open.
 fn write_pictures(mut stdin: ChildStdin, shared: &Shared) -> u64 {
     let mut written = 0;
     while let Some(picture) = shared.next_picture() {
-        if stdin.write_all(picture.pixels()).is_err() {
+        if write_picture(&mut stdin, picture.pixels(), shared).is_err() {
             shared.close(true);
             break;
         }
         written += 1;
     }
     written
+}
+
+fn write_picture(stdin: &mut ChildStdin, mut rest: &[u8], shared: &Shared) -> std::io::Result<()> {
+    use std::io::ErrorKind;
+    while !rest.is_empty() {
+        match stdin.write(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                rest = &rest[count..];
+                shared.taken.fetch_add(count as u64, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let mut pipe = [PollFd::new(stdin, PollFlags::OUT)];
+                match poll(&mut pipe, Some(&WRITE_PATIENCE)) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                if shared.queue().abandoned {
+                    return Err(ErrorKind::BrokenPipe.into());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Reads one rendition's samples and checks that they are the ticks that were asked for.

@@ -297,6 +297,48 @@ fn a_killed_encoder_delivers_what_was_whole_and_then_its_end() {
     );
 }
 
+/// A program that starts the real FFmpeg in some other way.
+fn wrapper(folder: &Path, script: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("ffmpeg");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn an_encoders_own_children_end_with_it_and_keep_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    // A child that holds every pipe open, beside FFmpeg or in its place.
+    for script in ["sleep 600 & exec ffmpeg \"$@\"", "ffmpeg \"$@\"; exit $?"] {
+        for kill_leader in [false, true] {
+            let mut plan = small("libx264", Some("ultrafast"), "30");
+            let descriptions = probe(&plan, &ProbeCache::new()).unwrap();
+            plan.ffmpeg.path = wrapper(folder.path(), script);
+            let (encoder, events) = started_with(&plan, &descriptions, &start_at(0, 1));
+            for n in 0..5 {
+                feed_when_room(&encoder, &moving(&plan, n));
+            }
+            let first = events.recv_timeout(DEADLINE).unwrap();
+            assert!(matches!(first, EncoderEvent::Sample(_)), "{first:?}");
+            let group = Pid::from_raw(i32::try_from(encoder.pid()).unwrap()).unwrap();
+            assert!(Vitals::of(group).is_some());
+            if kill_leader {
+                rustix::process::kill_process(group, rustix::process::Signal::KILL).unwrap();
+            } else {
+                encoder.kill();
+            }
+            let (_, report) = drained(&events, 1);
+            assert_eq!(report.status, "signal: 9 (SIGKILL)");
+            let deadline = Instant::now() + DEADLINE;
+            while Vitals::of(group).is_some() {
+                assert!(Instant::now() < deadline, "'{script}' leaves a process");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_restart_resumes_at_a_keyframe_with_the_same_headers() {
     let plan = small("libx264", Some("ultrafast"), "30");

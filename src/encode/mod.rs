@@ -11,6 +11,7 @@ mod ffmpeg;
 pub mod nut;
 mod probe;
 mod process;
+mod vitals;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub use cadence::Cadence;
 pub use encoder::{Encoder, EncoderEvent, EncoderStart, ExitReport, FeedError};
 pub use ffmpeg::{FfmpegInfo, find_ffmpeg};
 pub use probe::{ProbeCache, probe};
+pub use vitals::Vitals;
 
 use crate::config::{RateControl, StreamPlan};
 use crate::picture::{PictureFormat, Size};

@@ -4,6 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::stall::StallWatch;
 use super::{Event, Owner};
 use crate::clock::MonotonicTime;
 use crate::encode::{
@@ -23,6 +24,9 @@ const QUEUE: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 /// An encoder that has returned nothing since its start, or has only its end to come, is given this long on top.
 const START_ALLOWANCE: Duration = Duration::from_secs(10);
 
+/// A killed process that has not ended after so long is left alone.
+const UNKILLABLE: Duration = Duration::from_secs(3);
+
 pub(super) enum State {
     /// Nothing is known to encode yet.
     Waiting,
@@ -41,13 +45,14 @@ pub(super) struct Running {
     /// Which ticks it is fed.
     pub(super) cadence: Cadence,
     pub(super) started: MonotonicTime,
-    /// When it last returned something, or was first given something to return.
-    pub(super) progress: MonotonicTime,
-    pub(super) returned: bool,
+    /// Whether it has died without an exit.
+    pub(super) watch: StallWatch,
+    /// When it returned its first new sample.
+    pub(super) returned: Option<MonotonicTime>,
     /// No more pictures go in; its exit is expected.
     pub(super) finishing: bool,
-    /// It has been killed; its exit comes.
-    pub(super) killed: bool,
+    /// When it was killed; its exit comes.
+    pub(super) killed: Option<MonotonicTime>,
 }
 
 impl Running {
@@ -55,7 +60,17 @@ impl Running {
     pub(super) fn finish(&mut self, now: MonotonicTime) {
         self.encoder.finish();
         self.finishing = true;
-        self.progress = now;
+        self.watch.progress(now);
+    }
+
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed.is_some()
+    }
+
+    /// Kills its process group; its exit will come.
+    pub(super) fn kill(&mut self, now: MonotonicTime) {
+        self.killed.get_or_insert(now);
+        self.encoder.kill();
     }
 }
 
@@ -181,10 +196,10 @@ impl Owner {
                     input,
                     cadence: start.cadence(self.parts.grid),
                     started: now,
-                    progress: now,
-                    returned: false,
+                    watch: StallWatch::new(now),
+                    returned: None,
                     finishing: false,
-                    killed: false,
+                    killed: None,
                 });
                 self.feed();
             }
@@ -253,7 +268,7 @@ impl Owner {
         let (State::Running(running), Some(backlog)) = (&mut self.state, &mut self.backlog) else {
             return;
         };
-        if running.finishing || running.killed {
+        if running.finishing || running.is_killed() {
             return;
         }
         let grid = self.parts.grid;
@@ -274,7 +289,7 @@ impl Owner {
             }
             let now = self.parts.anchor.monotonic();
             if backlog.pending() == 0 {
-                running.progress = now;
+                running.watch.progress(now);
             }
             backlog.mark_fed(now);
             let counters = &self.parts.shared.counters;
@@ -299,18 +314,34 @@ impl Owner {
             .backlog
             .as_ref()
             .is_some_and(|backlog| backlog.pending() > 0);
-        let allowed = timeout
-            + if running.returned && pending {
-                4 * self.delay
-            } else {
-                START_ALLOWANCE
-            };
-        let awaited = pending || running.finishing;
-        if !running.killed && awaited && now.saturating_since(running.progress) > allowed {
-            running.killed = true;
-            running.encoder.kill();
+        if let Some(killed) = running.killed {
+            if now.saturating_since(killed) > UNKILLABLE && self.stopping.is_none() {
+                let pid = running.encoder.pid();
+                tracing::error!(stream = %self.name(), pid, "killed encoder does not end: another one is started beside it; look for a device or disk that hangs");
+                self.discard_encoder();
+                self.rest("FFmpeg can't be killed".to_owned(), Vec::new());
+            }
+            return;
+        }
+        if !pending && !running.finishing {
+            running.watch.progress(now);
+            return;
+        }
+        let stopped_allowed = timeout + self.delay + self.parts.grid.framerate.duration_of(1);
+        let allowed = if running.returned.is_some() && pending {
+            stopped_allowed
+        } else {
+            timeout + START_ALLOWANCE
+        };
+        let encoder = &running.encoder;
+        let stall = running
+            .watch
+            .ask(now, allowed, stopped_allowed, || encoder.vitals());
+        if let Some(why) = stall {
+            let waited = now.saturating_since(running.watch.quiet_since());
+            running.kill(now);
             let pid = running.encoder.pid();
-            tracing::warn!(stream = %self.name(), pid, waited = ?allowed, "encoder returns nothing: it is killed and started again");
+            tracing::warn!(stream = %self.name(), pid, ?waited, %why, "encoder returns nothing: it is killed and started again");
         }
     }
 
@@ -321,8 +352,7 @@ impl Owner {
         // What the probe said may no longer hold.
         self.inits = None;
         if let State::Running(running) = &mut self.state {
-            running.killed = true;
-            running.encoder.kill();
+            running.kill(self.parts.anchor.monotonic());
         }
     }
 
@@ -339,17 +369,17 @@ impl Owner {
             .anchor
             .monotonic()
             .saturating_since(running.started);
-        if running.returned && lived > Duration::from_secs(10) {
+        if running.returned.is_some() && lived > Duration::from_secs(10) {
             self.failures = 0;
         }
-        if self.stopping.is_some() && running.killed {
+        if self.stopping.is_some() && running.is_killed() {
             return;
         }
         let last = report
             .last_lines
             .last()
             .map_or("it said nothing", String::as_str);
-        let cause = if running.killed {
+        let cause = if running.is_killed() {
             // Why was said when it was killed; what it left on the way out says less.
             let known = self.parts.shared.report().failure.clone();
             tracing::info!(stream = %self.name(), status = %report.status, "killed encoder is gone");

@@ -2,6 +2,7 @@
 //! packagers and the window in step. It blocks on nothing but its own events.
 
 mod encoding;
+mod stall;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -268,7 +269,7 @@ impl Owner {
     }
 
     fn take_sample(&mut self, sample: Sample) {
-        if matches!(&self.state, State::Running(running) if running.killed) {
+        if matches!(&self.state, State::Running(running) if running.is_killed()) {
             // Its successor starts where the window is; what it still says would only be in the way.
             return;
         }
@@ -282,7 +283,7 @@ impl Owner {
         if tick < packager.next_tick() {
             // The encoder before this one returned it already. It shows that this one works.
             if let State::Running(running) = &mut self.state {
-                running.progress = self.parts.anchor.monotonic();
+                running.watch.progress(self.parts.anchor.monotonic());
             }
             return;
         }
@@ -292,8 +293,7 @@ impl Owner {
                 tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples don't fit the grid");
                 self.parts.shared.report().failure = Some(error.to_string());
                 if let State::Running(running) = &mut self.state {
-                    running.killed = true;
-                    running.encoder.kill();
+                    running.kill(self.parts.anchor.monotonic());
                 }
                 return;
             }
@@ -317,8 +317,8 @@ impl Owner {
         let now = self.parts.anchor.monotonic();
         let all = self.packagers.iter().map(TrackPackager::next_tick).min();
         if let State::Running(running) = &mut self.state {
-            running.progress = now;
-            running.returned = true;
+            running.watch.progress(now);
+            running.returned.get_or_insert(now);
         }
         if self.failures > 0 || self.parts.shared.report().failure.is_some() {
             self.recovered(now);
@@ -326,7 +326,13 @@ impl Owner {
         let (Some(all), Some(backlog)) = (all, &mut self.backlog) else {
             return;
         };
-        if let Some(fed) = backlog.release_before(all) {
+        let returned = match &self.state {
+            State::Running(running) => running.returned,
+            _ => None,
+        };
+        // What was fed while the encoder started has waited for it to start.
+        let fed = backlog.release_before(all);
+        if let Some(fed) = fed.filter(|fed| returned.is_some_and(|first| *fed >= first)) {
             let delay = now.saturating_since(fed);
             self.delay = delay.max(self.delay - self.delay / 64);
             let mut report = self.parts.shared.report();
@@ -370,9 +376,8 @@ impl Owner {
             .as_ref()
             .is_some_and(|backlog| backlog.next_unfed().is_some());
         match &mut self.state {
-            State::Running(running) if too_long && !running.killed => {
-                running.killed = true;
-                running.encoder.kill();
+            State::Running(running) if too_long && !running.is_killed() => {
+                running.kill(self.parts.anchor.monotonic());
                 tracing::warn!(stream = %self.name(), "encoder was killed: it did not drain in time");
             }
             State::Running(running) if !unfed && !running.finishing => {
