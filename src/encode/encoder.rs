@@ -82,6 +82,13 @@ pub struct ExitReport {
     pub last_lines: Vec<String>,
 }
 
+impl ExitReport {
+    /// What FFmpeg said last as one line: its errors, if there are any among it.
+    pub fn last_words(&self) -> String {
+        process::last_words(&self.last_lines)
+    }
+}
+
 /// Why a picture was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeedError {

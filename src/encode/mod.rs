@@ -19,7 +19,7 @@ pub use bitstream::BitstreamError;
 pub use cadence::Cadence;
 pub use encoder::{Encoder, EncoderEvent, EncoderStart, ExitReport, FeedError};
 pub use ffmpeg::{FfmpegInfo, find_ffmpeg};
-pub use probe::{ProbeCache, probe};
+pub use probe::{ProbeCache, probe, probe_each};
 pub use vitals::Vitals;
 
 use crate::config::{RateControl, StreamPlan};

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 pub(crate) use seat::refused;
 
 use crate::clock::Anchor;
-use crate::config::{StreamPlan, user_name};
+use crate::config::{BreakerPlan, StreamPlan, user_name};
 use crate::control::{Accounts, Granted, Peer};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
@@ -38,6 +38,7 @@ use shared::Shared;
 pub(crate) struct House {
     pub(crate) anchor: Anchor,
     pub(crate) ffmpeg: Arc<FfmpegInfo>,
+    pub(crate) breaker: BreakerPlan,
     pub(crate) probes: Arc<ProbeCache>,
     pub(crate) publish_dir: PathBuf,
     pub(crate) tick_log: Option<PathBuf>,
@@ -154,6 +155,7 @@ impl Stream {
             publisher,
             resume,
             discontinuity: start.discontinuity,
+            breaker: house.breaker,
             replay_memory: house.accounts.limits().replay_memory,
             sizes: start.sizes,
         });

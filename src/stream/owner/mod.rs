@@ -1,7 +1,10 @@
 //! A stream's owner: one thread that takes pictures from ingest and samples from the encoder, and keeps the encoder, the
 //! packagers and the window in step. It blocks on nothing but its own events.
 
+mod breaker;
 mod encoding;
+mod pace;
+mod recovery;
 mod stall;
 
 use std::collections::BTreeMap;
@@ -14,7 +17,7 @@ use tokio::sync::watch;
 use super::backlog::Backlog;
 use super::shared::Shared;
 use crate::clock::{Anchor, MonotonicTime};
-use crate::config::{AtExit, StreamPlan};
+use crate::config::{AtExit, BreakerPlan, StreamPlan};
 use crate::encode::{EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
 use crate::ingest::{TickKind, TickPicture};
 use crate::package::{Part, TrackPackager};
@@ -23,7 +26,9 @@ use crate::publish::DiskPublisher;
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick};
 use crate::window::{Snapshot, Window};
+use breaker::Breaker;
 use encoding::State;
+use pace::Pace;
 
 /// How many events may wait: pictures and samples of more than a second.
 pub(super) const EVENTS: usize = 1024;
@@ -31,15 +36,16 @@ pub(super) const EVENTS: usize = 1024;
 const DRAIN: Duration = Duration::from_secs(3);
 /// How long the publish folder is waited for at a stop.
 const LAST_PASS: Duration = Duration::from_secs(1);
-/// Pictures kept for an encoder's restart: those of its usual start time and of the time until its death is noticed.
-const REPLAY: Duration = Duration::from_secs(3);
+/// How many pictures an encoder may hold until it is known how many it does: more than any lookahead.
+const LOOKAHEAD: usize = 64;
 /// However little `backfill` is, ticks this late are still encoded while the daemon runs.
 const LEAST_LAG: Duration = Duration::from_secs(2);
 
 /// What reaches the owner.
 pub(super) enum Event {
     Picture(TickPicture),
-    Probed(Result<Vec<TrackDescription>, EncodeError>),
+    /// Each rendition's encoder was tried.
+    Probed(Vec<Result<TrackDescription, EncodeError>>),
     Encoder {
         generation: u64,
         event: EncoderEvent,
@@ -64,8 +70,10 @@ pub(super) struct Parts {
     pub(super) publisher: DiskPublisher,
     /// Whether the first period breaks with what an earlier run published.
     pub(super) discontinuity: bool,
-    /// The bytes of pictures that are kept for the encoder's restart.
-    pub(super) replay_memory: u64,
+    /// When an encoder that fails is started again.
+    pub(super) breaker: BreakerPlan,
+    /// The bytes of pictures that are kept for the encoder's restart; none for those of the time that it takes.
+    pub(super) replay_memory: Option<u64>,
     /// Where an earlier run stopped.
     pub(super) resume: Option<Tick>,
     /// The sizes that an earlier run gave its renditions, by name.
@@ -83,8 +91,14 @@ pub(super) struct Owner {
     inits: Option<Vec<TrackDescription>>,
     /// Pictures that backlogs before this one replaced.
     replaced: u64,
-    /// How many starts have failed in a row.
-    failures: u32,
+    breaker: Breaker,
+    pace: Pace,
+    /// Why each rendition is encoded by its fallback, if it is.
+    fallen: Vec<Option<String>>,
+    /// The most pictures that the encoder held when it returned its first sample.
+    held: Option<usize>,
+    /// The ticks before this one are counted as skipped or not.
+    counted: Tick,
     /// The longest that the encoder took from picture to last sample, slowly forgotten.
     delay: Duration,
     stopping: Option<MonotonicTime>,
@@ -94,7 +108,13 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn new(parts: Parts) -> Self {
+        let (plan, grid) = (&parts.plan, &parts.grid);
         Self {
+            breaker: Breaker::new(parts.breaker, &plan.name),
+            pace: Pace::new(plan.degrade, grid.framerate, grid.ticks_per_part),
+            fallen: vec![None; plan.renditions.len()],
+            held: None,
+            counted: Tick(0),
             parts,
             state: State::Waiting,
             generation: 0,
@@ -103,7 +123,6 @@ impl Owner {
             packagers: Vec::new(),
             inits: None,
             replaced: 0,
-            failures: 0,
             delay: Duration::ZERO,
             stopping: None,
             dirty: true,
@@ -171,20 +190,16 @@ impl Owner {
         self.parts.shared.report().no_signal = kind == TickKind::Slate;
         self.newest = Some(picture.clone());
         let first = self.parts.resume.take().unwrap_or(tick);
-        let max_pictures = self.ticks(REPLAY);
-        let max_bytes = self.parts.replay_memory;
-        let backlog = self
-            .backlog
-            .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
-        let expected = backlog.next();
-        if tick < expected {
-            // An earlier run has published this tick already.
-            return;
-        }
+        let (max_pictures, max_bytes) = self.kept();
         let lag_limit = self.ticks(self.parts.plan.backfill.max(LEAST_LAG)) as u64;
         let backlog = self
             .backlog
             .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
+        backlog.allow(max_pictures, max_bytes);
+        if tick < backlog.next() {
+            // An earlier run has published this tick already, or the sample before it lasts until after it.
+            return;
+        }
         if tick.since(backlog.first()) > lag_limit {
             self.skip_to(tick);
         }
@@ -231,11 +246,18 @@ impl Owner {
         }
         self.packagers.clear();
         self.replaced += self.backlog.as_ref().map_or(0, Backlog::replaced);
-        self.backlog = Some(Backlog::new(
-            start,
-            self.ticks(REPLAY),
-            self.parts.replay_memory,
-        ));
+        let (max_pictures, max_bytes) = self.kept();
+        self.backlog = Some(Backlog::new(start, max_pictures, max_bytes));
+    }
+
+    /// How many pictures and bytes are kept for the encoder's restart: what it holds, and what comes until its death is noticed
+    /// and another one has started.
+    fn kept(&self) -> (usize, u64) {
+        let held = self.held.unwrap_or(LOOKAHEAD);
+        (
+            held + self.ticks(self.parts.plan.replay()),
+            self.parts.replay_memory.unwrap_or(u64::MAX),
+        )
     }
 
     fn ticks(&self, duration: Duration) -> usize {
@@ -252,6 +274,7 @@ impl Owner {
             State::Running(_) => {
                 self.feed();
                 self.watch_for_stall(now);
+                self.keep_pace(now);
             }
             State::Probing | State::Resting { .. } => {}
         }
@@ -292,6 +315,7 @@ impl Owner {
             Err(error) => {
                 tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples don't fit the grid");
                 self.parts.shared.report().failure = Some(error.to_string());
+                self.inits = None;
                 if let State::Running(running) = &mut self.state {
                     running.kill(self.parts.anchor.monotonic());
                 }
@@ -318,11 +342,13 @@ impl Owner {
         let all = self.packagers.iter().map(TrackPackager::next_tick).min();
         if let State::Running(running) = &mut self.state {
             running.watch.progress(now);
-            running.returned.get_or_insert(now);
+            if running.returned.is_none() {
+                running.returned = Some(now);
+                let held = self.backlog.as_ref().map_or(0, Backlog::pending);
+                self.held = Some(self.held.unwrap_or(0).max(held));
+            }
         }
-        if self.failures > 0 || self.parts.shared.report().failure.is_some() {
-            self.recovered(now);
-        }
+        self.note_recovery();
         let (Some(all), Some(backlog)) = (all, &mut self.backlog) else {
             return;
         };
@@ -339,16 +365,6 @@ impl Owner {
             let before = report.encoder.delay_seconds.unwrap_or(delay.as_secs_f64());
             report.encoder.delay_seconds = Some(before + (delay.as_secs_f64() - before) / 16.0);
         }
-    }
-
-    fn recovered(&mut self, now: MonotonicTime) {
-        let State::Running(running) = &self.state else {
-            return;
-        };
-        if now.saturating_since(running.started) > Duration::from_secs(10) {
-            self.failures = 0;
-        }
-        self.parts.shared.report().failure = None;
     }
 
     fn begin_stop(&mut self) {
@@ -389,7 +405,7 @@ impl Owner {
                     .backlog
                     .as_ref()
                     .is_some_and(|backlog| !backlog.is_empty())
-                && self.failures < 2 => {}
+                && self.breaker.in_a_row() < 2 => {}
             _ => self.end(),
         }
     }
