@@ -14,6 +14,7 @@ mod c_client;
 mod checker_itself;
 mod config_errors;
 mod crashes;
+mod encoder;
 mod feeders;
 mod footage;
 mod frame_accuracy;
