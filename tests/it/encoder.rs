@@ -125,6 +125,67 @@ mod alone {
         }
     }
 
+    /// A process that never sleeps.
+    struct Busy(std::process::Child);
+
+    impl Busy {
+        fn start() -> Self {
+            let mut command = Command::new("sh");
+            command.args(["-c", "while :; do :; done"]);
+            Self(command.spawn().unwrap())
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// `RINGGEAR_SOAK_SECONDS` says for how long; 15 without it.
+    #[test]
+    fn an_encoder_that_waits_for_a_busy_machine_is_not_taken_for_dead() {
+        let _machine = alone();
+        let table =
+            stream("cam", "25", "").replace("window =", "encoder_timeout = \"100ms\"\nwindow =");
+        let daemon = Daemon::start(&table);
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        let before = daemon.wait_until_playable("cam");
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let busy: Vec<Busy> = (0..3 * processors).map(|_| Busy::start()).collect();
+        let seconds = std::env::var("RINGGEAR_SOAK_SECONDS").ok();
+        let seconds = seconds.map_or(15, |text| text.parse().expect("a number"));
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < until {
+            pause();
+        }
+        let after = daemon.stream("cam");
+        drop(busy);
+        eprintln!("{:?}", after.encoder);
+        assert_eq!(after.encoder.restarts, 0, "{}", daemon.log());
+        assert!(
+            after.window.last_segment > before.window.last_segment,
+            "it goes on: {after:?}"
+        );
+        // If it was given fewer pictures, it gets all of them again, by encoders that end well.
+        let now = wait_for("the full rate", Duration::from_secs(120), || {
+            let stream = daemon.stream("cam");
+            let full = stream.encoder.reduced_to_per_second.is_none();
+            (full && stream.encoder.too_slow.is_none()).then_some(stream)
+        });
+        assert_eq!(now.encoder.restarts, 0, "{}", daemon.log());
+        let text = daemon.get("/cam/small/media.m3u8").text();
+        let playlist = hls::media(&text).unwrap();
+        assert!(
+            playlist
+                .segments
+                .iter()
+                .all(|segment| !segment.discontinuity),
+            "{text}"
+        );
+    }
+
     /// An FFmpeg that ends at once whenever it is to encode live and `broken` says so, in a folder of its own.
     struct Wrapped {
         folder: tempfile::TempDir,
@@ -193,10 +254,11 @@ mod alone {
     #[test]
     fn an_encoder_that_cant_be_used_or_keeps_failing_is_replaced_by_the_fallback() {
         let _machine = alone();
-        // The first fails when it is tried, the second when it has to encode.
+        // Two fail when they are tried, the third when it has to encode.
         let ffmpeg = Wrapped::new("case \"$*\" in *libx265*) true ;; *) false ;; esac");
         let streams = [
             ("cam", "codec = \"h264_nvenc\""),
+            ("yard", "codec = \"h264_vaapi\""),
             ("late", "codec = \"libx265\""),
         ];
         let tables = streams.map(|(name, codec)| {
