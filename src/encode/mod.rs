@@ -11,6 +11,7 @@ mod ffmpeg;
 pub mod nut;
 mod probe;
 mod process;
+mod track_reader;
 mod vitals;
 
 use std::time::Duration;
