@@ -96,7 +96,8 @@ impl Daemon {
             .map_err(DaemonError::Runtime)?;
         let ffmpeg = encode::find_ffmpeg(&plan.ffmpeg)?;
         for rendition in plan.streams.values().flat_map(|stream| &stream.renditions) {
-            ffmpeg.require_encoder(&rendition.codec)?;
+            // A codec that has a fallback may be missing.
+            ffmpeg.require_encoder(rendition.fallback.as_ref().unwrap_or(&rendition.codec))?;
         }
         let entered = runtime.enter();
         let publish = |source| DaemonError::Publish {
@@ -125,6 +126,7 @@ impl Daemon {
         let house = House {
             anchor: anchor.clone(),
             ffmpeg: Arc::new(ffmpeg),
+            breaker: plan.breaker,
             probes: Arc::new(ProbeCache::default()),
             publish_dir: plan.publish_dir.clone(),
             tick_log: plan.tick_log.clone(),

@@ -27,7 +27,7 @@ pub enum StreamState {
     Live,
     /// No fresh frame for `stale_after`: the slate is published.
     NoSignal,
-    /// The encoder does not run; it is tried again.
+    /// The encoder has failed so often that it is tried only now and then.
     Failed,
     /// Stopping or stopped.
     Ended,
@@ -151,6 +151,21 @@ pub struct EncoderStatus {
     pub delay_seconds: Option<f64>,
     /// Pictures shown again because more waited for the encoder than memory is kept for.
     pub replaced: u64,
+    /// Ticks that show the picture before, because the encoder is too slow for all of them.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Pictures that it is given a second, while those are fewer than the framerate's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduced_to_per_second: Option<f64>,
+    /// What it was measured to reach, while that is too little: `720p at veryfast reaches 21 of 30 fps here`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub too_slow: Option<String>,
+    /// How often it has failed in a row; the stream is `failed` after as many as the config says.
+    #[serde(default)]
+    pub failures: u64,
+    /// When it is started again, RFC 3339, while it does not run because it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try: Option<String>,
     /// FFmpeg's last words when it last died.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_error: Vec<String>,
@@ -161,8 +176,11 @@ pub struct EncoderStatus {
 pub struct RenditionStatus {
     /// Its name; its folder.
     pub name: String,
-    /// The encoder.
+    /// The encoder that is used.
     pub codec: String,
+    /// Why that is the fallback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// RFC 6381, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codecs: Option<String>,

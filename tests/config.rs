@@ -100,6 +100,12 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         (stream("allow_groups = [0, 4294967295]"), 3, 20, "4294967295", "a number from 0"),
         (stream("allow_groups = [\"no such group\"]"), 3, 17, "no group named", "groupadd"),
         (stream("at_exit = \"stop\""), 3, 11, "can't be \"stop\"", "\"keep\""),
+        (stream("degrade = \"half\""), 3, 11, "can't be \"half\"", "\"skip\""),
+        ("[ffmpeg]\nfailures = 1".into(), 2, 12, "integer `1`", "from 2 to 100"),
+        ("[ffmpeg]\nretry_every = \"0s\"".into(), 2, 15, "\"0s\"", "from 1s"),
+        (rendition("name = \"a\"\nfallback = \"libx265x\""), 5, 12, "no encoder", "libx265"),
+        (rendition("name = \"a\"\nfallback = \"libx264\""), 5, 12, "the codec itself", "another"),
+        (rendition("name = \"a\"\nfallback = \"h264_vaapi\""), 5, 12, "has no crf", "bitrate"),
         // A rendition.
         (rendition("size = \"1280x720\""), 3, 0, "has no name", "name = \"720p\""),
         (rendition("name = \"720p\"\nsize = \"1281x720\""), 5, 8, "\"1281x720\"", "even sides, like \"1282x720\""),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use super::CliError;
 use crate::config::{self, AtExit, Environment, FfmpegCheck, Plan, RateControl, StreamPlan};
+use crate::picture::{PictureFormat, Size};
 
 /// The arguments of `ringgear check`.
 #[derive(Debug, Default, clap::Args)]
@@ -104,6 +105,7 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
         AtExit::End => "the stream ends",
     };
     line(text, 1, "at exit", at_exit);
+    line(text, 1, "replay", replay(plan, stream));
     line(text, 1, "fed by", &stream.feeders);
     for rendition in &stream.renditions {
         let size = match rendition.size {
@@ -118,11 +120,15 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
         let codec: String = std::iter::once(rendition.codec.clone())
             .chain(preset)
             .collect();
+        let fallback = rendition
+            .fallback
+            .as_ref()
+            .map_or(String::new(), |fallback| format!(", else {fallback}"));
         line(
             text,
             1,
             "rendition",
-            format!("{}: {size}, {codec}, {how}", rendition.name),
+            format!("{}: {size}, {codec}, {how}{fallback}", rendition.name),
         );
     }
     let base = format!("http://{}/{}", plan.listen, stream.name);
@@ -133,6 +139,25 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
     if stream.dash {
         line(text, 1, "dash", format!("{base}/manifest.mpd"));
     }
+}
+
+/// What is kept for the encoder's restart.
+fn replay(plan: &Plan, stream: &StreamPlan) -> String {
+    const EXAMPLE: Size = Size::new(1920, 1080);
+    if let Some(bytes) = plan.limits.replay_memory {
+        return format!("at most {} of pictures", mebibytes(bytes));
+    }
+    let pictures = stream.grid.framerate.ticks_in(stream.replay()).get();
+    let each = PictureFormat::I420.bytes(EXAMPLE) as u64;
+    format!(
+        "{pictures} pictures beside those that the encoder holds: {} of {EXAMPLE} yuv420p",
+        mebibytes(u64::from(pictures) * each)
+    )
+}
+
+/// Rounded up.
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
 /// Seconds to the millisecond, without needless zeros.
@@ -171,6 +196,7 @@ mod tests {
             "segment          2.002 s = 60 ticks",
             "part             0.2 s = 6 ticks",
             "window           30 s",
+            "replay           90 pictures beside those that the encoder holds: 267 MiB of 1920x1080 yuv420p",
             "rendition        source: the source's size, libx264 veryfast, crf 23",
             "hls              http://127.0.0.1:8080/door/index.m3u8",
             "dash             http://127.0.0.1:8080/door/manifest.mpd",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Limits;
+use super::{BreakerPlan, Limits};
 use crate::tick::Framerate;
 
 /// The config that is read when none is named.
@@ -18,6 +18,12 @@ pub const LISTEN: std::net::SocketAddr =
 pub const PUBLISH_DIR: &str = "/var/lib/ringgear/live";
 /// `[ffmpeg] path`: looked up in `$PATH`.
 pub const FFMPEG: &str = "ffmpeg";
+/// `[ffmpeg] failures`, `failures_within` and `retry_every`.
+pub const BREAKER: BreakerPlan = BreakerPlan {
+    failures: 5,
+    within: Duration::from_secs(60),
+    retry_every: Duration::from_secs(60),
+};
 
 /// `[limits]`: room for every camera of a big house, and too little of anything to starve the machine.
 pub const LIMITS: Limits = Limits {
@@ -32,7 +38,7 @@ pub const LIMITS: Limits = Limits {
     memory_per_session: 256 << 20,
     memory_per_user: 1 << 30,
     memory: 2 << 30,
-    replay_memory: 512 << 20,
+    replay_memory: None,
 };
 
 /// `segment`.
@@ -47,6 +53,9 @@ pub const SLACK: u32 = 1;
 pub const BACKFILL: Duration = Duration::from_secs(5);
 /// `encoder_timeout`.
 pub const ENCODER_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long an encoder takes at most from its start to its first sample, on a machine that is not overloaded: so many pictures
+/// are kept for it where `replay_memory` is not given.
+pub const ENCODER_START: Duration = Duration::from_millis(2500);
 
 /// The name of the rendition that a stream without any gets.
 pub const RENDITION: &str = "source";

@@ -34,7 +34,10 @@ pub(super) fn check(section: &Section<sections::Limits>, report: &mut Report) ->
         memory_per_session: or_default!(memory_per_session),
         memory_per_user: or_default!(memory_per_user),
         memory: or_default!(memory),
-        replay_memory: or_default!(replay_memory),
+        replay_memory: given
+            .replay_memory
+            .as_ref()
+            .map(|entry| entry.get_ref().0.0),
     };
     debug_assert_eq!(
         sections::Limits::keys().len(),

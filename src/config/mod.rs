@@ -25,7 +25,9 @@ pub use error::{ConfigError, ConfigErrors, Position};
 pub(crate) use feeders::user_name;
 pub use feeders::{Account, Feeders};
 pub use machine::{Environment, FfmpegCheck, FfmpegProblem, ListenCheck};
-pub use plan::{AtExit, Limits, Plan, RateControl, RenditionPlan, StreamPlan};
+pub use plan::{
+    AtExit, BreakerPlan, Degrade, Limits, Plan, RateControl, RenditionPlan, StreamPlan,
+};
 
 use error::{Offset, Report};
 use machine::Places;
@@ -208,12 +210,8 @@ fn check(
     };
     let mut plans = BTreeMap::new();
     for (name, checked) in streams {
-        for (rendition, at) in checked.plan.renditions.iter().zip(checked.codecs) {
-            places
-                .codecs
-                .entry(rendition.codec.clone())
-                .or_default()
-                .push(at);
+        for (codec, at) in checked.codecs {
+            places.codecs.entry(codec).or_default().push(at);
         }
         plans.insert(name, checked.plan);
     }
@@ -244,12 +242,34 @@ fn check(
             Some(entry) => PathBuf::from(&entry.get_ref().0.0),
             None => PathBuf::from(defaults::FFMPEG),
         },
+        breaker: breaker(&ffmpeg.values),
         limits,
         streams: plans,
     };
     check_daemon(&plan, &daemon.values, places.socket, report);
     machine::check(&plan, &places, environment, report);
     plan
+}
+
+fn breaker(given: &Ffmpeg) -> BreakerPlan {
+    let default = defaults::BREAKER;
+    let Ffmpeg {
+        failures,
+        failures_within,
+        retry_every,
+        ..
+    } = given;
+    BreakerPlan {
+        failures: failures
+            .as_ref()
+            .map_or(default.failures, |count| count.get_ref().0.0),
+        within: failures_within
+            .as_ref()
+            .map_or(default.within, |length| length.get_ref().0.0),
+        retry_every: retry_every
+            .as_ref()
+            .map_or(default.retry_every, |length| length.get_ref().0.0),
+    }
 }
 
 fn check_daemon(plan: &Plan, daemon: &Daemon, socket_at: Offset, report: &mut Report) {

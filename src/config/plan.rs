@@ -24,6 +24,8 @@ pub struct Plan {
     pub publish_dir: PathBuf,
     /// The FFmpeg program: a path, or a name to be looked up in `$PATH`.
     pub ffmpeg: PathBuf,
+    /// When encoders that fail are started again.
+    pub breaker: BreakerPlan,
     /// What clients of the control socket may use up.
     pub limits: Limits,
     /// The streams by name.
@@ -55,14 +57,25 @@ pub struct Limits {
     pub memory_per_user: u64,
     /// The bytes of all rings.
     pub memory: u64,
-    /// The bytes of the pictures that one stream keeps for its encoder's restart.
-    pub replay_memory: u64,
+    /// The bytes of the pictures that one stream keeps for its encoder's restart; none for those of [`StreamPlan::replay`].
+    pub replay_memory: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         super::defaults::LIMITS
     }
+}
+
+/// When an encoder that fails is started again: soon at first, and only now and then once it has failed too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerPlan {
+    /// So many failures...
+    pub failures: u32,
+    /// ...within this time make a stream `failed`.
+    pub within: Duration,
+    /// How often the encoder of a failed stream is tried.
+    pub retry_every: Duration,
 }
 
 /// One stream, checked.
@@ -82,6 +95,8 @@ pub struct StreamPlan {
     pub backfill: Duration,
     /// How long the encoder may return nothing though it was fed.
     pub encoder_timeout: Duration,
+    /// What is done when the encoder is too slow for the framerate.
+    pub degrade: Degrade,
     /// Whether HLS playlists are made.
     pub hls: bool,
     /// Whether DASH manifests are made.
@@ -92,6 +107,24 @@ pub struct StreamPlan {
     pub feeders: Feeders,
     /// Its renditions in the order of the config; at least one.
     pub renditions: Vec<RenditionPlan>,
+}
+
+impl StreamPlan {
+    /// The time whose pictures are kept beside those that the encoder holds, so that its death loses none: until it is noticed,
+    /// and until another one has started.
+    pub fn replay(&self) -> Duration {
+        self.encoder_timeout + super::defaults::ENCODER_START
+    }
+}
+
+/// What is done when an encoder is too slow for its stream's framerate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Degrade {
+    /// It is given every second picture, or every fourth, each of which is shown longer, until it can do more again.
+    #[default]
+    Skip,
+    /// It is only told of. Ticks that come too late are left out.
+    Off,
 }
 
 /// What a stop of the daemon does to a stream's window.
@@ -113,12 +146,34 @@ pub struct RenditionPlan {
     pub size: Option<Size>,
     /// FFmpeg's name of the encoder.
     pub codec: String,
+    /// The encoder that takes over when that one does not work.
+    pub fallback: Option<String>,
     /// The encoder's preset, if it has any.
     pub preset: Option<String>,
     /// Bits per second or constant quality.
     pub rate: RateControl,
     /// More encoder options, name and value, after ours.
     pub options: Vec<(String, String)>,
+}
+
+impl RenditionPlan {
+    /// This rendition with its fallback in place of its codec, and that one's own preset and quality; none without a fallback.
+    /// The options are left out: they are the other encoder's.
+    pub fn fallen_back(&self) -> Option<Self> {
+        let codec = self.fallback.clone()?;
+        let rate = match self.rate {
+            RateControl::Bitrate(bits) => RateControl::Bitrate(bits),
+            RateControl::Crf(_) => RateControl::Crf(super::defaults::crf(&codec)?),
+        };
+        Some(Self {
+            preset: super::defaults::preset(&codec).map(Into::into),
+            codec,
+            fallback: None,
+            rate,
+            options: Vec::new(),
+            ..self.clone()
+        })
+    }
 }
 
 /// How an encoder spends bits.

@@ -34,14 +34,14 @@ const CODECS: [&str; 5] = [
     "libvpx-vp9",
 ];
 
-/// Checks the array `renditions` of the stream that stands at `stream_at`. Returns where each codec stands too.
+/// Checks the array `renditions` of the stream that stands at `stream_at`. Returns the encoders that have to be there too, and where they stand.
 pub(super) fn check_all(
     renditions: Option<Spanned<DeValue<'_>>>,
     stream_at: Offset,
     report: &mut Report,
-) -> (Vec<RenditionPlan>, Vec<Offset>) {
+) -> (Vec<RenditionPlan>, Vec<(String, Offset)>) {
     let Some(renditions) = renditions else {
-        return (vec![source()], vec![stream_at]);
+        return (vec![source()], vec![(defaults::CODEC.into(), stream_at)]);
     };
     let at = renditions.span().start;
     let array = match renditions.into_inner() {
@@ -53,7 +53,7 @@ pub(super) fn check_all(
             );
             let mend = "write [[streams.NAME.renditions]] with two brackets, once for each";
             report.error(at, what, mend);
-            return (vec![source()], vec![at]);
+            return (vec![source()], vec![(defaults::CODEC.into(), at)]);
         }
     };
     if array.is_empty() {
@@ -86,6 +86,7 @@ fn source() -> RenditionPlan {
         name: defaults::RENDITION.into(),
         size: None,
         codec: defaults::CODEC.into(),
+        fallback: None,
         preset: defaults::preset(defaults::CODEC).map(Into::into),
         rate: RateControl::Crf(defaults::crf(defaults::CODEC).unwrap_or_default()),
         options: Vec::new(),
@@ -96,7 +97,7 @@ fn check(
     item: Spanned<DeValue<'_>>,
     before: &[RenditionPlan],
     report: &mut Report,
-) -> (RenditionPlan, Offset) {
+) -> (RenditionPlan, (String, Offset)) {
     let (mut table, at) = table::as_table("a rendition", item, report);
     let extra = table.remove("options");
     let section = table::read::<Rendition>("a rendition", table, at, report);
@@ -104,6 +105,9 @@ fn check(
     let (codec, codec_at) = check_codec(&section, report);
     let preset = check_preset(&codec, &section, report);
     let rate = check_rate(&codec, &section, report);
+    let fallback = check_fallback(&codec, rate, &section, report);
+    // A codec that has a fallback may be missing.
+    let required = fallback.clone().unwrap_or((codec.clone(), codec_at));
     let options = match extra {
         None => Vec::new(),
         Some(value) => {
@@ -115,11 +119,12 @@ fn check(
         name,
         size: section.values.size.map(|size| size.into_inner().0),
         codec,
+        fallback: fallback.map(|(fallback, _)| fallback),
         preset,
         rate,
         options,
     };
-    (plan, codec_at)
+    (plan, required)
 }
 
 fn check_rendition_name(
@@ -185,6 +190,36 @@ fn check_codec(section: &Section<Rendition>, report: &mut Report) -> (String, Of
         return (defaults::CODEC.into(), at);
     }
     (codec.clone(), at)
+}
+
+fn check_fallback(
+    codec: &str,
+    rate: RateControl,
+    section: &Section<Rendition>,
+    report: &mut Report,
+) -> Option<(String, Offset)> {
+    let entry = section.values.fallback.as_ref()?;
+    let (fallback, at) = (&entry.get_ref().0.0, entry.span().start);
+    if codec_family(fallback).is_none() {
+        let what = format!("fallback {fallback:?} is no encoder of H.264, HEVC, AV1 or VP9");
+        let mend = match table::nearest(fallback, &CODECS) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("write one of {}", CODECS.join(", ")),
+        };
+        report.error(at, what, mend);
+        return None;
+    }
+    if fallback == codec {
+        let what = format!("fallback {fallback:?} is the codec itself");
+        report.error(at, what, "remove it, or name another encoder");
+        return None;
+    }
+    if matches!(rate, RateControl::Crf(_)) && defaults::crf(fallback).is_none() {
+        let what = format!("fallback {fallback:?} has no crf, as its rendition asks for");
+        report.error(at, what, "give the rendition a bitrate instead");
+        return None;
+    }
+    Some((fallback.clone(), at))
 }
 
 fn check_preset(codec: &str, section: &Section<Rendition>, report: &mut Report) -> Option<String> {

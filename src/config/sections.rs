@@ -43,6 +43,9 @@ pub(super) struct Publish {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Ffmpeg {
     pub(super) path: Entry<Text>,
+    pub(super) failures: Entry<Whole<2, 100>>,
+    pub(super) failures_within: Entry<Length<1_000, 3_600_000>>,
+    pub(super) retry_every: Entry<Length<1_000, 3_600_000>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -74,6 +77,7 @@ pub(super) struct Stream {
     pub(super) slack: Entry<Whole<0, 4>>,
     pub(super) backfill: Entry<Length<0, 60_000>>,
     pub(super) encoder_timeout: Entry<Length<100, 60_000>>,
+    pub(super) degrade: Entry<Text>,
     pub(super) formats: Option<Spanned<Vec<Spanned<Read<Text>>>>>,
     pub(super) at_exit: Entry<Text>,
     pub(super) allow_users: List,
@@ -88,6 +92,7 @@ pub(super) struct Rendition {
     pub(super) bitrate: Entry<Bits>,
     pub(super) crf: Entry<Whole<0, 63>>,
     pub(super) codec: Entry<Text>,
+    pub(super) fallback: Entry<Text>,
     pub(super) preset: Entry<Text>,
 }
 

@@ -10,7 +10,7 @@ use super::error::{Offset, Report};
 use super::sections::Stream;
 use super::table::{self, Section};
 use super::value::{Read, Text};
-use super::{AtExit, MIN_SEGMENTS, StreamPlan, defaults, feeders, rendition};
+use super::{AtExit, Degrade, MIN_SEGMENTS, StreamPlan, defaults, feeders, rendition};
 use crate::tick::{Framerate, Grid};
 
 /// How many streams one daemon has at most.
@@ -22,10 +22,10 @@ const MAX_NAME: usize = 64;
 /// Names of the origin's own that no stream may have.
 const RESERVED: [&str; 6] = ["api", "assets", "metrics", "time", "healthz", "readyz"];
 
-/// A stream's plan, and where in the file the codecs of its renditions stand.
+/// A stream's plan, and the encoders that it can't do without, with their places in the file.
 pub(super) struct Checked {
     pub(super) plan: StreamPlan,
-    pub(super) codecs: Vec<Offset>,
+    pub(super) codecs: Vec<(String, Offset)>,
 }
 
 /// Checks the table `[streams]`. What it returns is only of use when nothing was reported.
@@ -106,6 +106,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         backfill: length(&stream.backfill, |l| l.0).unwrap_or(defaults::BACKFILL),
         encoder_timeout: length(&stream.encoder_timeout, |l| l.0)
             .unwrap_or(defaults::ENCODER_TIMEOUT),
+        degrade: check_degrade(&section, report),
         hls,
         dash,
         at_exit: check_at_exit(&section, report),
@@ -241,6 +242,23 @@ fn check_formats(section: &Section<Stream>, report: &mut Report) -> (bool, bool)
         report.error(formats.span().start, "formats is empty", mend);
     }
     (hls, dash)
+}
+
+fn check_degrade(section: &Section<Stream>, report: &mut Report) -> Degrade {
+    let Some(entry) = &section.values.degrade else {
+        return Degrade::default();
+    };
+    match entry.get_ref().0.0.as_str() {
+        "skip" => Degrade::Skip,
+        "off" => Degrade::Off,
+        other => {
+            let what = format!("degrade can't be {other:?}");
+            let mend =
+                "write \"skip\" (an encoder that is too slow gets fewer pictures) or \"off\"";
+            report.error(entry.span().start, what, mend);
+            Degrade::default()
+        }
+    }
 }
 
 fn check_at_exit(section: &Section<Stream>, report: &mut Report) -> AtExit {

@@ -136,12 +136,8 @@ impl Line {
     }
 
     fn keyframes(&mut self, plan: &EncodePlan, start: &EncoderStart, index: usize) {
-        let ticks = plan.grid.ticks_per_segment;
-        let offset = plan.grid.ticks_into_segment(start.first_tick);
-        let mut expression = format!("expr:eq(mod(n+{offset},{ticks}),0)");
-        if let Some(tick) = start.keyframes_at.get(index).copied().flatten() {
-            expression += &format!("+eq(n,{})", tick.since(start.first_tick));
-        }
+        let resumed = start.keyframes_at.get(index).copied().flatten();
+        let expression = format!("expr:{}", start.cadence(plan.grid).keyframes(resumed));
         self.pair("-force_key_frames", expression);
     }
 }
@@ -284,7 +280,7 @@ fn rate(rendition: &EncodeRendition, line: &mut Line) {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
+    use std::num::{NonZeroU32, NonZeroUsize};
     use std::path::Path;
     use std::time::Duration;
 
@@ -319,6 +315,7 @@ mod tests {
         let start = EncoderStart {
             first_tick: Tick(67),
             keyframes_at: vec![Some(Tick(70)); plan.renditions.len()],
+            step: NonZeroU32::MIN,
             queue: NonZeroUsize::MIN,
         };
         let pipes: Vec<RawFd> = (10..).take(plan.renditions.len()).collect();
@@ -343,7 +340,10 @@ mod tests {
     #[test]
     fn keyframes_are_forced_at_segment_edges_and_where_samples_are_resumed() {
         let text = text(&plan(&[Size::new(1280, 720)]));
-        assert!(text.contains("expr:eq(mod(n+7,60),0)+eq(n,3) "), "{text}");
+        assert!(
+            text.contains("expr:gte(n,53)*eq(mod(n-53,60),0)+eq(n,3) "),
+            "{text}"
+        );
     }
 
     #[test]

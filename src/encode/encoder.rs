@@ -4,23 +4,30 @@
 //! with the process. The last event is always [`EncoderEvent::Exited`], after every sample.
 
 use std::collections::VecDeque;
-use std::io::{PipeReader, Read, Write};
-use std::num::NonZeroUsize;
+use std::io::{PipeReader, Write};
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, ChildStdin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use super::bitstream::SampleMaker;
-use super::nut::{self, NutEvent, NutPacket};
 use super::process::{self, LastLines, Output};
-use super::{EncodeError, EncodePlan, arguments};
+use super::track_reader::TrackReader;
+use super::{Cadence, EncodeError, EncodePlan, Vitals, arguments};
 use crate::picture::{Picture, PictureFormat, Size};
 use crate::sample::{Sample, TrackDescription, TrackIndex};
 use crate::tick::{Grid, Tick};
+
+/// How long a full pipe is waited for until it is asked again whether the picture is still wanted.
+const WRITE_PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// Where an encoder begins.
 #[derive(Clone, Debug)]
@@ -29,8 +36,18 @@ pub struct EncoderStart {
     pub first_tick: Tick,
     /// For each rendition, one more tick to have a keyframe at: where its samples are resumed.
     pub keyframes_at: Vec<Option<Tick>>,
+    /// It is fed every `step`th tick's picture, each of which lasts until the next one: 1 unless it is too slow for all.
+    pub step: NonZeroU32,
     /// How many pictures may wait to be written.
     pub queue: NonZeroUsize,
+}
+
+impl EncoderStart {
+    /// Which ticks it has to be fed.
+    pub fn cadence(&self, grid: Grid) -> Cadence {
+        let resumed = self.keyframes_at.iter().copied().flatten();
+        Cadence::new(grid, self.first_tick, self.step, resumed)
+    }
 }
 
 /// What an encoder says. Events of one rendition come in order, from its own thread.
@@ -64,6 +81,13 @@ pub struct ExitReport {
     pub last_lines: Vec<String>,
 }
 
+impl ExitReport {
+    /// What FFmpeg said last as one line: its errors, if there are any among it.
+    pub fn last_words(&self) -> String {
+        process::last_words(&self.last_lines)
+    }
+}
+
 /// Why a picture was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeedError {
@@ -94,6 +118,8 @@ struct Shared {
     /// become another's.
     group: Mutex<Option<Pid>>,
     finishing: AtomicBool,
+    /// Bytes of pictures that the pipe has taken. A statistic: nothing else is read by it.
+    taken: AtomicU64,
 }
 
 #[derive(Default)]
@@ -101,6 +127,8 @@ struct Queue {
     pictures: VecDeque<Picture>,
     /// No more will come.
     closed: bool,
+    /// What is being written is of no use any more.
+    abandoned: bool,
 }
 
 impl Shared {
@@ -117,6 +145,7 @@ impl Shared {
         let mut queue = self.queue();
         queue.closed = true;
         if forget {
+            queue.abandoned = true;
             queue.pictures.clear();
         }
         drop(queue);
@@ -192,6 +221,7 @@ impl Encoder {
                 changed: Condvar::new(),
                 group: Mutex::new(process::group_of(&child)),
                 finishing: AtomicBool::new(false),
+                taken: AtomicU64::new(0),
             }),
             format: plan.input_format,
             size: plan.input_size,
@@ -215,6 +245,10 @@ impl Encoder {
             unreachable!("both were asked for")
         };
         process::enlarge_pipe(&stdin);
+        // Only this end: FFmpeg's own goes on waiting for pictures.
+        fcntl_getfl(&stdin)
+            .and_then(|flags| fcntl_setfl(&stdin, flags | OFlags::NONBLOCK))
+            .map_err(|error| failed_to("prepare its pipe")(error.into()))?;
         // The thread that waits is made first, so that the process is reaped whatever happens next.
         let (threads, ready) = std::sync::mpsc::channel::<Threads>();
         let shared = self.shared.clone();
@@ -254,7 +288,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Gives it the next tick's picture; never blocks.
+    /// Gives it the picture of the next tick of its [`Cadence`]; never blocks.
     pub fn feed(&self, picture: Picture) -> Result<(), FeedError> {
         if picture.format != self.format || picture.size != self.size {
             return Err(FeedError::Unfit);
@@ -280,6 +314,16 @@ impl Encoder {
     /// The process.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Looks at what its processes do; none when they are gone. Takes a millisecond: for an encoder that returns nothing.
+    pub fn vitals(&self) -> Option<Vitals> {
+        let group = (*self.shared.group())?;
+        let vitals = Vitals::of(group)?;
+        Some(Vitals {
+            bytes_taken: self.shared.taken.load(Ordering::Relaxed),
+            ..vitals
+        })
     }
 
     /// No more pictures: FFmpeg encodes what it was given and ends; every sample comes before [`EncoderEvent::Exited`].
@@ -349,17 +393,21 @@ fn wait(child: &mut Child, shared: &Shared) -> Result<std::process::ExitStatus, 
         waitid(WaitId::Pid(pid), options),
         Err(rustix::io::Errno::INTR)
     ) {}
-    *shared.group() = None;
+    if let Some(group) = shared.group().take() {
+        // What it has started itself must not outlive it: it would hold the pipes open.
+        process::kill_group(group);
+    }
     let status = child.wait().map_err(|error| error.to_string());
     shared.close(true);
     status
 }
 
-/// Writes pictures until none will come or the pipe breaks; says how many were written whole.
+/// Writes pictures until none will come or the pipe breaks; says how many were written whole. The pipe never blocks, so that
+/// the thread ends with the encoder even if a process that it has started keeps the pipe open.
 fn write_pictures(mut stdin: ChildStdin, shared: &Shared) -> u64 {
     let mut written = 0;
     while let Some(picture) = shared.next_picture() {
-        if stdin.write_all(picture.pixels()).is_err() {
+        if write_picture(&mut stdin, picture.pixels(), shared).is_err() {
             shared.close(true);
             break;
         }
@@ -368,145 +416,30 @@ fn write_pictures(mut stdin: ChildStdin, shared: &Shared) -> u64 {
     written
 }
 
-/// Reads one rendition's samples and checks that they are the ticks that were asked for.
-struct TrackReader {
-    track: TrackIndex,
-    rendition: String,
-    grid: Grid,
-    first_tick: Tick,
-    next_tick: Tick,
-    keyframe_at: Option<Tick>,
-    time_base: (u64, u64),
-    nut: nut::Reader,
-    samples: SampleMaker,
-}
-
-impl TrackReader {
-    fn new(
-        plan: &EncodePlan,
-        start: &EncoderStart,
-        track: TrackIndex,
-        description: &TrackDescription,
-    ) -> Result<Self, EncodeError> {
-        let rendition = &plan.renditions[track];
-        // No encoder makes more of a picture than its pixels, beyond headers.
-        let max_packet = 2 * PictureFormat::I420.bytes(rendition.size) + (1 << 20);
-        let name = rendition.name.clone();
-        Ok(Self {
-            track,
-            grid: plan.grid,
-            first_tick: start.first_tick,
-            next_tick: start.first_tick,
-            keyframe_at: start.keyframes_at[track],
-            time_base: (1, 1),
-            nut: nut::Reader::new(max_packet),
-            samples: SampleMaker::new(description).map_err(|source| EncodeError::Bitstream {
-                rendition: name.clone(),
-                source,
-            })?,
-            rendition: name,
-        })
-    }
-
-    /// Until the pipe's end; says how many samples there were. After an error the rest is read and forgotten, so that FFmpeg
-    /// and the other renditions don't stand still until the owner has decided.
-    fn run(mut self, mut pipe: PipeReader, events: impl Fn(EncoderEvent)) -> u64 {
-        let mut buffer = vec![0; 64 * 1024];
-        let mut failed = false;
-        loop {
-            let count = match pipe.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(_) => break,
-            };
-            if failed {
-                continue;
+fn write_picture(stdin: &mut ChildStdin, mut rest: &[u8], shared: &Shared) -> std::io::Result<()> {
+    use std::io::ErrorKind;
+    while !rest.is_empty() {
+        match stdin.write(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                rest = &rest[count..];
+                shared.taken.fetch_add(count as u64, Ordering::Relaxed);
             }
-            if let Err(error) = self.take(&buffer[..count], &events) {
-                failed = true;
-                let track = self.track;
-                events(EncoderEvent::Failed { track, error });
-            }
-        }
-        self.next_tick.since(self.first_tick)
-    }
-
-    fn take(&mut self, bytes: &[u8], events: &impl Fn(EncoderEvent)) -> Result<(), EncodeError> {
-        let malformed = |rendition: &str, source| EncodeError::Nut {
-            rendition: rendition.to_owned(),
-            source,
-        };
-        self.nut.push(bytes);
-        while let Some(event) = self.nut.next().map_err(|e| malformed(&self.rendition, e))? {
-            match event {
-                NutEvent::Track(track) => {
-                    if track.decode_delay > 0 {
-                        return Err(self.reordered());
-                    }
-                    self.time_base = track.time_base;
-                    let checked = self.samples.check_codec_data(&track.codec_data);
-                    checked.map_err(|source| self.unfit(source))?;
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let mut pipe = [PollFd::new(stdin, PollFlags::OUT)];
+                match poll(&mut pipe, Some(&WRITE_PATIENCE)) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
                 }
-                NutEvent::Packet(packet) => events(EncoderEvent::Sample(self.sample(packet)?)),
+                if shared.queue().abandoned {
+                    return Err(ErrorKind::BrokenPipe.into());
+                }
             }
-        }
-        Ok(())
-    }
-
-    fn sample(&mut self, packet: NutPacket) -> Result<Sample, EncodeError> {
-        let tick = self.next_tick;
-        let index = tick.since(self.first_tick);
-        let (num, den) = self.time_base;
-        // pts * num/den seconds is index * den/num of the framerate, compared without division.
-        let rate = self.grid.framerate;
-        let found = u128::from(packet.pts) * u128::from(num) * u128::from(rate.num());
-        let expected = u128::from(index) * u128::from(rate.den()) * u128::from(den);
-        if found < expected {
-            return Err(self.reordered());
-        }
-        if found > expected {
-            return Err(EncodeError::OffGrid {
-                rendition: self.rendition.clone(),
-                pts: packet.pts,
-                num,
-                den,
-                expected: tick,
-            });
-        }
-        let asked = self.grid.starts_segment(tick) || self.keyframe_at == Some(tick);
-        if asked && !packet.keyframe {
-            return Err(EncodeError::NoKeyframe {
-                rendition: self.rendition.clone(),
-                tick,
-            });
-        }
-        let keyframe = packet.keyframe;
-        let data = self.samples.sample(packet.data, keyframe);
-        let data = data.map_err(|source| self.unfit(source))?;
-        self.next_tick = tick.next();
-        Ok(Sample {
-            track: self.track,
-            decode_time: self.grid.decode_time(tick),
-            duration: rate.den(),
-            composition_offset: 0,
-            keyframe,
-            data,
-        })
-    }
-
-    fn reordered(&self) -> EncodeError {
-        EncodeError::Reordered {
-            rendition: self.rendition.clone(),
+            Err(error) => return Err(error),
         }
     }
-
-    fn unfit(&self, source: super::BitstreamError) -> EncodeError {
-        EncodeError::Bitstream {
-            rendition: self.rendition.clone(),
-            source,
-        }
-    }
+    Ok(())
 }
 
 #[cfg(test)]

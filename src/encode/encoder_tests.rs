@@ -53,6 +53,7 @@ fn start_at(tick: u64, renditions: usize) -> EncoderStart {
     EncoderStart {
         first_tick: Tick(tick),
         keyframes_at: vec![None; renditions],
+        step: NonZeroU32::MIN,
         queue: NonZeroUsize::new(8).unwrap(),
     }
 }
@@ -183,6 +184,32 @@ fn every_encoder_yields_each_tick_once_with_keyframes_where_they_were_asked_for(
 }
 
 #[test]
+fn every_second_picture_lasts_two_ticks_with_the_same_headers_and_edges() {
+    for (codec, preset) in CODECS {
+        // Twelve ticks a segment, three a part: each part has samples of two ticks and of one.
+        let plan = small(codec, preset, "30");
+        let mut start = start_at(54_000_000_007, 1);
+        start.step = NonZeroU32::new(2).unwrap();
+        let extra = start.first_tick.plus(1);
+        start.keyframes_at = vec![Some(extra)];
+        let cadence = start.cadence(plan.grid);
+        let (samples, report) = encoded(&plan, &start, 40);
+        assert!(report.expected, "{codec}: {report:?}");
+        assert_eq!(samples[0].len(), 40, "{codec}");
+        let mut tick = start.first_tick;
+        for sample in &samples[0] {
+            assert_eq!(sample.decode_time, plan.grid.decode_time(tick), "{codec}");
+            let asked = tick == start.first_tick || tick == extra || plan.grid.starts_segment(tick);
+            assert_eq!(sample.keyframe, asked, "{codec}: tick {tick}");
+            let after = cadence.after(tick);
+            assert_eq!(u64::from(sample.duration), after.since(tick), "{codec}");
+            tick = after;
+        }
+        assert!(tick.since(start.first_tick) > 55, "{codec}: {tick}");
+    }
+}
+
+#[test]
 fn every_framerate_comes_back_on_its_grid() {
     for rate in [
         "30",
@@ -268,6 +295,48 @@ fn a_killed_encoder_delivers_what_was_whole_and_then_its_end() {
         events.recv_timeout(DEADLINE).is_err(),
         "nothing follows, and no thread holds the sender"
     );
+}
+
+/// A program that starts the real FFmpeg in some other way.
+fn wrapper(folder: &Path, script: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("ffmpeg");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn an_encoders_own_children_end_with_it_and_keep_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    // A child that holds every pipe open, beside FFmpeg or in its place.
+    for script in ["sleep 600 & exec ffmpeg \"$@\"", "ffmpeg \"$@\"; exit $?"] {
+        for kill_leader in [false, true] {
+            let mut plan = small("libx264", Some("ultrafast"), "30");
+            let descriptions = probe(&plan, &ProbeCache::new()).unwrap();
+            plan.ffmpeg.path = wrapper(folder.path(), script);
+            let (encoder, events) = started_with(&plan, &descriptions, &start_at(0, 1));
+            for n in 0..5 {
+                feed_when_room(&encoder, &moving(&plan, n));
+            }
+            let first = events.recv_timeout(DEADLINE).unwrap();
+            assert!(matches!(first, EncoderEvent::Sample(_)), "{first:?}");
+            let group = Pid::from_raw(i32::try_from(encoder.pid()).unwrap()).unwrap();
+            assert!(Vitals::of(group).is_some());
+            if kill_leader {
+                rustix::process::kill_process(group, rustix::process::Signal::KILL).unwrap();
+            } else {
+                encoder.kill();
+            }
+            let (_, report) = drained(&events, 1);
+            assert_eq!(report.status, "signal: 9 (SIGKILL)");
+            let deadline = Instant::now() + DEADLINE;
+            while Vitals::of(group).is_some() {
+                assert!(Instant::now() < deadline, "'{script}' leaves a process");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
 }
 
 #[test]

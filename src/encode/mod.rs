@@ -4,19 +4,24 @@
 
 mod arguments;
 mod bitstream;
+mod cadence;
 mod description;
 mod encoder;
 mod ffmpeg;
 pub mod nut;
 mod probe;
 mod process;
+mod track_reader;
+mod vitals;
 
 use std::time::Duration;
 
 pub use bitstream::BitstreamError;
+pub use cadence::Cadence;
 pub use encoder::{Encoder, EncoderEvent, EncoderStart, ExitReport, FeedError};
 pub use ffmpeg::{FfmpegInfo, find_ffmpeg};
-pub use probe::{ProbeCache, probe};
+pub use probe::{ProbeCache, probe, probe_each};
+pub use vitals::Vitals;
 
 use crate::config::{RateControl, StreamPlan};
 use crate::picture::{PictureFormat, Size};

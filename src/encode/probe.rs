@@ -57,9 +57,14 @@ impl ProbeCache {
 /// # Errors
 /// The first rendition's whose encoder is missing, refuses its options or yields nothing that can be published.
 pub fn probe(plan: &EncodePlan, cache: &ProbeCache) -> Result<Vec<TrackDescription>, EncodeError> {
-    for rendition in &plan.renditions {
-        plan.ffmpeg.require_encoder(&rendition.codec)?;
-    }
+    probe_each(plan, cache).into_iter().collect()
+}
+
+/// The same, with each rendition's own result.
+pub fn probe_each(
+    plan: &EncodePlan,
+    cache: &ProbeCache,
+) -> Vec<Result<TrackDescription, EncodeError>> {
     thread::scope(|scope| {
         let probes = plan.renditions.iter().map(|rendition| {
             thread::Builder::new()
@@ -85,6 +90,7 @@ fn probe_one(
     rendition: &EncodeRendition,
     cache: &ProbeCache,
 ) -> Result<TrackDescription, EncodeError> {
+    plan.ffmpeg.require_encoder(&rendition.codec)?;
     let key = Key {
         path: plan.ffmpeg.path.clone(),
         version: plan.ffmpeg.version.clone(),

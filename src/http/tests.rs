@@ -252,6 +252,7 @@ fn status(name: &str, state: StreamState, segments: u64) -> StreamStatus {
         renditions: vec![RenditionStatus {
             name: "360p".to_owned(),
             codec: "libx264".to_owned(),
+            fallback: None,
             codecs: None,
             width: Some(640),
             height: Some(360),

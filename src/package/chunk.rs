@@ -21,18 +21,19 @@ pub(super) struct ChunkHeader {
     pub(super) sequence_number: u32,
     /// `tfdt.baseMediaDecodeTime`.
     pub(super) decode_time: u64,
-    /// Each sample's duration.
-    pub(super) sample_duration: u32,
     /// Whether the chunk is a segment's first.
     pub(super) starts_segment: bool,
 }
 
 /// The chunk that holds `samples`, together fewer than 2^31 bytes, in one buffer of the exact size.
 pub(super) fn chunk(header: &ChunkHeader, samples: &[Sample]) -> Bytes {
-    let reordered = samples.iter().any(|sample| sample.composition_offset != 0);
+    let duration = samples.first().map_or(0, |sample| sample.duration);
+    let optional = Optional {
+        durations: samples.iter().any(|sample| sample.duration != duration),
+        offsets: samples.iter().any(|sample| sample.composition_offset != 0),
+    };
     let media_bytes: usize = samples.iter().map(|sample| sample.data.len()).sum();
-    let sample_row = if reordered { 12 } else { 8 };
-    let moof_bytes = MOOF_BYTES + sample_row * samples.len();
+    let moof_bytes = MOOF_BYTES + optional.row_bytes() * samples.len();
     let styp_bytes = if header.starts_segment { STYP_BYTES } else { 0 };
     let total = styp_bytes + moof_bytes + MDAT_HEADER_BYTES + media_bytes;
 
@@ -50,10 +51,10 @@ pub(super) fn chunk(header: &ChunkHeader, samples: &[Sample]) -> Bytes {
             const DEFAULT_BASE_IS_MOOF_AND_DURATION: u32 = 0x02_0008;
             b.full(*b"tfhd", 0, DEFAULT_BASE_IS_MOOF_AND_DURATION, |b| {
                 b.u32(TRACK_ID);
-                b.u32(header.sample_duration);
+                b.u32(duration);
             });
             b.full(*b"tfdt", 1, 0, |b| b.u64(header.decode_time));
-            track_run(b, samples, reordered, moof_bytes + MDAT_HEADER_BYTES);
+            track_run(b, samples, optional, moof_bytes + MDAT_HEADER_BYTES);
         });
     });
     b.container(*b"mdat", |b| {
@@ -69,27 +70,48 @@ pub(super) fn chunk(header: &ChunkHeader, samples: &[Sample]) -> Bytes {
     b.into_bytes()
 }
 
+/// What a track run says of each sample by itself, beside its size and flags.
+#[derive(Clone, Copy)]
+struct Optional {
+    /// Durations, where they differ.
+    durations: bool,
+    /// Composition offsets, where there are any.
+    offsets: bool,
+}
+
+impl Optional {
+    fn row_bytes(self) -> usize {
+        8 + 4 * usize::from(self.durations) + 4 * usize::from(self.offsets)
+    }
+}
+
 // ISO/IEC 14496-12, 8.8.8. Version 1: composition offsets are signed.
-fn track_run(b: &mut BoxWriter, samples: &[Sample], reordered: bool, data_offset: usize) {
+fn track_run(b: &mut BoxWriter, samples: &[Sample], optional: Optional, data_offset: usize) {
     const DATA_OFFSET_SIZES_AND_FLAGS: u32 = 0x601;
+    const DURATIONS: u32 = 0x100;
     const COMPOSITION_OFFSETS: u32 = 0x800;
-    let flags = if reordered {
-        DATA_OFFSET_SIZES_AND_FLAGS | COMPOSITION_OFFSETS
-    } else {
-        DATA_OFFSET_SIZES_AND_FLAGS
-    };
+    let mut flags = DATA_OFFSET_SIZES_AND_FLAGS;
+    if optional.durations {
+        flags |= DURATIONS;
+    }
+    if optional.offsets {
+        flags |= COMPOSITION_OFFSETS;
+    }
     const BOUNDED: &str = "the packager bounds a part's samples and bytes";
     b.full(*b"trun", 1, flags, |b| {
         b.u32(u32::try_from(samples.len()).expect(BOUNDED));
         b.u32(u32::try_from(data_offset).expect(BOUNDED));
         for sample in samples {
+            if optional.durations {
+                b.u32(sample.duration);
+            }
             b.u32(u32::try_from(sample.data.len()).expect(BOUNDED));
             b.u32(if sample.keyframe {
                 DEPENDS_ON_NO_OTHER
             } else {
                 DEPENDS_ON_OTHERS_AND_NO_SYNC
             });
-            if reordered {
+            if optional.offsets {
                 b.i32(sample.composition_offset);
             }
         }

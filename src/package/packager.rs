@@ -50,8 +50,10 @@ pub enum PackageError {
         /// The sample's.
         got: Tick,
     },
-    /// The sample does not last one tick.
-    #[error("the sample of tick {tick} lasts {got} units, but a tick lasts {expected}")]
+    /// The sample does not last whole ticks, or goes on into the next part.
+    #[error(
+        "the sample of tick {tick} lasts {got} units: it has to last whole ticks of {expected} units, at most until its part's end"
+    )]
     Duration {
         /// The sample's tick.
         tick: Tick,
@@ -147,17 +149,16 @@ impl TrackPackager {
         self.next
     }
 
-    /// Takes the next sample, in decode order; returns the part that it completes.
+    /// Takes the next sample, in decode order, which lasts a tick or more within its part; returns the part that it completes.
     pub fn push(&mut self, sample: Sample) -> Result<Option<Part>, PackageError> {
-        self.check(&sample)?;
-        let tick = self.next;
+        let ticks = self.check(&sample)?;
         self.sample_bytes += sample.data.len();
         self.samples.push(sample);
-        self.next = tick.next();
+        self.next = self.next.plus(u64::from(ticks));
         self.encoder_start = false;
         Ok(self
             .grid
-            .ends_part(tick)
+            .ends_part(Tick(self.next.0 - 1))
             .then(|| self.close(self.grid.starts_segment(self.next))))
     }
 
@@ -204,7 +205,8 @@ impl TrackPackager {
         }
     }
 
-    fn check(&self, sample: &Sample) -> Result<(), PackageError> {
+    // How many ticks the sample lasts, if it is the one that has to come.
+    fn check(&self, sample: &Sample) -> Result<u32, PackageError> {
         if sample.track != self.track {
             return Err(PackageError::WrongTrack {
                 expected: self.track,
@@ -226,7 +228,13 @@ impl TrackPackager {
             std::cmp::Ordering::Equal => {}
         }
         let tick = got;
-        if sample.duration != self.grid.framerate.den() {
+        let ticks = sample.duration / self.grid.framerate.den();
+        let last = Tick((tick.0 + u64::from(ticks)).saturating_sub(1));
+        let fits = ticks > 0
+            && sample.duration.is_multiple_of(self.grid.framerate.den())
+            && self.grid.segment_of(last) == self.grid.segment_of(tick)
+            && self.grid.part_of(last) == self.grid.part_of(tick);
+        if !fits {
             return Err(PackageError::Duration {
                 tick,
                 expected: self.grid.framerate.den(),
@@ -247,17 +255,20 @@ impl TrackPackager {
         if bytes > MAX_PART_BYTES {
             return Err(PackageError::TooLarge { tick, bytes });
         }
-        Ok(())
+        Ok(ticks)
     }
 
     fn close(&mut self, last: bool) -> Part {
-        let ticks = u32::try_from(self.samples.len())
-            .expect("a part has at most ticks_per_part samples, and that is a u32");
+        let den = self.grid.framerate.den();
+        let ticks: u32 = self
+            .samples
+            .iter()
+            .map(|sample| sample.duration / den)
+            .sum();
         let first_tick = Tick(self.next.0 - u64::from(ticks));
         let header = ChunkHeader {
             sequence_number: sequence_number(&self.grid, first_tick),
             decode_time: self.grid.decode_time(first_tick),
-            sample_duration: self.grid.framerate.den(),
             starts_segment: self.segment_start,
         };
         let part = Part {

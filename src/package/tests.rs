@@ -156,6 +156,54 @@ fn composition_offsets_are_signed_and_written_only_when_there_are_any() {
 }
 
 #[test]
+fn a_sample_of_more_ticks_moves_no_edge_and_durations_are_written_where_they_differ() {
+    let grid = grid("30000/1001", 8, 5);
+    let mut packager = TrackPackager::start_at(0, grid, Tick(0));
+    let mut lasting = |tick, ticks| {
+        let mut sample = sample(&grid, tick, tick == 0, b"long");
+        sample.duration *= ticks;
+        packager.push(sample)
+    };
+    assert_eq!(lasting(0, 2), Ok(None));
+    assert_eq!(lasting(2, 2), Ok(None));
+    let across = lasting(4, 2);
+    assert!(
+        matches!(across, Err(PackageError::Duration { .. })),
+        "{across:?}"
+    );
+    let mixed = lasting(4, 1).unwrap().unwrap();
+    let across = lasting(5, 4);
+    assert!(
+        matches!(across, Err(PackageError::Duration { .. })),
+        "{across:?}"
+    );
+    let whole = lasting(5, 3).unwrap().unwrap();
+    assert_eq!(
+        (mixed.first_tick, mixed.ticks, mixed.last),
+        (Tick(0), 5, false)
+    );
+    assert_eq!(
+        (whole.first_tick, whole.ticks, whole.last),
+        (Tick(5), 3, true)
+    );
+    assert_eq!(read(&whole).duration, 3 * 1001);
+    let moof = mixed.bytes.windows(4).position(|kind| kind == b"moof");
+    let Any::Moof(moof) = Any::decode_maybe(&mut &mixed.bytes[moof.unwrap() - 4..])
+        .unwrap()
+        .unwrap()
+    else {
+        panic!("no moof")
+    };
+    let durations: Vec<_> = moof.traf[0].trun[0]
+        .samples
+        .iter()
+        .map(|entry| entry.duration)
+        .collect();
+    assert_eq!(durations, [Some(2002), Some(2002), Some(1001)]);
+    assert_eq!(read(&mixed).samples.len(), 3);
+}
+
+#[test]
 fn a_sample_that_does_not_follow_is_refused_and_changes_nothing() {
     let grid = grid("30000/1001", 60, 10);
     let mut packager = TrackPackager::start_at(0, grid, Tick(60));

@@ -46,6 +46,12 @@ impl Backlog {
         }
     }
 
+    /// Holds so much from now on.
+    pub(super) fn allow(&mut self, max_pictures: usize, max_bytes: u64) {
+        self.max_pictures = max_pictures.max(2);
+        self.max_bytes = max_bytes;
+    }
+
     /// The tick that has to be pushed next.
     pub(super) fn next(&self) -> Tick {
         self.first.plus(self.entries.len() as u64)

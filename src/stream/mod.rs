@@ -20,7 +20,7 @@ use tokio::sync::watch;
 pub(crate) use seat::refused;
 
 use crate::clock::{Anchor, MonotonicTime};
-use crate::config::{Plan, StreamPlan, user_name};
+use crate::config::{BreakerPlan, Plan, StreamPlan, user_name};
 use crate::control::{Accounts, Granted, Peer};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
@@ -39,6 +39,7 @@ use shared::Shared;
 pub(crate) struct House {
     pub(crate) anchor: Anchor,
     pub(crate) ffmpeg: Arc<FfmpegInfo>,
+    pub(crate) breaker: BreakerPlan,
     pub(crate) probes: Arc<ProbeCache>,
     pub(crate) publish_dir: PathBuf,
     pub(crate) tick_log: Option<PathBuf>,
@@ -156,6 +157,7 @@ impl Stream {
             publisher,
             resume,
             discontinuity: start.discontinuity,
+            breaker: house.breaker,
             replay_memory: house.accounts.limits().replay_memory,
             sizes: start.sizes,
         });

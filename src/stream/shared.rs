@@ -25,6 +25,10 @@ pub(super) struct Report {
     pub(super) starting: bool,
     /// Why the encoder does not run, for people.
     pub(super) failure: Option<String>,
+    /// Whether it has failed so often that it is tried only now and then.
+    pub(super) broken: bool,
+    /// Why renditions are encoded by their fallbacks, for people.
+    pub(super) fallen: Vec<Option<String>>,
     /// Whether the newest tick showed the slate.
     pub(super) no_signal: bool,
     /// Why disk publishing does not work, for people.
@@ -57,16 +61,20 @@ impl Shared {
         let report = self.report().clone();
         let state = match &report {
             report if report.ended => StreamState::Ended,
-            report if report.failure.is_some() => StreamState::Failed,
+            report if report.broken => StreamState::Failed,
             report if report.starting => StreamState::Starting,
             report if report.started.is_none() => StreamState::Waiting,
             report if report.no_signal => StreamState::NoSignal,
             _ => StreamState::Live,
         };
+        let renditions = renditions(plan, snapshot, &report.fallen);
+        let fallen = report.fallen.into_iter().flatten().next();
+        let too_slow = report.encoder.too_slow.clone();
+        let detail = report.failure.or(report.disk).or(too_slow).or(fallen);
         StreamStatus {
             name: plan.name.clone(),
             state,
-            detail: report.failure.or(report.disk),
+            detail,
             mode: "live".to_owned(),
             framerate: plan.grid.framerate.to_string(),
             started: report.started.map(UnixTime::rfc3339),
@@ -74,22 +82,31 @@ impl Shared {
             frames: self.counters.frames(),
             ticks: self.counters.ticks(),
             encoder: report.encoder,
-            renditions: renditions(plan, snapshot),
+            renditions,
             window: window(snapshot),
         }
     }
 }
 
-fn renditions(plan: &StreamPlan, snapshot: &Snapshot) -> Vec<RenditionStatus> {
+fn renditions(
+    plan: &StreamPlan,
+    snapshot: &Snapshot,
+    fallen: &[Option<String>],
+) -> Vec<RenditionStatus> {
     let rendition = |(index, plan): (usize, &crate::config::RenditionPlan)| {
         let view = snapshot.tracks.get(index);
         let period = view.and_then(|view| view.newest_period());
+        let why = fallen.get(index).cloned().flatten();
         let description = period
             .and_then(|period| period.tracks.get(index))
             .map(|track| &track.description);
         RenditionStatus {
             name: plan.name.clone(),
-            codec: plan.codec.clone(),
+            codec: match (&why, &plan.fallback) {
+                (Some(_), Some(fallback)) => fallback.clone(),
+                _ => plan.codec.clone(),
+            },
+            fallback: why,
             codecs: description.map(|description| description.codecs.clone()),
             width: description.map(|description| description.size.width),
             height: description.map(|description| description.size.height),

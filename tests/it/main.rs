@@ -15,6 +15,7 @@ mod c_client;
 mod checker_itself;
 mod config_errors;
 mod crashes;
+mod encoder;
 mod feeders;
 mod footage;
 mod frame_accuracy;

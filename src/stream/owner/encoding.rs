@@ -1,14 +1,14 @@
 //! The encoder's life as its owner leads it: tried, started, fed, watched, and started again when it dies.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::pace::{Change, Load};
+use super::stall::StallWatch;
 use super::{Event, Owner};
 use crate::clock::MonotonicTime;
 use crate::encode::{
-    EncodeError, EncodePlan, EncodeRendition, Encoder, EncoderStart, ExitReport, FeedError,
-    FfmpegInfo,
+    Cadence, EncodePlan, EncodeRendition, Encoder, EncoderStart, FeedError, FfmpegInfo,
 };
 use crate::package::TrackPackager;
 use crate::picture::Size;
@@ -20,15 +20,13 @@ use crate::window::TrackInit;
 
 /// How many pictures may wait for the encoder's pipe; the others wait in the backlog.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(4).unwrap();
-/// An encoder that has returned nothing since its start, or has only its end to come, is given this long on top.
-const START_ALLOWANCE: Duration = Duration::from_secs(10);
 
 pub(super) enum State {
     /// Nothing is known to encode yet.
     Waiting,
     /// A thread tries the encoders; [`Event::Probed`] will come.
     Probing,
-    Running(Running),
+    Running(Box<Running>),
     /// The encoder is started again at this time.
     Resting {
         until: MonotonicTime,
@@ -38,14 +36,18 @@ pub(super) enum State {
 pub(super) struct Running {
     pub(super) encoder: Encoder,
     pub(super) input: Input,
-    pub(super) started: MonotonicTime,
-    /// When it last returned something, or was first given something to return.
-    pub(super) progress: MonotonicTime,
-    pub(super) returned: bool,
+    /// Which ticks it is fed.
+    pub(super) cadence: Cadence,
+    pub(super) step: NonZeroU32,
+    pub(super) first_tick: Tick,
+    /// Whether it has died without an exit.
+    pub(super) watch: StallWatch,
+    /// When it returned its first new sample.
+    pub(super) returned: Option<MonotonicTime>,
     /// No more pictures go in; its exit is expected.
     pub(super) finishing: bool,
-    /// It has been killed; its exit comes.
-    pub(super) killed: bool,
+    /// When it was killed; its exit comes.
+    pub(super) killed: Option<MonotonicTime>,
 }
 
 impl Running {
@@ -53,7 +55,17 @@ impl Running {
     pub(super) fn finish(&mut self, now: MonotonicTime) {
         self.encoder.finish();
         self.finishing = true;
-        self.progress = now;
+        self.watch.progress(now);
+    }
+
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed.is_some()
+    }
+
+    /// Kills its process group; its exit will come.
+    pub(super) fn kill(&mut self, now: MonotonicTime) {
+        self.killed.get_or_insert(now);
+        self.encoder.kill();
     }
 }
 
@@ -74,7 +86,7 @@ impl Owner {
                 let (probes, sender) = (Arc::clone(&self.parts.probes), self.parts.sender.clone());
                 let probe = move || {
                     // The owner may have ended meanwhile; then nobody asks.
-                    let _ = sender.send(Event::Probed(crate::encode::probe(&plan, &probes)));
+                    let _ = sender.send(Event::Probed(crate::encode::probe_each(&plan, &probes)));
                 };
                 let spawned = std::thread::Builder::new()
                     .name(format!("probe {}", self.name()))
@@ -89,22 +101,28 @@ impl Owner {
     fn encode_plan(&mut self, input: Input) -> EncodePlan {
         let (input_format, input_size) = input;
         let sizes = &mut self.parts.sizes;
-        let renditions = self
-            .parts
-            .plan
-            .renditions
-            .iter()
-            .map(|plan| EncodeRendition {
-                name: plan.name.clone(),
-                // A rendition of the source's size keeps the first source's, so that a later one of another size is no break.
-                size: plan
-                    .size
-                    .unwrap_or_else(|| *sizes.entry(plan.name.clone()).or_insert(input_size)),
-                codec: plan.codec.clone(),
-                preset: plan.preset.clone(),
-                rate: plan.rate,
-                options: plan.options.clone(),
-            });
+        let renditions =
+            self.parts
+                .plan
+                .renditions
+                .iter()
+                .zip(&self.fallen)
+                .map(|(plan, fallen)| {
+                    let other = fallen.as_ref().and_then(|_| plan.fallen_back());
+                    let plan = other.as_ref().unwrap_or(plan);
+                    // A rendition of the source's size keeps the first source's, so that a later one of another size is no break.
+                    let size = plan
+                        .size
+                        .unwrap_or_else(|| *sizes.entry(plan.name.clone()).or_insert(input_size));
+                    EncodeRendition {
+                        name: plan.name.clone(),
+                        size,
+                        codec: plan.codec.clone(),
+                        preset: plan.preset.clone(),
+                        rate: plan.rate,
+                        options: plan.options.clone(),
+                    }
+                });
         EncodePlan {
             ffmpeg: FfmpegInfo::clone(&self.parts.ffmpeg),
             input_format,
@@ -114,21 +132,13 @@ impl Owner {
         }
     }
 
-    pub(super) fn take_probe(&mut self, result: Result<Vec<TrackDescription>, EncodeError>) {
-        self.parts.shared.report().starting = false;
-        match result {
-            Ok(descriptions) => {
-                self.inits = Some(descriptions);
-                self.state = State::Waiting;
-            }
-            Err(error) => {
-                if self.parts.window.period().is_none() {
-                    // Nothing is published in these sizes: the next source may have a better one.
-                    self.parts.sizes.clear();
-                }
-                self.rest(error.to_string(), Vec::new());
-            }
-        }
+    /// Pictures a second, when those are fewer than the framerate's.
+    fn reduced_rate(&self) -> Option<f64> {
+        let step = self.pace.step();
+        let grid = self.parts.grid;
+        let (pictures, ticks) = Cadence::new(grid, Tick(0), step, []).pictures_per_segment();
+        let share = f64::from(pictures) / f64::from(ticks);
+        (pictures < ticks).then(|| grid.framerate.as_f64() * share)
     }
 
     fn start_encoder(
@@ -147,6 +157,7 @@ impl Owner {
         let start = EncoderStart {
             first_tick,
             keyframes_at: keyframes_at.collect(),
+            step: self.pace.step(),
             queue: QUEUE,
         };
         self.generation += 1;
@@ -160,7 +171,10 @@ impl Owner {
         match Encoder::start(plan, &descriptions, &start, events) {
             Ok(encoder) => {
                 let now = self.parts.anchor.monotonic();
+                self.pace.started();
                 let mut report = self.parts.shared.report();
+                report.encoder.next_try = None;
+                report.encoder.reduced_to_per_second = self.reduced_rate();
                 report.encoder.pid = Some(encoder.pid());
                 report.starting = false;
                 report
@@ -173,15 +187,17 @@ impl Owner {
                 });
                 tracing::info!(stream = %self.name(), pid = encoder.pid(), tick = %first_tick, "encoder started");
                 self.note_kept_sizes(input.1, plan);
-                self.state = State::Running(Running {
+                self.state = State::Running(Box::new(Running {
                     encoder,
                     input,
-                    started: now,
-                    progress: now,
-                    returned: false,
+                    cadence: start.cadence(self.parts.grid),
+                    step: start.step,
+                    first_tick,
+                    watch: StallWatch::new(now),
+                    returned: None,
                     finishing: false,
-                    killed: false,
-                });
+                    killed: None,
+                }));
                 self.feed();
             }
             Err(error) => self.rest(error.to_string(), Vec::new()),
@@ -249,11 +265,21 @@ impl Owner {
         let (State::Running(running), Some(backlog)) = (&mut self.state, &mut self.backlog) else {
             return;
         };
-        if running.finishing || running.killed {
+        if running.finishing || running.is_killed() {
             return;
         }
         let grid = self.parts.grid;
         while let Some((tick, picture)) = backlog.next_unfed() {
+            if running.step != self.pace.step() && grid.starts_segment(tick) {
+                // Another pace is to be tried: this encoder gives back what it has, and another one takes over.
+                running.finish(self.parts.anchor.monotonic());
+                return;
+            }
+            if !running.cadence.feeds(tick) {
+                // The picture before is shown for this tick too.
+                backlog.mark_fed(self.parts.anchor.monotonic());
+                continue;
+            }
             if picture.input() != running.input {
                 // The source has changed: this encoder gives back what it has, and another one takes over.
                 running.finish(self.parts.anchor.monotonic());
@@ -265,9 +291,14 @@ impl Owner {
             }
             let now = self.parts.anchor.monotonic();
             if backlog.pending() == 0 {
-                running.progress = now;
+                running.watch.progress(now);
             }
             backlog.mark_fed(now);
+            let after = running.cadence.after(tick);
+            if tick >= self.counted {
+                self.counted = after;
+                self.parts.shared.report().encoder.skipped += after.since(tick.next());
+            }
             let counters = &self.parts.shared.counters;
             if tick.0 > counters.last_tick.get() {
                 counters.last_tick.set(tick.0);
@@ -281,109 +312,77 @@ impl Owner {
         }
     }
 
-    /// An encoder that was given pictures and returns none, or was asked to end and does not, is as good as dead.
-    pub(super) fn watch_for_stall(&mut self, now: MonotonicTime) {
-        let timeout = self.parts.plan.encoder_timeout;
-        let State::Running(running) = &mut self.state else {
+    /// Looks whether the encoder keeps up, and starts it again with fewer pictures when it doesn't.
+    pub(super) fn keep_pace(&mut self, now: MonotonicTime) {
+        let (State::Running(running), Some(backlog)) = (&self.state, &self.backlog) else {
             return;
         };
-        let pending = self
-            .backlog
-            .as_ref()
-            .is_some_and(|backlog| backlog.pending() > 0);
-        let allowed = timeout
-            + if running.returned && pending {
-                4 * self.delay
-            } else {
-                START_ALLOWANCE
-            };
-        let awaited = pending || running.finishing;
-        if !running.killed && awaited && now.saturating_since(running.progress) > allowed {
-            running.killed = true;
-            running.encoder.kill();
-            let pid = running.encoder.pid();
-            tracing::warn!(stream = %self.name(), pid, waited = ?allowed, "encoder returns nothing: it is killed and started again");
+        if running.returned.is_none() || running.finishing || running.is_killed() {
+            return;
+        }
+        let rate = self.parts.grid.framerate;
+        let behind = rate.duration_of(backlog.next().since(backlog.first()));
+        let load = Load {
+            now,
+            busy: backlog.next_unfed().is_some(),
+            returned: backlog.first(),
+            behind: behind.saturating_sub(self.delay),
+        };
+        let before = self.pace.step();
+        match self.pace.look(load) {
+            None => {}
+            Some(Change::TooSlow {
+                reached,
+                longer_step,
+            }) => {
+                let told = self.too_slow(reached, before);
+                let report = &self.parts.shared;
+                if longer_step {
+                    let step = self.pace.step().get();
+                    tracing::warn!(stream = %self.name(), "{told}: it is given one picture of {step} from now on; choose a faster preset, a smaller size or a lower framerate");
+                    report.report().encoder.too_slow = Some(told);
+                    self.discard_encoder();
+                    self.start();
+                } else {
+                    tracing::warn!(stream = %self.name(), "{told}: ticks that come too late are left out; choose a faster preset, a smaller size or a lower framerate");
+                    report.report().encoder.too_slow = Some(told);
+                }
+            }
+            Some(Change::Try) => {
+                let step = self.pace.step().get();
+                tracing::info!(stream = %self.name(), "encoder has room: it is given one picture of {step} from the next segment on");
+            }
+        }
+        if self.pace.step() == NonZeroU32::MIN && !self.pace.is_overwhelmed() {
+            self.parts.shared.report().encoder.too_slow = None;
         }
     }
 
-    /// The encoder's output can't be used.
-    pub(super) fn fault(&mut self, error: &EncodeError) {
-        tracing::error!(stream = %self.name(), %error, "encoder is stopped: its output can't be used");
-        self.parts.shared.report().failure = Some(error.to_string());
-        // What the probe said may no longer hold.
-        self.inits = None;
-        if let State::Running(running) = &mut self.state {
-            running.killed = true;
-            running.encoder.kill();
-        }
-    }
-
-    pub(super) fn take_exit(&mut self, report: &ExitReport) {
-        let State::Running(running) = std::mem::replace(&mut self.state, State::Waiting) else {
-            return;
+    /// "720p at veryfast reaches 21 of 30 fps here", in pictures a second.
+    fn too_slow(&self, reached: f64, step: NonZeroU32) -> String {
+        let renditions = self.parts.plan.renditions.iter().zip(&self.fallen);
+        let names: Vec<String> = renditions
+            .map(|(plan, fallen)| {
+                let used = fallen.as_ref().and_then(|_| plan.fallen_back());
+                let used = used.as_ref().unwrap_or(plan);
+                let how = used.preset.as_ref().unwrap_or(&used.codec);
+                format!("{} at {how}", used.name)
+            })
+            .collect();
+        let verb = if names.len() == 1 { "reaches" } else { "reach" };
+        let grid = self.parts.grid;
+        let (pictures, ticks) = Cadence::new(grid, Tick(0), step, []).pictures_per_segment();
+        let share = f64::from(pictures) / f64::from(ticks);
+        let (reached, wanted) = (reached * share, grid.framerate.as_f64() * share);
+        let number = |rate: f64| {
+            let text = format!("{rate:.1}");
+            text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
         };
-        self.parts.shared.report().encoder.pid = None;
-        if running.finishing && report.expected {
-            return;
-        }
-        let lived = self
-            .parts
-            .anchor
-            .monotonic()
-            .saturating_since(running.started);
-        if running.returned && lived > Duration::from_secs(10) {
-            self.failures = 0;
-        }
-        if self.stopping.is_some() && running.killed {
-            return;
-        }
-        let last = report
-            .last_lines
-            .last()
-            .map_or("it said nothing", String::as_str);
-        let cause = if running.killed {
-            // Why was said when it was killed; what it left on the way out says less.
-            let known = self.parts.shared.report().failure.clone();
-            tracing::info!(stream = %self.name(), status = %report.status, "killed encoder is gone");
-            known.unwrap_or_else(|| "FFmpeg returned nothing in time and was killed".to_owned())
-        } else {
-            tracing::error!(stream = %self.name(), status = %report.status, last_line = last, "encoder died");
-            format!("FFmpeg ended by itself ({}): {last}", report.status)
-        };
-        self.parts.shared.report().encoder.restarts += 1;
-        self.rest(cause, report.last_lines.clone());
-    }
-
-    /// Waits before the next start: not at all after a first death, then longer each time.
-    fn rest(&mut self, cause: String, last_lines: Vec<String>) {
-        let wait = match self.failures {
-            0 => Duration::ZERO,
-            failures => Duration::from_millis(125 << failures.min(6)),
-        };
-        self.failures += 1;
-        let now = self.parts.anchor.monotonic();
-        let mut report = self.parts.shared.report();
-        if self.failures > 1 {
-            tracing::error!(stream = %self.parts.plan.name, %cause, retry_in = ?wait, "encoder does not run");
-            report.failure = Some(cause);
-        }
-        report.starting = false;
-        if !last_lines.is_empty() {
-            report.encoder.last_error = last_lines;
-        }
-        drop(report);
-        self.state = State::Resting {
-            until: MonotonicTime(now.0 + u64::try_from(wait.as_nanos()).unwrap_or(0)),
-        };
-    }
-
-    /// Ends the running encoder without listening to it any more.
-    pub(super) fn discard_encoder(&mut self) {
-        if let State::Running(running) = &self.state {
-            running.encoder.kill();
-            self.generation += 1;
-            self.parts.shared.report().encoder.pid = None;
-            self.state = State::Waiting;
-        }
+        format!(
+            "{} {verb} {} of {} fps here",
+            names.join(", "),
+            number(reached),
+            number(wanted)
+        )
     }
 }

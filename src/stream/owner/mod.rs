@@ -1,7 +1,11 @@
 //! A stream's owner: one thread that takes pictures from ingest and samples from the encoder, and keeps the encoder, the
 //! packagers and the window in step. It blocks on nothing but its own events.
 
+mod breaker;
 mod encoding;
+mod pace;
+mod recovery;
+mod stall;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +17,7 @@ use tokio::sync::watch;
 use super::backlog::Backlog;
 use super::shared::Shared;
 use crate::clock::{Anchor, MonotonicTime};
-use crate::config::{AtExit, StreamPlan};
+use crate::config::{AtExit, BreakerPlan, StreamPlan};
 use crate::encode::{EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
 use crate::ingest::{TickKind, TickPicture};
 use crate::package::{Part, TrackPackager};
@@ -22,7 +26,9 @@ use crate::publish::DiskPublisher;
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick};
 use crate::window::{Snapshot, Window};
+use breaker::Breaker;
 use encoding::State;
+use pace::Pace;
 
 /// How many events may wait: pictures and samples of more than a second.
 pub(super) const EVENTS: usize = 1024;
@@ -32,15 +38,16 @@ const DRAIN: Duration = Duration::from_secs(3);
 const LONGEST_REST: Duration = Duration::from_secs(2);
 /// How long the publish folder is waited for at a stop.
 const LAST_PASS: Duration = Duration::from_secs(1);
-/// Pictures kept for an encoder's restart: those of its usual start time and of the time until its death is noticed.
-const REPLAY: Duration = Duration::from_secs(3);
+/// How many pictures an encoder may hold until it is known how many it does: more than any lookahead.
+const LOOKAHEAD: usize = 64;
 /// However little `backfill` is, ticks this late are still encoded while the daemon runs.
 const LEAST_LAG: Duration = Duration::from_secs(2);
 
 /// What reaches the owner.
 pub(super) enum Event {
     Picture(TickPicture),
-    Probed(Result<Vec<TrackDescription>, EncodeError>),
+    /// Each rendition's encoder was tried.
+    Probed(Vec<Result<TrackDescription, EncodeError>>),
     Encoder {
         generation: u64,
         event: EncoderEvent,
@@ -65,8 +72,10 @@ pub(super) struct Parts {
     pub(super) publisher: DiskPublisher,
     /// Whether the first period breaks with what an earlier run published.
     pub(super) discontinuity: bool,
-    /// The bytes of pictures that are kept for the encoder's restart.
-    pub(super) replay_memory: u64,
+    /// When an encoder that fails is started again.
+    pub(super) breaker: BreakerPlan,
+    /// The bytes of pictures that are kept for the encoder's restart; none for those of the time that it takes.
+    pub(super) replay_memory: Option<u64>,
     /// Where an earlier run stopped.
     pub(super) resume: Option<Tick>,
     /// The sizes that an earlier run gave its renditions, by name.
@@ -86,8 +95,14 @@ pub(super) struct Owner {
     filled_to: Tick,
     /// Pictures that backlogs before this one replaced.
     replaced: u64,
-    /// How many starts have failed in a row.
-    failures: u32,
+    breaker: Breaker,
+    pace: Pace,
+    /// Why each rendition is encoded by its fallback, if it is.
+    fallen: Vec<Option<String>>,
+    /// The most pictures that the encoder held when it returned its first sample.
+    held: Option<usize>,
+    /// The ticks before this one are counted as skipped or not.
+    counted: Tick,
     /// The longest that the encoder took from picture to last sample, slowly forgotten.
     delay: Duration,
     stopping: Option<MonotonicTime>,
@@ -97,7 +112,13 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn new(parts: Parts) -> Self {
+        let (plan, grid) = (&parts.plan, &parts.grid);
         Self {
+            breaker: Breaker::new(parts.breaker, &plan.name),
+            pace: Pace::new(plan.degrade, grid.framerate, grid.ticks_per_part),
+            fallen: vec![None; plan.renditions.len()],
+            held: None,
+            counted: Tick(0),
             parts,
             state: State::Waiting,
             generation: 0,
@@ -107,7 +128,6 @@ impl Owner {
             inits: None,
             filled_to: Tick(0),
             replaced: 0,
-            failures: 0,
             delay: Duration::ZERO,
             stopping: None,
             dirty: true,
@@ -175,20 +195,16 @@ impl Owner {
         self.parts.shared.report().no_signal = kind == TickKind::Slate;
         self.newest = Some(picture.clone());
         let first = self.parts.resume.take().unwrap_or(tick);
-        let max_pictures = self.ticks(REPLAY);
-        let max_bytes = self.parts.replay_memory;
-        let backlog = self
-            .backlog
-            .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
-        let expected = backlog.next();
-        if tick < expected {
-            // An earlier run has published this tick already.
-            return;
-        }
+        let (max_pictures, max_bytes) = self.kept();
         let lag_limit = self.ticks(self.parts.plan.backfill.max(LEAST_LAG)) as u64;
         let backlog = self
             .backlog
             .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
+        backlog.allow(max_pictures, max_bytes);
+        if tick < backlog.next() {
+            // An earlier run has published this tick already, or the sample before it lasts until after it.
+            return;
+        }
         if tick.since(backlog.first()) > lag_limit {
             self.skip_to(tick);
         }
@@ -238,11 +254,18 @@ impl Owner {
         }
         self.packagers.clear();
         self.replaced += self.backlog.as_ref().map_or(0, Backlog::replaced);
-        self.backlog = Some(Backlog::new(
-            start,
-            self.ticks(REPLAY),
-            self.parts.replay_memory,
-        ));
+        let (max_pictures, max_bytes) = self.kept();
+        self.backlog = Some(Backlog::new(start, max_pictures, max_bytes));
+    }
+
+    /// How many pictures and bytes are kept for the encoder's restart: what it holds, and what comes until its death is noticed
+    /// and another one has started.
+    fn kept(&self) -> (usize, u64) {
+        let held = self.held.unwrap_or(LOOKAHEAD);
+        (
+            held + self.ticks(self.parts.plan.replay()),
+            self.parts.replay_memory.unwrap_or(u64::MAX),
+        )
     }
 
     fn ticks(&self, duration: Duration) -> usize {
@@ -259,6 +282,7 @@ impl Owner {
             State::Running(_) => {
                 self.feed();
                 self.watch_for_stall(now);
+                self.keep_pace(now);
             }
             State::Probing | State::Resting { .. } => {}
         }
@@ -276,7 +300,7 @@ impl Owner {
     }
 
     fn take_sample(&mut self, sample: Sample) {
-        if matches!(&self.state, State::Running(running) if running.killed) {
+        if matches!(&self.state, State::Running(running) if running.is_killed()) {
             // Its successor starts where the window is; what it still says would only be in the way.
             return;
         }
@@ -290,7 +314,7 @@ impl Owner {
         if tick < packager.next_tick() {
             // The encoder before this one returned it already. It shows that this one works.
             if let State::Running(running) = &mut self.state {
-                running.progress = self.parts.anchor.monotonic();
+                running.watch.progress(self.parts.anchor.monotonic());
             }
             return;
         }
@@ -299,9 +323,9 @@ impl Owner {
             Err(error) => {
                 tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples don't fit the grid");
                 self.parts.shared.report().failure = Some(error.to_string());
+                self.inits = None;
                 if let State::Running(running) = &mut self.state {
-                    running.killed = true;
-                    running.encoder.kill();
+                    running.kill(self.parts.anchor.monotonic());
                 }
                 return;
             }
@@ -325,32 +349,30 @@ impl Owner {
         let now = self.parts.anchor.monotonic();
         let all = self.packagers.iter().map(TrackPackager::next_tick).min();
         if let State::Running(running) = &mut self.state {
-            running.progress = now;
-            running.returned = true;
+            running.watch.progress(now);
+            if running.returned.is_none() {
+                running.returned = Some(now);
+                let held = self.backlog.as_ref().map_or(0, Backlog::pending);
+                self.held = Some(self.held.unwrap_or(0).max(held));
+            }
         }
-        if self.failures > 0 || self.parts.shared.report().failure.is_some() {
-            self.recovered(now);
-        }
+        self.note_recovery();
         let (Some(all), Some(backlog)) = (all, &mut self.backlog) else {
             return;
         };
-        if let Some(fed) = backlog.release_before(all) {
+        let returned = match &self.state {
+            State::Running(running) => running.returned,
+            _ => None,
+        };
+        // What was fed while the encoder started has waited for it to start.
+        let fed = backlog.release_before(all);
+        if let Some(fed) = fed.filter(|fed| returned.is_some_and(|first| *fed >= first)) {
             let delay = now.saturating_since(fed);
             self.delay = delay.max(self.delay - self.delay / 64);
             let mut report = self.parts.shared.report();
             let before = report.encoder.delay_seconds.unwrap_or(delay.as_secs_f64());
             report.encoder.delay_seconds = Some(before + (delay.as_secs_f64() - before) / 16.0);
         }
-    }
-
-    fn recovered(&mut self, now: MonotonicTime) {
-        let State::Running(running) = &self.state else {
-            return;
-        };
-        if now.saturating_since(running.started) > Duration::from_secs(10) {
-            self.failures = 0;
-        }
-        self.parts.shared.report().failure = None;
     }
 
     fn begin_stop(&mut self) {
@@ -381,9 +403,8 @@ impl Owner {
             .as_ref()
             .is_some_and(|backlog| backlog.next_unfed().is_some());
         match &mut self.state {
-            State::Running(running) if too_long && !running.killed => {
-                running.killed = true;
-                running.encoder.kill();
+            State::Running(running) if too_long && !running.is_killed() => {
+                running.kill(self.parts.anchor.monotonic());
                 tracing::warn!(stream = %self.name(), "encoder was killed: it did not drain in time");
             }
             State::Running(running) if !unfed && !running.finishing => {
@@ -395,7 +416,7 @@ impl Owner {
                     .backlog
                     .as_ref()
                     .is_some_and(|backlog| !backlog.is_empty())
-                && self.failures < 2 => {}
+                && self.breaker.in_a_row() < 2 => {}
             _ => self.end(),
         }
     }

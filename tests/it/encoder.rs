@@ -1,0 +1,367 @@
+//! The encoder fails in every way that it can, and the stream goes on (DESIGN 3.6; rules 8, 9, 23).
+
+mod alone {
+    use std::collections::HashMap;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use ringgear::status::{StreamState, StreamStatus};
+    use ringgear::tick::Framerate;
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use crate::harness::daemon::Daemon;
+    use crate::harness::process::run;
+    use crate::harness::{alone, hls, media, pause, place, tick_log, wait_for};
+
+    /// The first encodes at once, the second looks thirty pictures ahead.
+    const STREAMS: [(&str, &str); 2] = [
+        ("cam", "options = { threads = 1 }"),
+        (
+            "ahead",
+            "options = { x264-params = \"rc-lookahead=30:sliced-threads=0\" }",
+        ),
+    ];
+
+    fn stream(name: &str, framerate: &str, rendition: &str) -> String {
+        format!(
+            "[streams.{name}]\nframerate = {framerate}\nsegment = \"1s\"\npart = \"200ms\"\nwindow = \"120s\"\n\
+             [[streams.{name}.renditions]]\nname = \"small\"\nsize = \"320x180\"\nbitrate = \"300k\"\npreset = \"ultrafast\"\n{rendition}\n"
+        )
+    }
+
+    fn signal_encoder(stream: &StreamStatus, signal: Signal) {
+        let pid = stream.encoder.pid.expect("the encoder runs");
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until another encoder has published a part; says how long it took since `hurt`.
+    fn healed(daemon: &Daemon, name: &str, before: &StreamStatus, hurt: Instant) -> Duration {
+        wait_for("another encoder runs", Duration::from_secs(15), || {
+            let pid = daemon.stream(name).encoder.pid?;
+            (Some(pid) != before.encoder.pid).then_some(())
+        });
+        // Every part adds to the window; nothing leaves it during the test.
+        let bytes = daemon.stream(name).window.bytes;
+        wait_for("it has published a part", Duration::from_secs(15), || {
+            (daemon.stream(name).window.bytes > bytes).then_some(())
+        });
+        hurt.elapsed()
+    }
+
+    /// Each published picture shows the frame that its tick took, in order, without a gap or a discontinuity. Says how many
+    /// ticks the samples' longest lasts.
+    fn published_as_logged(daemon: &Daemon, name: &str, framerate: &str) -> u64 {
+        let log: HashMap<u64, _> = tick_log::read(&daemon.place.tick_logs(), name)
+            .into_iter()
+            .map(|row| (row.tick, row))
+            .collect();
+        let (first, last) = (*log.keys().min().unwrap(), *log.keys().max().unwrap());
+        let folder = daemon.place.live().join(name).join("small");
+        let text = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
+        let playlist = hls::media(&text).unwrap();
+        for segment in &playlist.segments {
+            assert!(!segment.gap && !segment.discontinuity, "{name}: {text}");
+            assert_eq!(segment.map, playlist.segments[0].map, "{name}: {text}");
+        }
+        let shown = media::decode_published(&folder, &playlist);
+        let den = u64::from(framerate.parse::<Framerate>().unwrap().den());
+        assert_eq!(shown[0].time, first * den, "{name}: the first tick");
+        assert!(shown.last().unwrap().time >= last * den, "{name}: the last");
+        for picture in &shown {
+            // A stop completes the last segment with the last picture.
+            let tick = (picture.time / den).min(last);
+            let bars = picture.bars.as_ref();
+            let decoded = bars.map(|bars| u64::from(bars.frame_number));
+            assert_eq!(decoded, log[&tick].frame, "{name}: tick {tick}");
+        }
+        let steps = shown.windows(2).map(|pair| pair[1].time - pair[0].time);
+        steps.max().unwrap() / den
+    }
+
+    #[test]
+    fn an_encoder_killed_or_stopped_loses_no_frame_and_breaks_nothing() {
+        let _machine = alone();
+        let streams = STREAMS.map(|(name, options)| stream(name, "25", options));
+        let mut daemon = Daemon::start(&streams.concat());
+        let mut cameras: Vec<_> = STREAMS
+            .iter()
+            .map(|(name, _)| daemon.producer(&["pattern", name, "--size", "320x180"]))
+            .collect();
+        for (name, _) in STREAMS {
+            daemon.wait_until_playable(name);
+        }
+        let mut took = Vec::new();
+        for kill in 0..6 {
+            for (name, _) in STREAMS {
+                let before = daemon.stream(name);
+                let hurt = Instant::now();
+                // The last one is only stopped, and has to be found out.
+                let signal = if kill < 5 { Signal::KILL } else { Signal::STOP };
+                signal_encoder(&before, signal);
+                took.push((name, signal, healed(&daemon, name, &before, hurt)));
+            }
+        }
+        eprintln!("new parts after {took:?}");
+        for camera in &mut cameras {
+            camera.signal(Signal::TERM);
+        }
+        for (name, _) in STREAMS {
+            let stream = daemon.stream(name);
+            assert_eq!(
+                (
+                    stream.encoder.restarts,
+                    stream.encoder.replaced,
+                    stream.ticks.missed
+                ),
+                (6, 0, 0),
+                "{name}: {stream:?}"
+            );
+        }
+        daemon.stop();
+        for (name, _) in STREAMS {
+            assert_eq!(published_as_logged(&daemon, name, "25"), 1, "{name}");
+        }
+    }
+
+    /// A process that never sleeps.
+    struct Busy(std::process::Child);
+
+    impl Busy {
+        fn start() -> Self {
+            let mut command = Command::new("sh");
+            command.args(["-c", "while :; do :; done"]);
+            Self(command.spawn().unwrap())
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// `RINGGEAR_SOAK_SECONDS` says for how long; 15 without it.
+    #[test]
+    fn an_encoder_that_waits_for_a_busy_machine_is_not_taken_for_dead() {
+        let _machine = alone();
+        let table =
+            stream("cam", "25", "").replace("window =", "encoder_timeout = \"100ms\"\nwindow =");
+        let daemon = Daemon::start(&table);
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        let before = daemon.wait_until_playable("cam");
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let busy: Vec<Busy> = (0..3 * processors).map(|_| Busy::start()).collect();
+        let seconds = std::env::var("RINGGEAR_SOAK_SECONDS").ok();
+        let seconds = seconds.map_or(15, |text| text.parse().expect("a number"));
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < until {
+            pause();
+        }
+        let after = daemon.stream("cam");
+        drop(busy);
+        eprintln!("{:?}", after.encoder);
+        assert_eq!(after.encoder.restarts, 0, "{}", daemon.log());
+        assert!(
+            after.window.last_segment > before.window.last_segment,
+            "it goes on: {after:?}"
+        );
+        // If it was given fewer pictures, it gets all of them again, by encoders that end well.
+        let now = wait_for("the full rate", Duration::from_secs(120), || {
+            let stream = daemon.stream("cam");
+            let full = stream.encoder.reduced_to_per_second.is_none();
+            (full && stream.encoder.too_slow.is_none()).then_some(stream)
+        });
+        assert_eq!(now.encoder.restarts, 0, "{}", daemon.log());
+        let text = daemon.get("/cam/small/media.m3u8").text();
+        let playlist = hls::media(&text).unwrap();
+        assert!(
+            playlist
+                .segments
+                .iter()
+                .all(|segment| !segment.discontinuity),
+            "{text}"
+        );
+    }
+
+    /// An FFmpeg that ends at once whenever it is to encode live and `broken` says so, in a folder of its own.
+    struct Wrapped {
+        folder: tempfile::TempDir,
+    }
+
+    impl Wrapped {
+        fn new(condition: &str) -> Self {
+            use std::os::unix::fs::PermissionsExt;
+            let folder = tempfile::tempdir().unwrap();
+            place::give_to_daemon(folder.path());
+            let path = folder.path().join("ffmpeg");
+            let script = format!(
+                "#!/bin/sh\ncase \"$*\" in\n*\"-f nut\"*) if {condition}; then echo '[error] the device is lost' >&2; exit 1; fi ;;\nesac\n\
+                 exec ffmpeg \"$@\"\n"
+            );
+            let script = script.replace("BROKEN", folder.path().join("broken").to_str().unwrap());
+            std::fs::write(&path, script).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+            Self { folder }
+        }
+
+        fn config(&self, more: &str) -> String {
+            format!("[ffmpeg]\npath = {:?}\n{more}\n", self.path())
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.path().join("ffmpeg")
+        }
+
+        fn broken(&self) -> PathBuf {
+            self.folder.path().join("broken")
+        }
+    }
+
+    #[test]
+    fn an_encoder_that_keeps_failing_is_tried_now_and_then_and_comes_back_by_itself() {
+        let _machine = alone();
+        let ffmpeg = Wrapped::new("[ -e BROKEN ]");
+        let config = ffmpeg.config("failures = 4\nretry_every = \"2s\"");
+        let daemon = Daemon::start(&(config + &stream("cam", "25", "")));
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        let before = daemon.wait_until_playable("cam");
+        std::fs::write(ffmpeg.broken(), "").unwrap();
+        signal_encoder(&daemon.stream("cam"), Signal::KILL);
+        let failed = daemon.wait_for_state("cam", StreamState::Failed, Duration::from_secs(15));
+        let detail = failed.detail.clone().unwrap();
+        assert!(
+            detail.contains("the device is lost") && detail.contains("every 2s"),
+            "{detail}"
+        );
+        assert_eq!(failed.encoder.failures, 4, "{failed:?}");
+        assert!(failed.encoder.next_try.is_some(), "{failed:?}");
+        assert_eq!(failed.encoder.last_error, ["[error] the device is lost"]);
+        assert!(failed.window.segments >= before.window.segments);
+        assert_eq!(daemon.get("/cam/small/media.m3u8").status, 200);
+        std::fs::remove_file(ffmpeg.broken()).unwrap();
+        let back = daemon.wait_for_state("cam", StreamState::Live, Duration::from_secs(15));
+        assert_eq!(back.detail, None);
+        wait_for("new segments", Duration::from_secs(15), || {
+            let now = daemon.stream("cam");
+            let healthy = now.encoder.failures == 0 && now.encoder.next_try.is_none();
+            (healthy && now.window.last_segment > failed.window.last_segment).then_some(())
+        });
+    }
+
+    #[test]
+    fn an_encoder_that_cant_be_used_or_keeps_failing_is_replaced_by_the_fallback() {
+        let _machine = alone();
+        // Two fail when they are tried, the third when it has to encode.
+        let ffmpeg = Wrapped::new("case \"$*\" in *libx265*) true ;; *) false ;; esac");
+        let streams = [
+            ("cam", "codec = \"h264_nvenc\""),
+            ("yard", "codec = \"h264_vaapi\""),
+            ("late", "codec = \"libx265\""),
+        ];
+        let tables = streams.map(|(name, codec)| {
+            stream(name, "25", &format!("{codec}\nfallback = \"libx264\""))
+                .replace("preset = \"ultrafast\"\n", "")
+        });
+        let daemon = Daemon::start(&(ffmpeg.config("") + &tables.concat()));
+        let cameras =
+            streams.map(|(name, _)| daemon.producer(&["pattern", name, "--size", "320x180"]));
+        for (name, codec) in streams {
+            let stream = daemon.wait_until_playable(name);
+            let rendition = &stream.renditions[0];
+            assert_eq!(rendition.codec, "libx264", "{name}");
+            let codecs = rendition.codecs.as_ref().unwrap();
+            assert!(codecs.starts_with("avc1."), "{name}: {codecs}");
+            let why = rendition.fallback.as_ref().expect("a reason");
+            let codec = codec.split('"').nth(1).unwrap();
+            assert!(
+                why.starts_with(&format!("libx264 encodes small in place of {codec}: ")),
+                "{name}: {why}"
+            );
+            assert_eq!(stream.detail.as_ref(), Some(why), "{name}");
+            assert!(daemon.log().contains(why), "{name}: {why}");
+        }
+        drop(cameras);
+    }
+
+    const SLOW: [&str; 8] = [
+        "-preset",
+        "slower",
+        "-tune",
+        "zerolatency",
+        "-bf",
+        "0",
+        "-threads",
+        "1",
+    ];
+
+    /// How many pictures a second one thread encodes here beside whatever else runs.
+    fn pictures_a_second(file: &Path) -> f64 {
+        const PICTURES: u32 = 60;
+        let begin = Instant::now();
+        let mut command = Command::new("nice");
+        command.args(["-n", "10", "ffmpeg", "-v", "error", "-f", "lavfi", "-i"]);
+        command.arg("testsrc2=size=640x360:rate=30");
+        command.args(["-frames:v", &PICTURES.to_string(), "-c:v", "libx264"]);
+        command.args(SLOW).args(["-f", "null"]).arg(file);
+        let outcome = run(&mut command, Duration::from_secs(60));
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        f64::from(PICTURES) / begin.elapsed().as_secs_f64()
+    }
+
+    #[test]
+    fn an_encoder_that_is_too_slow_gets_fewer_pictures_and_breaks_nothing() {
+        let _machine = alone();
+        // More than it can do, on whatever machine this is: the camera's pictures may be easier than those of the measurement.
+        let reached = pictures_a_second(Path::new("-"));
+        let rates = std::iter::successors(Some(reached * 1.5), |rate| Some(rate * 1.7));
+        let rates = rates.map(|rate| rate.clamp(10.0, 240.0).round());
+        let (mut daemon, mut camera, framerate, reduced) = rates
+            .take(6)
+            .find_map(|framerate| {
+                let table = stream("cam", &format!("{framerate}"), "options = { threads = 1 }")
+                    .replace("320x180", "640x360")
+                    .replace("ultrafast", "slower")
+                    .replace("200ms", "500ms");
+                let daemon = Daemon::start(&table);
+                let camera = daemon.producer(&["pattern", "cam", "--size", "640x360"]);
+                daemon.wait_until_playable("cam");
+                let deadline = Instant::now() + Duration::from_secs(8);
+                while Instant::now() < deadline {
+                    let stream = daemon.stream("cam");
+                    if stream.encoder.reduced_to_per_second.is_some() {
+                        return Some((daemon, camera, framerate, stream));
+                    }
+                    pause();
+                }
+                None
+            })
+            .expect("some framerate is too much");
+        let told = reduced.encoder.too_slow.clone().expect("a figure");
+        eprintln!("{framerate} fps asked for: {told}");
+        assert!(
+            told.starts_with("small at slower reaches ") && told.ends_with(" fps here"),
+            "{told}"
+        );
+        assert_eq!(reduced.detail, Some(told));
+        let before = reduced.ticks.total;
+        let later = wait_for("ten more seconds", Duration::from_secs(20), || {
+            let stream = daemon.stream("cam");
+            let ticks = f64::from(u32::try_from(stream.ticks.total - before).unwrap());
+            (ticks > 10.0 * framerate).then_some(stream)
+        });
+        assert!(later.encoder.skipped > 0, "{later:?}");
+        assert_eq!(
+            (later.encoder.restarts, later.ticks.missed),
+            (0, 0),
+            "{later:?}"
+        );
+        camera.signal(Signal::TERM);
+        camera.wait(Duration::from_secs(5));
+        daemon.stop();
+        let longest = published_as_logged(&daemon, "cam", &format!("{framerate}"));
+        assert!((2..=4).contains(&longest), "{longest} ticks in one sample");
+    }
+}
