@@ -15,7 +15,7 @@ use crate::control::{self, Accounts, ControlError, Desk, Granted, Peer};
 use crate::encode::{self, EncodeError, ProbeCache};
 use crate::http::{self, Site};
 use crate::status::{StreamStatus, StreamsStatus};
-use crate::stream::{House, Stream, StreamError, refused};
+use crate::stream::{House, Stream, StreamError, hear_panics, refused};
 
 /// How often the wall clock is compared with the anchor.
 const STEP_CHECK: Duration = Duration::from_secs(10);
@@ -87,6 +87,7 @@ struct Streams {
 impl Daemon {
     /// Opens the doors and starts every stream of `plan`.
     pub(crate) fn start(plan: &Plan) -> Result<Self, DaemonError> {
+        hear_panics();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("ringgear io")

@@ -10,7 +10,7 @@ mod state;
 mod tests;
 
 pub use copy::Manifests;
-pub use disk::{DiskPublisher, DiskStatus};
+pub use disk::{DiskDesk, DiskPlan, DiskPublisher, DiskStatus};
 pub use folder::{Claim, PublishError};
 pub use restore::{Ledger, Restored, restore};
 pub use state::RememberedSource;

@@ -564,18 +564,24 @@ fn the_thread_follows_the_newest_snapshot_reports_and_ends() {
     std::fs::write(&folder, "a file").unwrap();
     let mut window = started(&["hi"]);
     let (sender, receiver) = tokio::sync::watch::channel(step(&mut window));
-    let publisher =
-        DiskPublisher::start(folder.clone(), Ledger::default(), None, receiver, playlists).unwrap();
+    let plan = DiskPlan {
+        dir: folder.clone(),
+        manifests: playlists,
+        rest: Duration::ZERO,
+    };
+    let desk = DiskDesk::new(None);
+    let known = || Ok(Ledger::default());
+    let publisher = DiskPublisher::start(plan, desk.clone(), known, receiver, ()).unwrap();
     let wait = |what: &dyn Fn(DiskStatus) -> bool| {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !what(publisher.status()) {
-            assert!(Instant::now() < deadline, "{:?}", publisher.status());
+        while !what(desk.status()) {
+            assert!(Instant::now() < deadline, "{:?}", desk.status());
             std::thread::yield_now();
         }
     };
     wait(&|status| status.error.is_some());
     std::fs::remove_file(&folder).unwrap();
-    publisher.remember(SOURCE);
+    desk.remember(SOURCE);
     let mut last = step(&mut window);
     for _ in 0..40 {
         sender.send(Arc::clone(&last)).unwrap();
@@ -583,8 +589,9 @@ fn the_thread_follows_the_newest_snapshot_reports_and_ends() {
     }
     sender.send(Arc::clone(&last)).unwrap();
     wait(&|status| status.error.is_none() && status.published == Some(last.updated));
-    drop(sender);
-    assert!(publisher.wait(Duration::from_secs(20)));
+    last = step(&mut window);
+    sender.send(Arc::clone(&last)).unwrap();
+    assert!(publisher.finish(Duration::from_secs(20)));
     assert_eq!(contents(&folder), expected(&last));
     let restored = restore(&folder, "door", &names(&["hi"]), last.updated).unwrap();
     assert_eq!(restored.source, Some(SOURCE));

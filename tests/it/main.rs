@@ -18,6 +18,7 @@ mod feeders;
 mod footage;
 mod frame_accuracy;
 mod hostile;
+mod isolation;
 mod lifecycle;
 mod load;
 mod players;

@@ -11,14 +11,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::backlog::Backlog;
+use super::keeper::Crew;
 use super::shared::Shared;
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{AtExit, StreamPlan};
 use crate::encode::{EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
+use crate::faults;
 use crate::ingest::{TickKind, TickPicture};
 use crate::package::{Part, TrackPackager};
 use crate::picture::{Picture, Size};
-use crate::publish::DiskPublisher;
+use crate::publish::DiskDesk;
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick};
 use crate::window::{Snapshot, Window};
@@ -28,8 +30,6 @@ use encoding::State;
 pub(super) const EVENTS: usize = 1024;
 /// How long a stop may take until the encoder is killed.
 const DRAIN: Duration = Duration::from_secs(3);
-/// How long the publish folder is waited for at a stop.
-const LAST_PASS: Duration = Duration::from_secs(1);
 /// Pictures kept for an encoder's restart: those of its usual start time and of the time until its death is noticed.
 const REPLAY: Duration = Duration::from_secs(3);
 /// However little `backfill` is, ticks this late are still encoded while the daemon runs.
@@ -45,6 +45,8 @@ pub(super) enum Event {
     },
     /// Ingest has ended: publish what is there and end.
     Stop,
+    /// Another thread of the stream has died: end at once, for the next life goes on from the window.
+    Abandon,
 }
 
 /// What a stream's owner is made of.
@@ -58,9 +60,11 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Receiver<Event>,
     pub(super) sender: SyncSender<Event>,
+    /// Starts the owner's own threads.
+    pub(super) crew: Crew,
     pub(super) window: Window,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
-    pub(super) publisher: DiskPublisher,
+    pub(super) disk: DiskDesk,
     /// Whether the first period breaks with what an earlier run published.
     pub(super) discontinuity: bool,
     /// The bytes of pictures that are kept for the encoder's restart.
@@ -113,6 +117,7 @@ impl Owner {
     /// Runs until the stream has ended.
     pub(super) fn run(mut self) {
         while !self.done {
+            faults::point("stream", self.name());
             match self.parts.events.recv_timeout(Duration::from_millis(100)) {
                 Ok(event) => self.obey(event),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -127,19 +132,6 @@ impl Owner {
             self.tend();
             self.publish();
         }
-        let Parts {
-            shared,
-            snapshots,
-            publisher,
-            plan,
-            ..
-        } = self.parts;
-        // With its sender gone the publisher makes a last pass and ends.
-        drop(snapshots);
-        if !publisher.wait(LAST_PASS) {
-            tracing::warn!(stream = %plan.name, "the disk is too slow: the folder may lack the last segment");
-        }
-        shared.report().ended = true;
     }
 
     fn name(&self) -> &str {
@@ -158,6 +150,13 @@ impl Owner {
             // An encoder that was replaced has nothing more to say.
             Event::Encoder { .. } => {}
             Event::Stop => self.begin_stop(),
+            Event::Abandon => {
+                self.discard_encoder();
+                self.state = State::Resting {
+                    until: MonotonicTime(u64::MAX),
+                };
+                self.done = true;
+            }
         }
     }
 
@@ -258,7 +257,7 @@ impl Owner {
             self.drain(now.saturating_since(since) > DRAIN);
         }
         let mut report = self.parts.shared.report();
-        report.disk = self.parts.publisher.status().error;
+        report.disk = self.parts.disk.status().error;
         report.encoder.replaced =
             self.replaced + self.backlog.as_ref().map_or(0, Backlog::replaced);
         report.encoder.pending = self

@@ -74,7 +74,7 @@ impl Place {
             .unwrap()
             .port();
         let place = Self { dir, program, port };
-        for folder in [place.live(), place.tick_logs()] {
+        for folder in [place.live(), place.tick_logs(), place.faults()] {
             std::fs::create_dir(&folder).unwrap();
             give_to_daemon(&folder);
         }
@@ -100,6 +100,11 @@ impl Place {
 
     pub(crate) fn tick_logs(&self) -> PathBuf {
         self.path().join("ticks")
+    }
+
+    /// Where a test asks the daemon for faults; see `src/faults.rs`.
+    pub(crate) fn faults(&self) -> PathBuf {
+        self.path().join("faults")
     }
 
     /// Writes a config with this place's paths and port before `streams`, and says where.
@@ -129,6 +134,7 @@ impl Place {
             .current_dir(self.path())
             .env("HOME", self.path())
             .env("RINGGEAR_SOCKET", self.socket())
+            .env("RINGGEAR_FAULTS", self.faults())
             .env_remove("RINGGEAR_CONFIG");
         command
     }
