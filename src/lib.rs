@@ -8,9 +8,11 @@ compile_error!("one stream's panic would end all streams: build with panic = \"u
 
 pub mod cli;
 pub mod clock;
+mod complaint;
 pub mod config;
 pub mod control;
 mod daemon;
+mod descriptors;
 pub mod encode;
 mod faults;
 pub mod http;

@@ -106,6 +106,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         backfill: length(&stream.backfill, |l| l.0).unwrap_or(defaults::BACKFILL),
         encoder_timeout: length(&stream.encoder_timeout, |l| l.0)
             .unwrap_or(defaults::ENCODER_TIMEOUT),
+        max_bytes: length(&stream.max_bytes, |b| b.0),
         hls,
         dash,
         at_exit: check_at_exit(&section, report),

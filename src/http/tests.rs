@@ -345,7 +345,7 @@ impl Origin {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let stopped = async { drop(stopped.await) };
-                serve(listener, router(site), stopped).await;
+                serve(listener, router(site), 64, stopped).await;
             });
         });
         Self {

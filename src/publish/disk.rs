@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -18,9 +18,12 @@ use super::copy::{Copy, Manifests};
 use super::folder::PublishError;
 use super::restore::Ledger;
 use super::state::RememberedSource;
+use super::wanted::DiskLimits;
 
 /// How soon a failed pass is tried again when no snapshot comes.
 const RETRY: Duration = Duration::from_secs(2);
+/// A pass that takes so long is worth a word.
+const STALLED: Duration = Duration::from_secs(5);
 
 /// How the publisher is doing; shared, and cheap to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,13 +59,18 @@ pub struct DiskPlan<M> {
     pub dir: PathBuf,
     /// What gives the playlists' and MPDs' text.
     pub manifests: M,
+    /// How much of the disk it may use.
+    pub limits: DiskLimits,
     /// How long the thread rests before its first pass: for one that follows another that panicked.
     pub rest: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
+    stream: String,
     status: Mutex<DiskStatus>,
+    /// Since when a pass has been under way, and whether it has been said that it takes long.
+    pass: Mutex<Option<(Instant, bool)>>,
     source: Mutex<Option<RememberedSource>>,
 }
 
@@ -71,9 +79,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl DiskDesk {
-    /// A desk on which lies what an earlier run remembered.
-    pub fn new(source: Option<RememberedSource>) -> Self {
+    /// A desk of `stream` on which lies what an earlier run remembered.
+    pub fn new(stream: &str, source: Option<RememberedSource>) -> Self {
         let shared = Shared {
+            stream: stream.to_owned(),
             source: Mutex::new(source),
             ..Shared::default()
         };
@@ -82,9 +91,20 @@ impl DiskDesk {
         }
     }
 
-    /// How the publisher is doing.
+    /// How the publisher is doing. A disk that does not answer is said to be so by this alone, for the publisher itself waits for it.
     pub fn status(&self) -> DiskStatus {
-        lock(&self.shared.status).clone()
+        let mut status = lock(&self.shared.status).clone();
+        if let Some((since, said)) = &mut *lock(&self.shared.pass)
+            && since.elapsed() >= STALLED
+        {
+            let text = "the disk of the publish folder does not answer: what is on it stands still until it does; \
+                 viewers of the origin are not concerned; see whether it fails or is overloaded";
+            if !std::mem::replace(said, true) {
+                warn!(stream = self.shared.stream, "{text}");
+            }
+            status.error = Some(text.to_owned());
+        }
+        status
     }
 
     /// Keeps with the state what the producer sends; it is written with the next change.
@@ -168,14 +188,24 @@ impl Thread {
                 return;
             }
         };
-        let mut copy = Copy::new(plan.dir, ledger, plan.manifests);
+        let mut copy = Copy::new(plan.dir, ledger, plan.manifests, plan.limits);
         loop {
             // Looked at first, so that what was published before the stop is in the last pass.
             let last = self.stopped.has_changed().is_err();
             let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
             faults::point("disk", &snapshot.stream);
             let source = *lock(&self.shared.source);
+            *lock(&self.shared.pass) = Some((Instant::now(), false));
             let result = copy.bring(&snapshot, source);
+            let pass = lock(&self.shared.pass).take();
+            if let Some((since, true)) = pass {
+                let took = since.elapsed();
+                info!(
+                    stream = snapshot.stream,
+                    ?took,
+                    "the disk of the publish folder answers again"
+                );
+            }
             let failed = result.is_err();
             note(&snapshot, result, copy.bytes_written, &self.shared);
             if last {

@@ -8,9 +8,11 @@ mod restore;
 mod state;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 pub use copy::Manifests;
 pub use disk::{DiskDesk, DiskPlan, DiskPublisher, DiskStatus};
 pub use folder::{Claim, PublishError};
 pub use restore::{Ledger, Restored, restore};
 pub use state::RememberedSource;
+pub use wanted::DiskLimits;

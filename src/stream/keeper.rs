@@ -182,6 +182,7 @@ impl Keeper {
     /// # Errors
     /// When the system gives no threads for them.
     pub(super) fn begin(&mut self) -> Result<Life, StreamError> {
+        self.ground.take_descriptors()?;
         if self.publisher.is_none() {
             self.start_publisher(Duration::ZERO)?;
         }
@@ -208,7 +209,7 @@ impl Keeper {
             let rest = self.deaths.rest_after(born.elapsed());
             tracing::error!(
                 stream = %self.ground.plan.name, retry_in = ?rest,
-                "the stream ended by a fault of its own and is started again: {death}"
+                "the stream does not run and is started again: {death}"
             );
             self.ground.died(death);
             if self.rest(rest) {
@@ -245,6 +246,7 @@ impl Keeper {
                     ..
                 }) => {
                     life.abandon();
+                    self.ground.shared.report().restarts += 1;
                     let death = format!("its task '{task}' panicked: {panic}");
                     return (!self.stopping).then_some(death);
                 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,17 +19,20 @@ use super::shared::Shared;
 use super::{StreamError, sizes_in};
 use crate::clock::Anchor;
 use crate::config::StreamPlan;
+use crate::descriptors::{Descriptors, Share};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::faults;
-use crate::ingest::{Command, Ingest, IngestPlan, TickLog};
+use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickPicture};
 use crate::picture::{Picture, Size};
-use crate::publish::{self, Claim, DiskDesk, DiskPlan, DiskPublisher, Ledger};
+use crate::publish::{self, Claim, DiskDesk, DiskLimits, DiskPlan, DiskPublisher, Ledger};
 use crate::tick::{Grid, Tick};
 use crate::window::{Snapshot, Window, WindowSettings};
 
 /// The owner's task, whose end is the life's.
 pub(super) const OWNER: &str = "stream";
 const INGEST: &str = "ingest";
+/// How many pictures may wait for the owner at most: two seconds of them, which it takes in one go once it runs.
+const MOST_WAITING: usize = 64;
 
 /// What all lives of a stream stand on.
 pub(super) struct Ground {
@@ -41,6 +45,7 @@ pub(super) struct Ground {
     pub(super) replay_memory: u64,
     pub(super) settings: WindowSettings,
     pub(super) folder: PathBuf,
+    pub(super) keep_free: u64,
     /// Keeps other daemons out of the folder, if that could be had.
     pub(super) _claim: Option<Claim>,
     pub(super) desk: DiskDesk,
@@ -52,6 +57,9 @@ pub(super) struct Ground {
     pub(super) commands: Option<Receiver<Command>>,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(super) newest: watch::Sender<Option<Picture>>,
+    pub(super) descriptors: Arc<Descriptors>,
+    /// What the stream has of them, once it had them.
+    pub(super) share: Option<Share>,
     /// Where an earlier run stopped, and whether the stream breaks there: until something is published after it.
     pub(super) resume: Option<Tick>,
     pub(super) discontinuity: bool,
@@ -60,6 +68,19 @@ pub(super) struct Ground {
 }
 
 impl Ground {
+    /// Makes sure that the stream has its descriptors.
+    pub(super) fn take_descriptors(&mut self) -> Result<(), StreamError> {
+        if self.share.is_none() {
+            let share = self.descriptors.take(self.plan.renditions.len());
+            let share = share.map_err(|source| StreamError::Descriptors {
+                stream: self.plan.name.clone(),
+                source,
+            })?;
+            self.share = Some(share);
+        }
+        Ok(())
+    }
+
     /// The stream's folder is published from now on, after `rest`. `guard` is dropped at the publisher's end.
     pub(super) fn start_publisher(
         &mut self,
@@ -69,6 +90,10 @@ impl Ground {
         let plan = DiskPlan {
             dir: self.folder.clone(),
             manifests: FolderManifests::of(&self.plan),
+            limits: DiskLimits {
+                keep_free: self.keep_free,
+                max_bytes: self.plan.max_bytes,
+            },
             rest,
         };
         let (folder, stream) = (self.folder.clone(), self.plan.name.clone());
@@ -84,13 +109,12 @@ impl Ground {
             .map_err(|source| self.no_thread(source))
     }
 
-    /// Notes that a life ended by itself, and of what. Producers are told; they come back by themselves and wait for the next life.
+    /// Notes that a life ended by itself, and of what, or why none could begin. Producers are told, and come back by themselves.
     pub(super) fn died(&mut self, cause: String) {
         let (commands, obeyed) = channel();
-        self.bench.renew(commands, &cause);
+        self.bench.close(commands, &cause);
         self.commands = Some(obeyed);
         let mut report = self.shared.report();
-        report.restarts += 1;
         report.failure = Some(cause);
         report.encoder.pid = None;
         report.starting = false;
@@ -118,6 +142,14 @@ impl Ground {
     }
 }
 
+/// How many pictures like this one may wait for the owner, within `memory` bytes.
+fn most_waiting(picture: &Picture, memory: u64) -> usize {
+    let fit = memory / (picture.pixels().len() as u64).max(1);
+    usize::try_from(fit)
+        .unwrap_or(MOST_WAITING)
+        .clamp(2, MOST_WAITING)
+}
+
 /// The running threads.
 pub(super) struct Life {
     commands: Sender<Command>,
@@ -142,7 +174,9 @@ impl Life {
             .resume
             .filter(|_| !ground.discontinuity)
             .and_then(|_| window.resume_tick());
+        let waiting = Arc::new(AtomicUsize::new(0));
         let owner = Owner::new(owner::Parts {
+            waiting: Arc::clone(&waiting),
             plan: ground.plan.clone(),
             grid: ground.grid,
             ffmpeg: Arc::clone(&ground.ffmpeg),
@@ -178,15 +212,24 @@ impl Life {
         };
         let obeyed = ground.commands.take().unwrap_or_else(|| {
             let (commands, obeyed) = channel();
-            ground.bench.renew(commands, "the stream is started again");
+            ground.bench.close(commands, "the stream is started again");
             obeyed
         });
         let sink = {
             let (events, stream) = (events.clone(), ground.plan.name.clone());
-            move |picture| {
+            let (waiting, memory) = (Arc::clone(&waiting), ground.replay_memory);
+            let mut sent: Option<Picture> = None;
+            move |mut tick: TickPicture| {
                 faults::point(INGEST, &stream);
+                if waiting.fetch_add(1, Ordering::Relaxed) >= most_waiting(&tick.picture, memory)
+                    && let Some(before) = &sent
+                {
+                    // An owner that gets no processor must not cost memory: the picture before is shown again.
+                    tick.picture = before.captured_at(tick.picture.captured);
+                }
+                sent = Some(tick.picture.clone());
                 // The owner ends after ingest; if it has died, nobody is left to take pictures.
-                drop(events.send(Event::Picture(picture)));
+                drop(events.send(Event::Picture(tick)));
             }
         };
         let ingest = Ingest::new(
@@ -217,6 +260,7 @@ impl Life {
                 return Err(no_thread(source));
             }
         }
+        ground.bench.reopen();
         Ok(life)
     }
 

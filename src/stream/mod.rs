@@ -24,6 +24,7 @@ pub(crate) use seat::refused;
 use crate::clock::Anchor;
 use crate::config::{StreamPlan, user_name};
 use crate::control::{Accounts, Granted, Peer};
+use crate::descriptors::{Descriptors, TooFew};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
 use crate::ingest::TickLogError;
@@ -44,8 +45,11 @@ pub(crate) struct House {
     pub(crate) ffmpeg: Arc<FfmpegInfo>,
     pub(crate) probes: Arc<ProbeCache>,
     pub(crate) publish_dir: PathBuf,
+    /// What stays free on its file system, in bytes.
+    pub(crate) keep_free: u64,
     pub(crate) tick_log: Option<PathBuf>,
     pub(crate) accounts: Arc<Accounts>,
+    pub(crate) descriptors: Arc<Descriptors>,
 }
 
 /// A stream could not be started.
@@ -63,6 +67,14 @@ pub(crate) enum StreamError {
         stream: String,
         /// Its folder.
         folder: PathBuf,
+    },
+    /// No more descriptors.
+    #[error("stream '{stream}' can't start: {source}")]
+    Descriptors {
+        /// The stream.
+        stream: String,
+        /// The figures.
+        source: TooFew,
     },
     /// No more threads.
     #[error("stream '{stream}' can't have a thread of its own: {source}; raise the limit of tasks")]
@@ -134,14 +146,17 @@ impl Stream {
             replay_memory: house.accounts.limits().replay_memory,
             settings,
             folder,
+            keep_free: house.keep_free,
             _claim: claim,
-            desk: DiskDesk::new(restored.source),
+            desk: DiskDesk::new(&plan.name, restored.source),
             ledger: Some(restored.ledger),
             shared: Arc::clone(&shared),
             bench: bench.clone(),
             commands: Some(obeyed),
             snapshots,
             newest,
+            descriptors: Arc::clone(&house.descriptors),
+            share: None,
             resume: start.resume,
             discontinuity: start.discontinuity,
             sizes: start.sizes,

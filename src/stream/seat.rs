@@ -38,6 +38,8 @@ struct Chair {
     /// To the ingest of the stream's present life; between two lives, to the next one's.
     commands: Sender<Command>,
     holder: Option<Holder>,
+    /// Why nobody may have it now: the stream does not run.
+    closed: Option<String>,
 }
 
 struct Holder {
@@ -60,6 +62,7 @@ impl Bench {
             seat: Arc::new(Mutex::new(Chair {
                 commands,
                 holder: None,
+                closed: None,
             })),
         }
     }
@@ -69,11 +72,12 @@ impl Bench {
         self.chair().commands.clone()
     }
 
-    /// The ingest before is no more, because of `cause`, and the next one will obey `commands`. Who held the seat is told to come
-    /// again.
-    pub(super) fn renew(&self, commands: Sender<Command>, cause: &str) {
+    /// The stream does not run, because of `cause`; the ingest of its next life will obey `commands`. Who held the seat is told to
+    /// come again, and nobody gets it before [`Self::reopen`].
+    pub(super) fn close(&self, commands: Sender<Command>, cause: &str) {
         let mut chair = self.chair();
         chair.commands = commands;
+        chair.closed = Some(cause.to_owned());
         if let Some(held) = chair.holder.take() {
             held.ended.send_replace(Some(Ended {
                 code: EndCode::StreamGone,
@@ -83,6 +87,11 @@ impl Bench {
                 ),
             }));
         }
+    }
+
+    /// The stream runs.
+    pub(super) fn reopen(&self) {
+        self.chair().closed = None;
     }
 
     /// Who holds the seat, `committed` being what ingest has counted of its session.
@@ -107,7 +116,7 @@ impl Bench {
             );
             return Err(refused(RefusalCode::BadSize, message));
         }
-        self.busy(open, self.chair().holder.as_ref())?;
+        self.busy(open, &self.chair())?;
         // Making the memory takes milliseconds, so it is made before anybody else is kept waiting.
         let resources = |error: &dyn std::fmt::Display| {
             let message = format!("no memory for a ring of {slots} slots of {format}: {error}");
@@ -136,7 +145,7 @@ impl Bench {
         let (ended, said) = watch::channel(None);
         let mut chair = self.chair();
         // Somebody else may have been quicker.
-        self.busy(open, chair.holder.as_ref())?;
+        self.busy(open, &chair)?;
         let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
         if let Some(held) = chair.holder.take() {
             let message = format!(
@@ -202,9 +211,16 @@ impl Bench {
         })
     }
 
-    /// Refuses a producer that does not ask to take over from `holder`.
-    fn busy(&self, open: &Open, holder: Option<&Holder>) -> Result<(), Refused> {
-        let Some(held) = holder.filter(|_| !open.take_over) else {
+    /// Refuses a producer while the stream does not run, or that does not ask to take over from who holds the seat.
+    fn busy(&self, open: &Open, chair: &Chair) -> Result<(), Refused> {
+        if let Some(cause) = &chair.closed {
+            let message = format!(
+                "stream '{}' does not run and is tried again: {cause}",
+                self.stream
+            );
+            return Err(refused(RefusalCode::OutOfResources, message));
+        }
+        let Some(held) = chair.holder.as_ref().filter(|_| !open.take_over) else {
             return Ok(());
         };
         let message = format!(

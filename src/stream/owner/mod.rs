@@ -5,6 +5,7 @@ mod encoding;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Receiver<Event>,
     pub(super) sender: SyncSender<Event>,
+    /// How many pictures wait among the events.
+    pub(super) waiting: Arc<AtomicUsize>,
     /// Starts the owner's own threads.
     pub(super) crew: Crew,
     pub(super) window: Window,
@@ -140,7 +143,10 @@ impl Owner {
 
     fn obey(&mut self, event: Event) {
         match event {
-            Event::Picture(picture) => self.take_picture(picture),
+            Event::Picture(picture) => {
+                self.parts.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.take_picture(picture);
+            }
             Event::Probed(result) => self.take_probe(result),
             Event::Encoder { generation, event } if generation == self.generation => match event {
                 EncoderEvent::Sample(sample) => self.take_sample(sample),

@@ -107,6 +107,24 @@ impl Place {
         self.path().join("faults")
     }
 
+    /// Makes the publish folder a link to `target`, where a test has a file system of its own.
+    pub(crate) fn publish_to(&self, target: &Path) {
+        std::fs::remove_dir(self.live()).unwrap();
+        std::os::unix::fs::symlink(target, self.live()).unwrap();
+        give_to_daemon(target);
+    }
+
+    /// Lets what is started here have `limit` descriptors.
+    pub(crate) fn limit_descriptors(&mut self, limit: u32) {
+        let script = format!(
+            "#!/bin/sh\nulimit -n {limit}\nexec {:?} \"$@\"\n",
+            self.program
+        );
+        let path = self.write("limited", &script);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        self.program = path;
+    }
+
     /// Writes a config with this place's paths and port before `streams`, and says where.
     pub(crate) fn write_config(&self, streams: &str) -> PathBuf {
         let text = format!(
