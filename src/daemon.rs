@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use crate::clock::{Anchor, StepWatch, SystemClock};
 use crate::config::Plan;
 use crate::control::{self, Accounts, ControlError, Desk, Granted, Peer};
+use crate::descriptors::{self, Descriptors};
 use crate::encode::{self, EncodeError, ProbeCache};
 use crate::http::{self, Site};
 use crate::service::Watchdog;
 use crate::status::{StreamStatus, StreamsStatus};
-use crate::stream::{House, Stream, StreamError, refused};
+use crate::stream::{House, Stream, StreamError, hear_panics, refused};
 
 /// How often the wall clock is compared with the anchor.
 const STEP_CHECK: Duration = Duration::from_secs(1);
@@ -88,6 +89,8 @@ struct Streams {
 impl Daemon {
     /// Opens the doors and starts every stream of `plan`.
     pub(crate) fn start(plan: &Plan) -> Result<Self, DaemonError> {
+        hear_panics();
+        descriptors::raise_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("ringgear io")
@@ -104,8 +107,16 @@ impl Daemon {
             path: plan.publish_dir.clone(),
             source,
         };
-        std::fs::create_dir_all(&plan.publish_dir).map_err(publish)?;
-        tempfile_probe(&plan.publish_dir).map_err(publish)?;
+        let usable = std::fs::create_dir_all(&plan.publish_dir)
+            .and_then(|()| tempfile_probe(&plan.publish_dir));
+        match usable {
+            // The streams go on without it, and their publishers say so until it is better.
+            Err(source) if may_mend_itself(&source) => {
+                let error = publish(source);
+                tracing::warn!("{error}: until then, streams are served from memory alone");
+            }
+            usable => usable.map_err(publish)?,
+        }
         match ringgear_ring::sweep_leftovers() {
             Ok(0) => {}
             Ok(segments) => {
@@ -129,13 +140,16 @@ impl Daemon {
             breaker: plan.breaker,
             probes: Arc::new(ProbeCache::default()),
             publish_dir: plan.publish_dir.clone(),
+            keep_free: plan.keep_free,
             tick_log: plan.tick_log.clone(),
             accounts: Accounts::new(plan.limits),
+            descriptors: Descriptors::new(plan.limits.connections),
         };
         let mut by_name = BTreeMap::new();
         for (name, stream) in &plan.streams {
             by_name.insert(name.clone(), Stream::start(stream.clone(), &house)?);
         }
+        let at_once = house.descriptors.viewers();
         let (stopping, told) = watch::channel(false);
         let (closing, mut closed) = watch::channel(false);
         let streams = Arc::new(Streams {
@@ -157,7 +171,7 @@ impl Daemon {
             Arc::clone(&house.accounts),
             told.clone(),
         ));
-        let origin = runtime.spawn(http::serve(listener, router, async move {
+        let origin = runtime.spawn(http::serve(listener, router, at_once, async move {
             let _ = closed.wait_for(|closed| *closed).await;
         }));
         drop(entered);
@@ -332,6 +346,15 @@ async fn watch_for_steps(anchor: &Anchor) {
             );
         }
     }
+}
+
+/// Whether the disk is in trouble, rather than the config wrong.
+fn may_mend_itself(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
+    ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Whether files can be made in `dir`.

@@ -2,12 +2,19 @@
 
 #![forbid(unsafe_code)]
 
+// A panic ends the stream that it happened in, and no other: it has to unwind.
+#[cfg(panic = "abort")]
+compile_error!("one stream's panic would end all streams: build with panic = \"unwind\"");
+
 pub mod cli;
 pub mod clock;
+mod complaint;
 pub mod config;
 pub mod control;
 mod daemon;
+mod descriptors;
 pub mod encode;
+mod faults;
 pub mod http;
 mod ingest;
 pub mod manifest;

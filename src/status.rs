@@ -63,6 +63,9 @@ pub struct StreamStatus {
     /// When its first tick of this run was fed, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
+    /// How often it was started again after a fault in its own code.
+    #[serde(default)]
+    pub restarts: u64,
     /// Who feeds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionStatus>,

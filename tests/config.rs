@@ -251,6 +251,7 @@ fn every_key_reaches_the_plan() {
         stale_after = "3s"
         slack = 0
         backfill = "0s"
+        max_bytes = "100MiB"
         encoder_timeout = "1s"
         formats = ["dash"]
         at_exit = "end"
@@ -286,6 +287,7 @@ fn every_key_reaches_the_plan() {
     assert_eq!(stream.window, Duration::from_secs(90));
     assert_eq!(stream.stale_after, Duration::from_secs(3));
     assert_eq!((stream.slack, stream.backfill), (0, Duration::ZERO));
+    assert_eq!(stream.max_bytes, Some(100 << 20));
     assert_eq!(stream.encoder_timeout, Duration::from_secs(1));
     assert_eq!(
         (stream.hls, stream.dash, stream.at_exit),

@@ -16,6 +16,8 @@ pub const LISTEN: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// `[publish] dir`.
 pub const PUBLISH_DIR: &str = "/var/lib/ringgear/live";
+/// `[publish] keep_free`: enough for the rest of the machine to go on logging.
+pub const KEEP_FREE: u64 = 64 << 20;
 /// `[ffmpeg] path`: looked up in `$PATH`.
 pub const FFMPEG: &str = "ffmpeg";
 /// `[ffmpeg] failures`, `failures_within` and `retry_every`.

@@ -91,6 +91,7 @@ pub(super) fn check(
     if environment.folders {
         check_socket(&plan.socket, places.socket, report);
         check_folder("publish dir", &plan.publish_dir, places.publish, report);
+        check_free(plan, places.publish, report);
         if let Some(folder) = &plan.tick_log {
             check_folder("tick_log", folder, places.tick_log, report);
         }
@@ -164,6 +165,11 @@ fn check_folder(name: &str, folder: &Path, at: Offset, report: &mut Report) {
             nearest.display()
         );
         report.error(at, what, "name another folder");
+    } else if let Err(error) = may_write(&nearest)
+        && error.kind() == io::ErrorKind::ReadOnlyFilesystem
+    {
+        let what = format!("{name} {} is on a read-only file system", folder.display());
+        report.warning(at, what, "mount it writable, or name another folder");
     } else if let Err(error) = may_write(&nearest) {
         let shown = folder.display();
         let (what, mend) = if nearest == folder {
@@ -184,6 +190,24 @@ fn check_folder(name: &str, folder: &Path, at: Offset, report: &mut Report) {
             )
         };
         report.error(at, what, mend);
+    }
+}
+
+/// Warns when so little is free that nothing would be written.
+fn check_free(plan: &Plan, at: Offset, report: &mut Report) {
+    let Ok(folder) = nearest_existing(&plan.publish_dir) else {
+        return;
+    };
+    if let Ok(stat) = rustix::fs::statvfs(&folder) {
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if plan.keep_free > 0 && free < plan.keep_free {
+            let what = format!(
+                "publish dir {} has {free} bytes free, less than the {} of keep_free, so nothing is written to it",
+                plan.publish_dir.display(),
+                plan.keep_free
+            );
+            report.warning(at, what, "free some space, or lower keep_free");
+        }
     }
 }
 

@@ -236,6 +236,11 @@ fn check(
             .listen
             .map_or(defaults::LISTEN, |listen| listen.into_inner().0),
         publish_dir: path(&publish.values.dir, defaults::PUBLISH_DIR),
+        keep_free: publish
+            .values
+            .keep_free
+            .as_ref()
+            .map_or(defaults::KEEP_FREE, |entry| entry.get_ref().0.0),
         // A bare name is looked up in $PATH.
         ffmpeg: match &ffmpeg.values.path {
             Some(entry) if entry.get_ref().0.0.contains('/') => path(&ffmpeg.values.path, ""),

@@ -22,6 +22,8 @@ pub struct Plan {
     pub listen: SocketAddr,
     /// The folder that holds one folder per stream.
     pub publish_dir: PathBuf,
+    /// What stays free on that folder's file system, in bytes; 0 for all that there is.
+    pub keep_free: u64,
     /// The FFmpeg program: a path, or a name to be looked up in `$PATH`.
     pub ffmpeg: PathBuf,
     /// When encoders that fail are started again.
@@ -97,6 +99,8 @@ pub struct StreamPlan {
     pub encoder_timeout: Duration,
     /// What is done when the encoder is too slow for the framerate.
     pub degrade: Degrade,
+    /// What its media files may take on the disk, in bytes; none for what the window needs.
+    pub max_bytes: Option<u64>,
     /// Whether HLS playlists are made.
     pub hls: bool,
     /// Whether DASH manifests are made.

@@ -37,6 +37,7 @@ pub(super) struct Http {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Publish {
     pub(super) dir: Entry<Text>,
+    pub(super) keep_free: Entry<Bytes<0, { 1 << 40 }>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,6 +79,7 @@ pub(super) struct Stream {
     pub(super) backfill: Entry<Length<0, 60_000>>,
     pub(super) encoder_timeout: Entry<Length<100, 60_000>>,
     pub(super) degrade: Entry<Text>,
+    pub(super) max_bytes: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
     pub(super) formats: Option<Spanned<Vec<Spanned<Read<Text>>>>>,
     pub(super) at_exit: Entry<Text>,
     pub(super) allow_users: List,

@@ -107,6 +107,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         encoder_timeout: length(&stream.encoder_timeout, |l| l.0)
             .unwrap_or(defaults::ENCODER_TIMEOUT),
         degrade: check_degrade(&section, report),
+        max_bytes: length(&stream.max_bytes, |b| b.0),
         hls,
         dash,
         at_exit: check_at_exit(&section, report),

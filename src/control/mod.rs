@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 pub use accounts::{Accounts, Hold, LimitError};
 pub use listen::Listener;
 
+use crate::complaint::Complaint;
 use accounts::Pace;
 
 /// How many rings may be in the making at once: that is zeroing memory, on a core that streams need.
@@ -96,6 +97,7 @@ pub async fn serve(
     let making = Arc::new(Semaphore::new(RINGS_AT_ONCE));
     let per_second = accounts.limits().connections_per_second;
     let mut pace = Pace::new(per_second, per_second / 10);
+    let mut complaint = Complaint::default();
     loop {
         let next = async {
             // Who connects in a loop waits in the kernel's queue, and costs nothing there.
@@ -119,7 +121,9 @@ pub async fn serve(
             }
             Err(error) => {
                 // Out of descriptors, most likely: waiting for one to come free is all that can be done.
-                tracing::warn!(%error, "a connection to the control socket could not be accepted");
+                if complaint.is_due(Instant::now()) {
+                    tracing::warn!(%error, "clients can't connect to the control socket; raise the limit of open files (LimitNOFILE=), should it be that");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -16,6 +16,9 @@ use rustix::process::{Pid, Signal, getpriority_process, kill_process_group, setp
 const NICE: i32 = 10;
 /// What a raw picture's pipe is enlarged to: with the system's 64 KiB, feeding is four times slower.
 const PIPE_BYTES: usize = 1 << 20;
+/// How much sooner than the daemon an encoder is killed when the machine runs out of memory, in thousandths of that memory: its
+/// death costs no frame, the daemon's all streams.
+const SOONER_KILLED: i32 = 500;
 const MAX_LINE: usize = 1024;
 const MAX_LINES: usize = 20;
 
@@ -62,6 +65,21 @@ pub(super) fn spawn(
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the starting thread panicked")))
     })
+    .inspect(offer_to_the_oom_killer)
+}
+
+/// Makes the kernel kill this child before the daemon where memory runs out. A child that has ended already needs nothing.
+fn offer_to_the_oom_killer(child: &Child) {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj");
+    let own: i32 = own
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    let wanted = (own + SOONER_KILLED).min(1000);
+    let path = format!("/proc/{}/oom_score_adj", child.id());
+    if let Err(error) = std::fs::write(&path, wanted.to_string()) {
+        tracing::debug!(%error, path, "an encoder's place in the order of the OOM killer stays the daemon's");
+    }
 }
 
 /// A child's process group, which it leads.

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::Service as _;
 
-/// How many connections are served at once; more wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 2048;
+use crate::complaint::Complaint;
+
 /// How long a request's headers may take, and how long a connection may idle before them.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long a peer may take nothing of what was sent to it.
@@ -31,9 +31,16 @@ const DRAIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientAddress(pub(super) IpAddr);
 
-/// Serves `router` on `listener` until `shutdown` is done; then answers what is under way, for 2 s at most.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+/// Serves `router` on `listener` until `shutdown` is done; then answers what is under way, for 2 s at most. No more than `at_once`
+/// connections are served at a time; more wait in the listener's backlog.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    at_once: usize,
+    shutdown: impl Future<Output = ()>,
+) {
+    let permits = Arc::new(Semaphore::new(at_once));
+    let mut complaint = Complaint::default();
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -52,7 +59,9 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
             Ok(accepted) => accepted,
             Err(cause) => {
                 // Out of descriptors, mostly: at once it would fail again.
-                tracing::warn!(%cause, "can't accept an HTTP connection");
+                if complaint.is_due(Instant::now()) {
+                    tracing::warn!(%cause, "viewers can't connect; raise the limit of open files (LimitNOFILE=), should it be that");
+                }
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }

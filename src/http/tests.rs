@@ -219,6 +219,7 @@ fn status(name: &str, state: StreamState, segments: u64) -> StreamStatus {
             .then(|| "FFmpeg has no encoder 'libx264': install a build that has it".to_owned()),
         mode: "live".to_owned(),
         framerate: "30".to_owned(),
+        restarts: 0,
         started: None,
         session: fed.then(|| SessionStatus {
             id: 1,
@@ -344,7 +345,7 @@ impl Origin {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let stopped = async { drop(stopped.await) };
-                serve(listener, router(site), stopped).await;
+                serve(listener, router(site), 64, stopped).await;
             });
         });
         Self {

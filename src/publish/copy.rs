@@ -11,16 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::tick::UnixTime;
-use crate::window::{Snapshot, TrackView};
+use crate::window::Snapshot;
 
 use super::folder::{Folder, PublishError};
 use super::restore::Ledger;
-use super::state::{
-    RememberedSource, STATE_FILE, State, init_name, number_of, part_name, segment_name,
-};
+use super::state::{RememberedSource, STATE_FILE, State, init_name, number_of};
+use super::wanted::{self, DiskLimits, Wanted, listed, wanted};
 
 /// How many numbers ahead the state claims, so that it seldom has to be written before a part is.
 const CLAIM: u64 = 4;
+/// What a pass may write beside media: the state, playlists and MPDs, each once more under its temporary name.
+const TEXTS: u64 = 256 << 10;
+
 /// What gives the text of the playlists and MPDs.
 pub trait Manifests: Send + 'static {
     /// Name (relative to the stream's folder) and content of each file for `snapshot`, in the order in which they are written: media
@@ -41,6 +43,9 @@ where
 pub(super) struct Copy<M> {
     dir: PathBuf,
     manifests: M,
+    limits: DiskLimits,
+    /// Whether too little is free: then more has to come free before it goes on, so that it does not begin and end with each part.
+    below_floor: bool,
     /// Whole files of ours, with their length.
     files: BTreeMap<String, u64>,
     /// Files of ours to be removed, and when.
@@ -53,21 +58,11 @@ pub(super) struct Copy<M> {
     listed: BTreeSet<String>,
     /// The folders as they were in the last pass.
     identities: BTreeMap<String, (u64, u64)>,
+    /// Renditions with files whose names are not yet safe from a crash of the machine.
+    unsynced: BTreeSet<String>,
     /// Whether the files have to be looked at: at first, after a failure, and with each new segment.
     verify: bool,
     pub(super) bytes_written: u64,
-}
-
-/// A file that the snapshot wants in the folder.
-struct Wanted<'a> {
-    content: Vec<&'a [u8]>,
-    durable: bool,
-}
-
-impl Wanted<'_> {
-    fn len(&self) -> u64 {
-        self.content.iter().map(|chunk| chunk.len() as u64).sum()
-    }
 }
 
 struct Folders {
@@ -98,17 +93,20 @@ impl Folders {
 }
 
 impl<M: Manifests> Copy<M> {
-    pub(super) fn new(dir: PathBuf, ledger: Ledger, manifests: M) -> Self {
+    pub(super) fn new(dir: PathBuf, ledger: Ledger, manifests: M, limits: DiskLimits) -> Self {
         let listed = ledger.files.keys().cloned().collect();
         Self {
             dir,
             manifests,
+            limits,
+            below_floor: false,
             files: ledger.files,
             leftovers: ledger.leftovers,
             texts: BTreeMap::new(),
             state: ledger.state,
             listed,
             identities: BTreeMap::new(),
+            unsynced: BTreeSet::new(),
             verify: true,
             bytes_written: 0,
         }
@@ -120,8 +118,13 @@ impl<M: Manifests> Copy<M> {
         snapshot: &Snapshot,
         source: Option<RememberedSource>,
     ) -> Result<(), PublishError> {
+        let (fitted, beyond) = self.fitted(snapshot);
+        let snapshot = fitted.as_ref().unwrap_or(snapshot);
         let wanted = wanted(snapshot);
-        let result = self.bring_in_order(snapshot, &wanted, source);
+        let result = match beyond {
+            None => self.bring_in_order(snapshot, &wanted, source),
+            Some(error) => Err(error),
+        };
         if let Err(error) = &result {
             self.verify = true;
             if error.is_full() {
@@ -129,6 +132,55 @@ impl<M: Manifests> Copy<M> {
             }
         }
         result
+    }
+
+    /// What of `snapshot` fits into the stream's budget, if not all of it does, and what to say if too little does.
+    fn fitted(&self, snapshot: &Snapshot) -> (Option<Snapshot>, Option<PublishError>) {
+        let Some(limit) = self.limits.max_bytes else {
+            return (None, None);
+        };
+        let wanted = wanted(snapshot);
+        // What the folder's playlists list stays until others replace them.
+        let staying = |path: &String| self.listed.contains(path) && !wanted.contains_key(path);
+        let staying = self.files.iter().filter(|(path, _)| staying(path));
+        let staying = staying.map(|(_, len)| len).sum();
+        match wanted::fit(snapshot, staying, limit, &self.listed) {
+            Ok(fitted) => (fitted, None),
+            Err(needed) => {
+                let path = self.dir.clone();
+                let beyond = PublishError::Budget {
+                    path,
+                    needed,
+                    limit,
+                };
+                (None, Some(beyond))
+            }
+        }
+    }
+
+    /// Refuses to write `needed` bytes where too few would be left.
+    fn check_floor(&mut self, folders: &Folders, needed: u64) -> Result<(), PublishError> {
+        let keep = self.limits.keep_free;
+        if keep == 0 || needed == 0 {
+            return Ok(());
+        }
+        let floor = if self.below_floor {
+            keep + keep / 8
+        } else {
+            keep
+        };
+        let free = folders.stream.free()?;
+        let needed = needed + TEXTS;
+        self.below_floor = free < floor.saturating_add(needed);
+        if self.below_floor {
+            return Err(PublishError::Floor {
+                path: self.dir.clone(),
+                free,
+                needed,
+                floor,
+            });
+        }
+        Ok(())
     }
 
     fn bring_in_order(
@@ -145,12 +197,18 @@ impl<M: Manifests> Copy<M> {
             .iter()
             .filter(|(path, wanted)| self.files.get(*path) != Some(&wanted.len()))
             .collect();
+        let needed = missing.iter().map(|(_, wanted)| wanted.len()).sum();
+        self.check_floor(&folders, needed)?;
+        if let Some(limit) = self.limits.max_bytes
+            && self.files.values().sum::<u64>().saturating_add(needed) > limit
+        {
+            self.make_room(wanted, snapshot.updated);
+        }
         self.claim(
             &folders,
             snapshot,
             missing.iter().map(|(path, _)| path.as_str()),
         )?;
-        let mut touched = BTreeSet::new();
         for (path, wanted) in missing {
             // From here until it is renamed, nobody knows what the name holds.
             self.files.remove(path);
@@ -159,28 +217,24 @@ impl<M: Manifests> Copy<M> {
             self.leftovers.remove(path);
             self.bytes_written += wanted.len();
             if wanted.durable {
-                touched.extend(path.split_once('/').map(|(rendition, _)| rendition));
+                let rendition = path.split_once('/').map(|(rendition, _)| rendition);
+                self.unsynced.extend(rendition.map(str::to_owned));
             }
         }
-        for rendition in &touched {
-            if let Some(folder) = folders.renditions.get(*rendition) {
+        let new_segment = !self.unsynced.is_empty();
+        while let Some(rendition) = self.unsynced.first() {
+            if let Some(folder) = folders.renditions.get(rendition) {
                 folder.sync()?;
             }
+            self.unsynced.pop_first();
         }
-        let new_segment = !touched.is_empty();
         self.condemn(wanted, snapshot.updated);
         let texts = if snapshot.tracks.iter().any(|view| view.listed.is_empty()) {
             None
         } else {
             Some(self.manifests.files(snapshot))
         };
-        self.write_state(
-            &folders,
-            snapshot,
-            texts.as_deref(),
-            source,
-            !touched.is_empty(),
-        )?;
+        self.write_state(&folders, snapshot, texts.as_deref(), source, new_segment)?;
         if let Some(texts) = texts {
             self.write_texts(&folders, snapshot, texts)?;
         }
@@ -334,7 +388,7 @@ impl<M: Manifests> Copy<M> {
         state: State,
         durable: bool,
     ) -> Result<(), PublishError> {
-        let text = serde_json::to_vec(&state).map_err(|error| PublishError {
+        let text = serde_json::to_vec(&state).map_err(|error| PublishError::Io {
             action: "write",
             path: self.dir.join(STATE_FILE),
             source: error.into(),
@@ -439,6 +493,21 @@ impl<M: Manifests> Copy<M> {
         Ok(!due.is_empty())
     }
 
+    fn remove_manifests(&mut self, stream: &Folder, paths: &[String]) -> Result<(), PublishError> {
+        for path in paths {
+            match path.split_once('/') {
+                Some((rendition, name)) => {
+                    if let Some(folder) = stream.child(rendition)? {
+                        folder.remove(name)?;
+                    }
+                }
+                None => stream.remove(path)?,
+            }
+            self.texts.remove(path);
+        }
+        Ok(())
+    }
+
     fn remove_empty_renditions(&self, folders: &Folders, snapshot: &Snapshot) {
         for name in folders.renditions.keys() {
             if snapshot.tracks.iter().all(|view| view.name != *name) {
@@ -447,10 +516,21 @@ impl<M: Manifests> Copy<M> {
         }
     }
 
-    /// On a full disk: removes what has expired before anything new is there, but nothing that a playlist in the folder lists.
+    /// Where space is short: removes what has expired before anything new is there, but nothing that a playlist in the folder lists.
+    /// Only a playlist that lists nothing any more that is still in the window is of no use to anybody, and goes with all that it lists:
+    /// it would take the place of its successor's segments for ever.
     fn make_room(&mut self, wanted: &BTreeMap<String, Wanted<'_>>, now: UnixTime) {
-        let listed = std::mem::take(&mut self.listed);
+        let mut listed = std::mem::take(&mut self.listed);
         self.condemn(wanted, now);
+        if !wanted.is_empty() && listed.iter().all(|path| !wanted.contains_key(path)) {
+            let manifests = self.state.iter().flat_map(|state| &state.manifests);
+            let manifests: Vec<_> = manifests.chain(self.texts.keys()).cloned().collect();
+            if let Ok(Some(stream)) = Folder::open(&self.dir) {
+                // Before the segments, so that at no moment a playlist lists what is not there.
+                let _ = self.remove_manifests(&stream, &manifests);
+            }
+            listed.clear();
+        }
         if let Ok(Some(stream)) = Folder::open(&self.dir) {
             let mut renditions = BTreeMap::new();
             for name in self.identities.keys().filter(|name| !name.is_empty()) {
@@ -468,62 +548,4 @@ impl<M: Manifests> Copy<M> {
         }
         self.listed = listed;
     }
-}
-
-/// The files of `view` that a playlist made from it lists.
-fn listed(view: &TrackView) -> Vec<String> {
-    let media = view.listed.iter().filter(|segment| !segment.gap);
-    let segments = media.map(|segment| format!("{}/{}", view.name, segment_name(segment.number)));
-    segments.collect()
-}
-
-/// Every media file that the folder has to hold for `snapshot`.
-fn wanted(snapshot: &Snapshot) -> BTreeMap<String, Wanted<'_>> {
-    let mut files = BTreeMap::new();
-    for view in &snapshot.tracks {
-        let name = &view.name;
-        let segments = || view.retained.iter().chain(&view.listed);
-        for segment in segments().filter(|segment| !segment.gap) {
-            let content = segment
-                .parts
-                .iter()
-                .map(|part| part.bytes.as_ref())
-                .collect();
-            let path = format!("{name}/{}", segment_name(segment.number));
-            files.insert(
-                path,
-                Wanted {
-                    content,
-                    durable: true,
-                },
-            );
-        }
-        for part in view.open.iter().flat_map(|open| &open.parts) {
-            let path = format!("{name}/{}", part_name(part.segment, part.number));
-            let content = vec![part.bytes.as_ref()];
-            files.insert(
-                path,
-                Wanted {
-                    content,
-                    durable: false,
-                },
-            );
-        }
-    }
-    // The state describes a period's encoding in every track, so every track keeps its init.
-    let periods = snapshot.tracks.iter().flat_map(|view| {
-        let segments = view.retained.iter().chain(&view.listed);
-        let open = view.open.iter().map(|open| &open.period);
-        segments.map(|segment| &segment.period).chain(open)
-    });
-    for period in periods {
-        for (view, init) in snapshot.tracks.iter().zip(&period.tracks) {
-            let path = format!("{}/{}", view.name, init_name(&init.version));
-            files.entry(path).or_insert_with(|| Wanted {
-                content: vec![init.init.as_ref()],
-                durable: true,
-            });
-        }
-    }
-    files
 }

@@ -18,23 +18,57 @@ const MAX_NAMES: usize = 200_000;
 
 /// Why the folder could not be brought to the window's state: what was being done, where, and what mends it.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}; {}", path.display(), mend(source))]
-pub struct PublishError {
-    /// What was being done.
-    pub action: &'static str,
-    /// To which file or folder.
-    pub path: PathBuf,
-    /// What the system said.
-    pub source: io::Error,
+pub enum PublishError {
+    /// The system refused something.
+    #[error("cannot {action} {}: {source}; {}", path.display(), mend(source))]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Writing would leave less free space than the config reserves.
+    #[error(
+        "nothing is written to {}: {free} bytes are free there, and {needed} more would leave less than the {floor} of keep_free; \
+         free some space, or lower [publish] keep_free", path.display()
+    )]
+    Floor {
+        /// The stream's folder.
+        path: PathBuf,
+        /// What its file system has for this user, in bytes.
+        free: u64,
+        /// What was to be written, in bytes.
+        needed: u64,
+        /// What has to stay free for that, in bytes.
+        floor: u64,
+    },
+    /// The listed segments are more than the stream may have on the disk.
+    #[error(
+        "nothing is written to {}: what its playlists list has {needed} bytes, more than max_bytes = {limit} allows; \
+         raise max_bytes, shorten the window, or lower the bitrate", path.display()
+    )]
+    Budget {
+        /// The stream's folder.
+        path: PathBuf,
+        /// What the listed and open segments need, in bytes.
+        needed: u64,
+        /// The config's word.
+        limit: u64,
+    },
 }
 
 impl PublishError {
     /// Whether removing files may help.
     pub fn is_full(&self) -> bool {
-        matches!(
-            self.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        )
+        match self {
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Floor { .. } | Self::Budget { .. } => true,
+        }
     }
 }
 
@@ -102,7 +136,7 @@ impl Folder {
             return Ok(folder);
         }
         step("make a folder", path)?;
-        std::fs::create_dir_all(path).map_err(|source| PublishError {
+        std::fs::create_dir_all(path).map_err(|source| PublishError::Io {
             action: "make the folder",
             path: path.to_owned(),
             source,
@@ -134,7 +168,7 @@ impl Folder {
         match rustix::fs::openat(at, name, flags, Mode::empty()) {
             Ok(fd) => Ok(Some(Self { fd, path })),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(PublishError {
+            Err(errno) => Err(PublishError::Io {
                 action: "open the folder",
                 path,
                 source: errno.into(),
@@ -149,6 +183,13 @@ impl Folder {
         Ok((stat.st_dev, stat.st_ino))
     }
 
+    /// How many bytes this user may still write to its file system.
+    pub(super) fn free(&self) -> Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.fd)
+            .map_err(|errno| self.failed("ask for the free space of", "", errno))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// Puts the file `name` in place atomically. With `durable` its bytes are on the disk before it appears, which a crash
     /// of the machine respects too; its name is only after [`Self::sync`].
     pub(super) fn write<'a>(
@@ -158,7 +199,7 @@ impl Folder {
         durable: bool,
     ) -> Result<()> {
         let path = self.path.join(name);
-        let failed = |source: io::Error| PublishError {
+        let failed = |source: io::Error| PublishError::Io {
             action: "write",
             path: path.clone(),
             source,
@@ -219,7 +260,7 @@ impl Folder {
         let mut content = Vec::new();
         let mut file = std::fs::File::from(fd).take(limit + 1);
         file.read_to_end(&mut content)
-            .map_err(|source| PublishError {
+            .map_err(|source| PublishError::Io {
                 action: "read",
                 path: self.path.join(name),
                 source,
@@ -261,7 +302,7 @@ impl Folder {
     }
 
     fn failed(&self, action: &'static str, name: &str, errno: Errno) -> PublishError {
-        PublishError {
+        PublishError::Io {
             action,
             path: self.path.join(name),
             source: errno.into(),
@@ -270,7 +311,7 @@ impl Folder {
 }
 
 fn gone(path: &Path) -> PublishError {
-    PublishError {
+    PublishError::Io {
         action: "open the folder",
         path: path.to_owned(),
         source: io::ErrorKind::NotFound.into(),
@@ -294,7 +335,7 @@ thread_local! {
 #[cfg(test)]
 fn step(action: &'static str, path: &Path) -> Result<()> {
     if DISK_FULL.get() && action == "write" {
-        return Err(PublishError {
+        return Err(PublishError::Io {
             action,
             path: path.to_owned(),
             source: Errno::NOSPC.into(),
@@ -302,7 +343,7 @@ fn step(action: &'static str, path: &Path) -> Result<()> {
     }
     let left = STEPS_LEFT.get();
     if left == Some(0) {
-        return Err(PublishError {
+        return Err(PublishError::Io {
             action,
             path: path.to_owned(),
             source: io::Error::other("stopped here by the test"),

@@ -9,10 +9,12 @@ mod state;
 mod stored_time;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 pub use copy::Manifests;
-pub use disk::{DiskPublisher, DiskStatus};
+pub use disk::{DiskDesk, DiskPlan, DiskPublisher, DiskStatus};
 pub use folder::{Claim, PublishError};
 pub use restore::{Ledger, Restored, restore};
 pub use state::RememberedSource;
 pub use stored_time::{StoredEnd, stored_end};
+pub use wanted::DiskLimits;

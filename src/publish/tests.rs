@@ -113,7 +113,11 @@ fn playlists(snapshot: &Snapshot) -> Vec<(String, String)> {
 }
 
 fn copy(dir: &Path, ledger: Ledger) -> Copy<impl Manifests> {
-    Copy::new(dir.to_owned(), ledger, playlists)
+    limited(dir, ledger, DiskLimits::default())
+}
+
+fn limited(dir: &Path, ledger: Ledger, limits: DiskLimits) -> Copy<impl Manifests> {
+    Copy::new(dir.to_owned(), ledger, playlists, limits)
 }
 
 fn contents(dir: &Path) -> BTreeSet<String> {
@@ -579,7 +583,7 @@ fn a_full_disk_is_freed_of_what_expired_but_not_of_what_its_playlists_list() {
     let before = contents(dir.path()).len();
     DISK_FULL.set(true);
     let mut error = String::new();
-    for _ in 0..100 {
+    for _ in 0..40 {
         error = running
             .bring(&step(&mut window), None)
             .unwrap_err()
@@ -593,6 +597,17 @@ fn a_full_disk_is_freed_of_what_expired_but_not_of_what_its_playlists_list() {
         before - 7,
         "what was retained is gone"
     );
+    DISK_FULL.set(true);
+    for _ in 0..100 {
+        running.bring(&step(&mut window), None).unwrap_err();
+    }
+    DISK_FULL.set(false);
+    let left = contents(dir.path());
+    assert!(
+        left.iter()
+            .all(|path| path == "state.json" || path.contains("init-")),
+        "playlists that list nothing of the window go with what they list: {left:?}"
+    );
     let mut snapshot = step(&mut window);
     for _ in 0..4 {
         running.bring(&snapshot, None).unwrap();
@@ -600,6 +615,82 @@ fn a_full_disk_is_freed_of_what_expired_but_not_of_what_its_playlists_list() {
     }
     running.bring(&snapshot, None).unwrap();
     assert_eq!(contents(dir.path()), expected(&snapshot));
+}
+
+#[test]
+fn below_the_floor_nothing_is_written_until_there_is_room_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut window = started(&["hi"]);
+    (0..9).for_each(|_| drop(step(&mut window)));
+    let snapshot = step(&mut window);
+    let all = DiskLimits {
+        keep_free: u64::MAX / 4,
+        max_bytes: None,
+    };
+    let mut running = limited(dir.path(), Ledger::default(), all);
+    let error = running.bring(&snapshot, None).unwrap_err().to_string();
+    assert!(error.contains("[publish] keep_free"), "{error}");
+    assert!(
+        contents(dir.path()).is_empty(),
+        "{:?}",
+        contents(dir.path())
+    );
+    let little = DiskLimits {
+        keep_free: 1,
+        max_bytes: None,
+    };
+    let mut running = limited(dir.path(), Ledger::default(), little);
+    running.bring(&snapshot, None).unwrap();
+    assert_eq!(contents(dir.path()), expected(&snapshot));
+}
+
+/// The bytes of the media files in `dir`.
+fn media_bytes(dir: &Path) -> u64 {
+    let files = contents(dir).into_iter();
+    let media = files.filter(|path| path.ends_with(".m4s") || path.ends_with(".mp4"));
+    media
+        .map(|path| std::fs::metadata(dir.join(path)).unwrap().len())
+        .sum()
+}
+
+#[test]
+fn a_budget_costs_retained_segments_first_and_is_never_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut window = started(&["hi", "lo"]);
+    let mut free = limited(dir.path(), Ledger::default(), DiskLimits::default());
+    (0..100).for_each(|_| free.bring(&step(&mut window), None).unwrap());
+    let whole = media_bytes(dir.path());
+    let listed = |snapshot: &Snapshot| -> u64 {
+        let tracks = snapshot.tracks.iter();
+        let segments = tracks.flat_map(|view| &view.listed);
+        segments.map(|segment| segment.len() as u64).sum()
+    };
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut window = started(&["hi", "lo"]);
+    let limit = whole * 4 / 5;
+    let limits = DiskLimits {
+        keep_free: 0,
+        max_bytes: Some(limit),
+    };
+    let mut tight = limited(dir.path(), Ledger::default(), limits);
+    let mut last = step(&mut window);
+    for _ in 0..100 {
+        tight.bring(&last, None).unwrap();
+        assert!(media_bytes(dir.path()) <= limit);
+        served(dir.path(), &["hi", "lo"]);
+        last = step(&mut window);
+    }
+
+    let limits = DiskLimits {
+        keep_free: 0,
+        max_bytes: Some(listed(&last) / 2),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut too_tight = limited(dir.path(), Ledger::default(), limits);
+    let error = too_tight.bring(&last, None).unwrap_err().to_string();
+    assert!(error.contains("raise max_bytes"), "{error}");
+    assert_eq!(media_bytes(dir.path()), 0);
 }
 
 #[test]
@@ -632,18 +723,25 @@ fn the_thread_follows_the_newest_snapshot_reports_and_ends() {
     std::fs::write(&folder, "a file").unwrap();
     let mut window = started(&["hi"]);
     let (sender, receiver) = tokio::sync::watch::channel(step(&mut window));
-    let publisher =
-        DiskPublisher::start(folder.clone(), Ledger::default(), None, receiver, playlists).unwrap();
+    let plan = DiskPlan {
+        dir: folder.clone(),
+        manifests: playlists,
+        limits: DiskLimits::default(),
+        rest: Duration::ZERO,
+    };
+    let desk = DiskDesk::new("door", None);
+    let known = || Ok(Ledger::default());
+    let publisher = DiskPublisher::start(plan, desk.clone(), known, receiver, ()).unwrap();
     let wait = |what: &dyn Fn(DiskStatus) -> bool| {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !what(publisher.status()) {
-            assert!(Instant::now() < deadline, "{:?}", publisher.status());
+        while !what(desk.status()) {
+            assert!(Instant::now() < deadline, "{:?}", desk.status());
             std::thread::yield_now();
         }
     };
     wait(&|status| status.error.is_some());
     std::fs::remove_file(&folder).unwrap();
-    publisher.remember(SOURCE);
+    desk.remember(SOURCE);
     let mut last = step(&mut window);
     for _ in 0..40 {
         sender.send(Arc::clone(&last)).unwrap();
@@ -651,8 +749,9 @@ fn the_thread_follows_the_newest_snapshot_reports_and_ends() {
     }
     sender.send(Arc::clone(&last)).unwrap();
     wait(&|status| status.error.is_none() && status.published == Some(last.updated));
-    drop(sender);
-    assert!(publisher.wait(Duration::from_secs(20)));
+    last = step(&mut window);
+    sender.send(Arc::clone(&last)).unwrap();
+    assert!(publisher.finish(Duration::from_secs(20)));
     assert_eq!(contents(&folder), expected(&last));
     let restored = restore(&folder, "door", &names(&["hi"]), last.updated).unwrap();
     assert_eq!(restored.source, Some(SOURCE));

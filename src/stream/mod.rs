@@ -2,6 +2,8 @@
 
 mod backlog;
 mod changes;
+mod keeper;
+mod life;
 mod manifests;
 mod owner;
 mod seat;
@@ -9,7 +11,7 @@ mod shared;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,21 +19,24 @@ use std::time::Duration;
 use ringgear_producer::messages::{Open, RefusalCode, Refused};
 use tokio::sync::watch;
 
+pub(crate) use keeper::hear_panics;
 pub(crate) use seat::refused;
 
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{BreakerPlan, Plan, StreamPlan, user_name};
 use crate::control::{Accounts, Granted, Peer};
+use crate::descriptors::{Descriptors, TooFew};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
-use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickLogError};
+use crate::ingest::TickLogError;
 use crate::picture::{Picture, Size};
-use crate::publish::{self, Claim, DiskPublisher, Restored};
+use crate::publish::{self, Claim, DiskDesk, Restored};
 use crate::status::StreamStatus;
 use crate::tick::{Grid, Tick, UnixTime};
 use crate::window::{Snapshot, Window, WindowSettings};
-use manifests::{FolderManifests, OriginManifests};
-use owner::{Event, Owner};
+use keeper::{Keeper, News};
+use life::Ground;
+use manifests::OriginManifests;
 use seat::Bench;
 use shared::Shared;
 
@@ -42,8 +47,11 @@ pub(crate) struct House {
     pub(crate) breaker: BreakerPlan,
     pub(crate) probes: Arc<ProbeCache>,
     pub(crate) publish_dir: PathBuf,
+    /// What stays free on its file system, in bytes.
+    pub(crate) keep_free: u64,
     pub(crate) tick_log: Option<PathBuf>,
     pub(crate) accounts: Arc<Accounts>,
+    pub(crate) descriptors: Arc<Descriptors>,
 }
 
 /// A stream could not be started.
@@ -62,6 +70,14 @@ pub(crate) enum StreamError {
         /// Its folder.
         folder: PathBuf,
     },
+    /// No more descriptors.
+    #[error("stream '{stream}' can't start: {source}")]
+    Descriptors {
+        /// The stream.
+        stream: String,
+        /// The figures.
+        source: TooFew,
+    },
     /// No more threads.
     #[error("stream '{stream}' can't have a thread of its own: {source}; raise the limit of tasks")]
     Thread {
@@ -78,18 +94,11 @@ pub(crate) struct Stream {
     anchor: Anchor,
     shared: Arc<Shared>,
     bench: Bench,
-    commands: Sender<Command>,
     window: watch::Receiver<Arc<Snapshot>>,
     picture: watch::Receiver<Option<Picture>>,
-    /// Taken at the stop.
-    threads: Mutex<Option<Threads>>,
-    /// Keeps other daemons out of the folder, if that could be had.
-    _claim: Option<Claim>,
-}
-
-struct Threads {
-    ingest: JoinHandle<()>,
-    owner: JoinHandle<()>,
+    keeper: Sender<News>,
+    /// The keeper's; taken at the stop.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Stream {
@@ -116,103 +125,71 @@ impl Stream {
             window: plan.window,
             target_duration: target_duration(&start.grid),
         };
-        let window = Window::new(settings, restored.snapshot.as_deref());
+        let window = Window::new(settings.clone(), restored.snapshot.as_deref());
         let (snapshots, snapshot) = watch::channel(window.snapshot(house.anchor.now()));
-        let no_thread = |source| StreamError::Thread {
-            stream: plan.name.clone(),
-            source,
-        };
-        let manifests = FolderManifests::of(&plan);
-        let publisher = DiskPublisher::start(
-            folder,
-            restored.ledger,
-            restored.source,
-            snapshot.clone(),
-            manifests,
-        )
-        .map_err(no_thread)?;
-
+        let (newest, picture) = watch::channel(None);
         let shared = Arc::new(Shared::new());
         // Its start counts as a tick: it has not been late yet.
         let now = house.anchor.monotonic();
         shared.counters.turned.set(now.0);
         let (commands, obeyed) = channel();
-        let (events, received) = sync_channel(owner::EVENTS);
-        let (newest, picture) = watch::channel(None);
-        let resume = start
-            .resume
-            .filter(|_| !start.discontinuity)
-            .and_then(|_| window.resume_tick());
-        let owner = Owner::new(owner::Parts {
-            plan: plan.clone(),
-            grid: start.grid,
-            ffmpeg: Arc::clone(&house.ffmpeg),
-            probes: Arc::clone(&house.probes),
-            anchor: house.anchor.clone(),
-            shared: Arc::clone(&shared),
-            events: received,
-            sender: events.clone(),
-            window,
-            snapshots,
-            publisher,
-            resume,
-            discontinuity: start.discontinuity,
-            breaker: house.breaker,
-            replay_memory: house.accounts.limits().replay_memory,
-            sizes: start.sizes,
-        });
-        let tick_log = house
-            .tick_log
-            .as_deref()
-            .map(|dir| TickLog::create(dir, &plan.name))
-            .transpose()?;
-        let ingest_plan = IngestPlan {
-            stream: plan.name.clone(),
-            grid: start.grid,
-            slack: plan.slack,
-            stale_after: plan.stale_after,
-            backfill: plan.backfill,
-            remembered: restored.source.map(|source| (source.format, source.size)),
-            tick_log,
-        };
-        let sink = {
-            let events = events.clone();
-            // The owner ends after ingest; if it has died, nobody is left to take pictures.
-            move |picture| drop(events.send(Event::Picture(picture)))
-        };
-        let counters = Arc::clone(&shared.counters);
-        let ingest = Ingest::new(
-            ingest_plan,
-            house.anchor.clone(),
-            obeyed,
-            counters,
-            newest,
-            sink,
-        );
         let bench = Bench::new(
             &plan.name,
             plan.grid.framerate,
-            commands.clone(),
+            commands,
             Arc::clone(&house.accounts),
         );
-        let threads = Threads {
-            ingest: thread(&plan.name, "ingest", move || {
-                let _stop = StopAfter(events);
-                ingest.run();
-            })
-            .map_err(no_thread)?,
-            owner: thread(&plan.name, "stream", move || owner.run()).map_err(no_thread)?,
+        let ground = Ground {
+            plan: plan.clone(),
+            grid: start.grid,
+            anchor: house.anchor.clone(),
+            breaker: house.breaker,
+            ffmpeg: Arc::clone(&house.ffmpeg),
+            probes: Arc::clone(&house.probes),
+            tick_log: house.tick_log.clone(),
+            replay_memory: house.accounts.limits().replay_memory,
+            settings,
+            folder,
+            keep_free: house.keep_free,
+            _claim: claim,
+            desk: DiskDesk::new(&plan.name, restored.source),
+            ledger: Some(restored.ledger),
+            shared: Arc::clone(&shared),
+            bench: bench.clone(),
+            commands: Some(obeyed),
+            snapshots,
+            newest,
+            descriptors: Arc::clone(&house.descriptors),
+            share: None,
+            resume: start.resume,
+            discontinuity: start.discontinuity,
+            sizes: start.sizes,
         };
+        let (keeper, news) = channel();
+        let thread = {
+            let mut keeper = Keeper::new(ground, keeper.clone(), news);
+            let first = match keeper.begin() {
+                Err(error @ StreamError::TickLog(_)) => return Err(error),
+                // No thread now is no reason to give up the stream: the keeper tries again.
+                first => first,
+            };
+            std::thread::Builder::new()
+                .name(format!("keeper {}", plan.name))
+                .spawn(move || keeper.run(first))
+        };
+        let thread = thread.map_err(|source| StreamError::Thread {
+            stream: plan.name.clone(),
+            source,
+        })?;
         Ok(Self {
             anchor: house.anchor.clone(),
             plan,
             shared,
             bench,
-            commands,
             window: snapshot,
             picture,
-            threads: Mutex::new(Some(threads)),
-            _claim: claim,
+            keeper,
+            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -275,24 +252,19 @@ impl Stream {
 
     /// Takes no more frames and begins to publish what is under way.
     pub(crate) fn begin_stop(&self) {
-        // A stream whose threads have died has nothing to stop.
-        let _ = self.commands.send(Command::Stop);
+        // A stream whose keeper has died has nothing to stop.
+        let _ = self.keeper.send(News::Stop);
     }
 
     /// Waits until all is published, within the owner's deadline.
     pub(crate) fn finish_stop(&self) {
-        let threads = self
-            .threads
+        let thread = self
+            .thread
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(Threads { ingest, owner }) = threads else {
-            return;
-        };
-        for (thread, task) in [(ingest, "ingest"), (owner, "stream")] {
-            if thread.join().is_err() {
-                tracing::error!(stream = %self.plan.name, task, "a thread of the stream had panicked");
-            }
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!(stream = %self.plan.name, "the stream's keeper had panicked");
         }
     }
 }
@@ -356,16 +328,10 @@ struct Start {
 impl Start {
     fn new(plan: &StreamPlan, restored: &Restored, now: UnixTime) -> Self {
         let (grid, changed) = restored.grid_for(&plan.grid, plan.grid.tick_at(now));
-        let period = restored
+        let sizes = restored
             .snapshot
-            .as_ref()
-            .and_then(|snapshot| snapshot.tracks.first()?.newest_period().cloned());
-        let sizes = period.map(|period| {
-            let named = plan.renditions.iter().zip(&period.tracks);
-            named
-                .map(|(rendition, track)| (rendition.name.clone(), track.description.size))
-                .collect()
-        });
+            .as_deref()
+            .and_then(|snapshot| sizes_in(plan, snapshot));
         Self {
             grid,
             resume: restored.last_tick.map(Tick::next),
@@ -375,25 +341,12 @@ impl Start {
     }
 }
 
-/// Ends the owner when ingest has ended, by a panic too: nobody would feed the stream any more, and a stop would wait for it for ever.
-struct StopAfter(SyncSender<Event>);
-
-impl Drop for StopAfter {
-    fn drop(&mut self) {
-        // Pictures came before this, so the owner has them all. If it has died, nobody has to be told.
-        let _ = self.0.send(Event::Stop);
-    }
-}
-
-/// Runs `body` on a thread named after the stream and its task.
-fn thread(
-    stream: &str,
-    task: &str,
-    body: impl FnOnce() + Send + 'static,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(format!("{task} {stream}"))
-        .spawn(body)
+/// The sizes of the renditions in the newest period of `snapshot`, by name.
+fn sizes_in(plan: &StreamPlan, snapshot: &Snapshot) -> Option<BTreeMap<String, Size>> {
+    let period = snapshot.tracks.first()?.newest_period()?;
+    let named = plan.renditions.iter().zip(&period.tracks);
+    let sizes = named.map(|(rendition, track)| (rendition.name.clone(), track.description.size));
+    Some(sizes.collect())
 }
 
 /// EXT-X-TARGETDURATION: a segment's length, rounded to whole seconds (RFC 8216, 4.3.3.1).

@@ -30,10 +30,18 @@ static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
 pub(super) struct Bench {
     stream: String,
     framerate: Framerate,
-    commands: Sender<Command>,
     accounts: Arc<Accounts>,
-    holder: Arc<Mutex<Option<Holder>>>,
     changes: Arc<Mutex<Changes>>,
+    seat: Arc<Mutex<Chair>>,
+}
+
+/// The seat itself.
+struct Chair {
+    /// To the ingest of the stream's present life; between two lives, to the next one's.
+    commands: Sender<Command>,
+    holder: Option<Holder>,
+    /// Why nobody may have it now: the stream does not run.
+    closed: Option<String>,
 }
 
 struct Holder {
@@ -52,17 +60,47 @@ impl Bench {
         Self {
             stream: stream.to_owned(),
             framerate,
-            commands,
             accounts,
-            holder: Arc::default(),
             changes: Arc::default(),
+            seat: Arc::new(Mutex::new(Chair {
+                commands,
+                holder: None,
+                closed: None,
+            })),
         }
+    }
+
+    /// Where ingest takes its commands.
+    pub(super) fn commands(&self) -> Sender<Command> {
+        self.chair().commands.clone()
+    }
+
+    /// The stream does not run, because of `cause`; the ingest of its next life will obey `commands`. Who held the seat is told to
+    /// come again, and nobody gets it before [`Self::reopen`].
+    pub(super) fn close(&self, commands: Sender<Command>, cause: &str) {
+        let mut chair = self.chair();
+        chair.commands = commands;
+        chair.closed = Some(cause.to_owned());
+        if let Some(held) = chair.holder.take() {
+            held.ended.send_replace(Some(Ended {
+                code: EndCode::StreamGone,
+                message: format!(
+                    "stream '{}' is started again; connect again: {cause}",
+                    self.stream
+                ),
+            }));
+        }
+    }
+
+    /// The stream runs.
+    pub(super) fn reopen(&self) {
+        self.chair().closed = None;
     }
 
     /// Who holds the seat, `committed` being what ingest has counted of its session.
     pub(super) fn session(&self, committed: u64) -> Option<SessionStatus> {
-        let holder = self.holder();
-        holder.as_ref().map(|holder| SessionStatus {
+        let chair = self.chair();
+        chair.holder.as_ref().map(|holder| SessionStatus {
             committed,
             ..holder.status.clone()
         })
@@ -81,7 +119,7 @@ impl Bench {
             );
             return Err(refused(RefusalCode::BadSize, message));
         }
-        self.busy(open, self.holder().as_ref())?;
+        self.busy(open, &self.chair())?;
         // Making the memory takes milliseconds, so it is made before anybody else is kept waiting.
         let resources = |error: &dyn std::fmt::Display| {
             let message = format!("no memory for a ring of {slots} slots of {format}: {error}");
@@ -108,12 +146,12 @@ impl Bench {
         };
         let memory_bytes = memory.bytes() as u64;
         let (ended, said) = watch::channel(None);
-        let mut holder = self.holder();
+        let mut chair = self.chair();
         // Somebody else may have been quicker.
-        self.busy(open, holder.as_ref())?;
+        self.busy(open, &chair)?;
         self.changes(&format, now)?;
         let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
-        if let Some(held) = holder.take() {
+        if let Some(held) = chair.holder.take() {
             let message = format!(
                 "process {} (user {}) has taken the stream over",
                 peer.pid, peer.uid
@@ -142,7 +180,7 @@ impl Bench {
             opened: now.rfc3339(),
             committed: 0,
         };
-        *holder = Some(Holder {
+        chair.holder = Some(Holder {
             session,
             status,
             ended: ended.clone(),
@@ -155,7 +193,7 @@ impl Bench {
             hold,
         });
         // Ingest lives as long as the stream; when it has just stopped, the connection's end tells the producer.
-        let _ = self.commands.send(Command::Begin(new));
+        let _ = chair.commands.send(Command::Begin(new));
         let (framerate_num, framerate_den) = self.framerate.parts();
         Ok(Granted {
             opened: Opened {
@@ -177,9 +215,16 @@ impl Bench {
         })
     }
 
-    /// Refuses a producer that does not ask to take over from `holder`.
-    fn busy(&self, open: &Open, holder: Option<&Holder>) -> Result<(), Refused> {
-        let Some(held) = holder.filter(|_| !open.take_over) else {
+    /// Refuses a producer while the stream does not run, or that does not ask to take over from who holds the seat.
+    fn busy(&self, open: &Open, chair: &Chair) -> Result<(), Refused> {
+        if let Some(cause) = &chair.closed {
+            let message = format!(
+                "stream '{}' does not run and is tried again: {cause}",
+                self.stream
+            );
+            return Err(refused(RefusalCode::OutOfResources, message));
+        }
+        let Some(held) = chair.holder.as_ref().filter(|_| !open.take_over) else {
             return Ok(());
         };
         let message = format!(
@@ -205,12 +250,13 @@ impl Bench {
     }
 
     fn leave(&self, session: u64, done: Option<oneshot::Sender<FrameCounts>>) {
-        self.holder().take_if(|holder| holder.session == session);
-        let _ = self.commands.send(Command::Close { session, done });
+        let mut chair = self.chair();
+        chair.holder.take_if(|holder| holder.session == session);
+        let _ = chair.commands.send(Command::Close { session, done });
     }
 
-    fn holder(&self) -> MutexGuard<'_, Option<Holder>> {
-        self.holder.lock().unwrap_or_else(PoisonError::into_inner)
+    fn chair(&self) -> MutexGuard<'_, Chair> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Report {
     /// Why disk publishing does not work, for people.
     pub(super) disk: Option<String>,
     pub(super) ended: bool,
+    /// How often the stream was started again after a fault of its own.
+    pub(super) restarts: u64,
     pub(super) started: Option<UnixTime>,
     pub(super) encoder: EncoderStatus,
 }
@@ -78,6 +80,7 @@ impl Shared {
             mode: "live".to_owned(),
             framerate: plan.grid.framerate.to_string(),
             started: report.started.map(UnixTime::rfc3339),
+            restarts: report.restarts,
             session,
             frames: self.counters.frames(),
             ticks: self.counters.ticks(),

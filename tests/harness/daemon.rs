@@ -24,7 +24,12 @@ impl Daemon {
     /// Starts a daemon in a new place, with the `[streams.*]` tables given, and waits until it answers.
     #[track_caller]
     pub(crate) fn start(streams: &str) -> Self {
-        let place = Place::new();
+        Self::start_in(Place::new(), streams)
+    }
+
+    /// The same in a place that was prepared.
+    #[track_caller]
+    pub(crate) fn start_in(place: Place, streams: &str) -> Self {
         let config = place.write_config(streams);
         let process = serve(&place, &config);
         let daemon = Self {

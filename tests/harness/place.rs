@@ -74,7 +74,7 @@ impl Place {
             .unwrap()
             .port();
         let place = Self { dir, program, port };
-        for folder in [place.live(), place.tick_logs()] {
+        for folder in [place.live(), place.tick_logs(), place.faults()] {
             std::fs::create_dir(&folder).unwrap();
             give_to_daemon(&folder);
         }
@@ -100,6 +100,29 @@ impl Place {
 
     pub(crate) fn tick_logs(&self) -> PathBuf {
         self.path().join("ticks")
+    }
+
+    /// Where a test asks the daemon for faults; see `src/faults.rs`.
+    pub(crate) fn faults(&self) -> PathBuf {
+        self.path().join("faults")
+    }
+
+    /// Makes the publish folder a link to `target`, where a test has a file system of its own.
+    pub(crate) fn publish_to(&self, target: &Path) {
+        std::fs::remove_dir(self.live()).unwrap();
+        std::os::unix::fs::symlink(target, self.live()).unwrap();
+        give_to_daemon(target);
+    }
+
+    /// Lets what is started here have `limit` descriptors.
+    pub(crate) fn limit_descriptors(&mut self, limit: u32) {
+        let script = format!(
+            "#!/bin/sh\nulimit -n {limit}\nexec {:?} \"$@\"\n",
+            self.program
+        );
+        let path = self.write("limited", &script);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        self.program = path;
     }
 
     /// Writes a config with this place's paths and port before `streams`, and says where.
@@ -129,6 +152,7 @@ impl Place {
             .current_dir(self.path())
             .env("HOME", self.path())
             .env("RINGGEAR_SOCKET", self.socket())
+            .env("RINGGEAR_FAULTS", self.faults())
             .env_remove("RINGGEAR_CONFIG");
         command
     }

@@ -10,6 +10,7 @@ use crate::clock::MonotonicTime;
 use crate::encode::{
     Cadence, EncodePlan, EncodeRendition, Encoder, EncoderStart, FeedError, FfmpegInfo,
 };
+use crate::faults;
 use crate::package::TrackPackager;
 use crate::picture::Size;
 use crate::publish::RememberedSource;
@@ -84,13 +85,13 @@ impl Owner {
                 self.parts.shared.report().starting = true;
                 self.state = State::Probing;
                 let (probes, sender) = (Arc::clone(&self.parts.probes), self.parts.sender.clone());
+                let stream = self.name().to_owned();
                 let probe = move || {
+                    faults::point("probe", &stream);
                     // The owner may have ended meanwhile; then nobody asks.
                     let _ = sender.send(Event::Probed(crate::encode::probe_each(&plan, &probes)));
                 };
-                let spawned = std::thread::Builder::new()
-                    .name(format!("probe {}", self.name()))
-                    .spawn(probe);
+                let spawned = self.parts.crew.spawn("probe", probe);
                 if let Err(error) = spawned {
                     self.rest(format!("no thread could be started: {error}"), Vec::new());
                 }
@@ -162,7 +163,9 @@ impl Owner {
         };
         self.generation += 1;
         let (generation, sender) = (self.generation, self.parts.sender.clone());
+        let stream = self.name().to_owned();
         let events = move |event| {
+            faults::point("encoder", &stream);
             let _ = sender.send(Event::Encoder { generation, event });
         };
         for packager in &mut self.packagers {
@@ -181,7 +184,7 @@ impl Owner {
                     .started
                     .get_or_insert_with(|| self.parts.anchor.now());
                 drop(report);
-                self.parts.publisher.remember(RememberedSource {
+                self.parts.disk.remember(RememberedSource {
                     format: input.0,
                     size: input.1,
                 });

@@ -9,20 +9,23 @@ mod stall;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::backlog::Backlog;
+use super::keeper::Crew;
 use super::shared::Shared;
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{AtExit, BreakerPlan, StreamPlan};
 use crate::encode::{EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
+use crate::faults;
 use crate::ingest::{TickKind, TickPicture};
 use crate::package::{Part, TrackPackager};
 use crate::picture::{Picture, Size};
-use crate::publish::DiskPublisher;
+use crate::publish::DiskDesk;
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick};
 use crate::window::{Snapshot, Window};
@@ -36,8 +39,6 @@ pub(super) const EVENTS: usize = 1024;
 const DRAIN: Duration = Duration::from_secs(3);
 /// Up to so much of a standing picture completes the last segment at a stop.
 const LONGEST_REST: Duration = Duration::from_secs(2);
-/// How long the publish folder is waited for at a stop.
-const LAST_PASS: Duration = Duration::from_secs(1);
 /// How many pictures an encoder may hold until it is known how many it does: more than any lookahead.
 const LOOKAHEAD: usize = 64;
 /// However little `backfill` is, ticks this late are still encoded while the daemon runs.
@@ -54,6 +55,8 @@ pub(super) enum Event {
     },
     /// Ingest has ended: publish what is there and end.
     Stop,
+    /// Another thread of the stream has died: end at once, for the next life goes on from the window.
+    Abandon,
 }
 
 /// What a stream's owner is made of.
@@ -67,9 +70,13 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Receiver<Event>,
     pub(super) sender: SyncSender<Event>,
+    /// How many pictures wait among the events.
+    pub(super) waiting: Arc<AtomicUsize>,
+    /// Starts the owner's own threads.
+    pub(super) crew: Crew,
     pub(super) window: Window,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
-    pub(super) publisher: DiskPublisher,
+    pub(super) disk: DiskDesk,
     /// Whether the first period breaks with what an earlier run published.
     pub(super) discontinuity: bool,
     /// When an encoder that fails is started again.
@@ -138,6 +145,7 @@ impl Owner {
     /// Runs until the stream has ended.
     pub(super) fn run(mut self) {
         while !self.done {
+            faults::point("stream", self.name());
             match self.parts.events.recv_timeout(Duration::from_millis(100)) {
                 Ok(event) => self.obey(event),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -152,19 +160,6 @@ impl Owner {
             self.tend();
             self.publish();
         }
-        let Parts {
-            shared,
-            snapshots,
-            publisher,
-            plan,
-            ..
-        } = self.parts;
-        // With its sender gone the publisher makes a last pass and ends.
-        drop(snapshots);
-        if !publisher.wait(LAST_PASS) {
-            tracing::warn!(stream = %plan.name, "the disk is too slow: the folder may lack the last segment");
-        }
-        shared.report().ended = true;
     }
 
     fn name(&self) -> &str {
@@ -173,7 +168,10 @@ impl Owner {
 
     fn obey(&mut self, event: Event) {
         match event {
-            Event::Picture(picture) => self.take_picture(picture),
+            Event::Picture(picture) => {
+                self.parts.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.take_picture(picture);
+            }
             Event::Probed(result) => self.take_probe(result),
             Event::Encoder { generation, event } if generation == self.generation => match event {
                 EncoderEvent::Sample(sample) => self.take_sample(sample),
@@ -183,6 +181,13 @@ impl Owner {
             // An encoder that was replaced has nothing more to say.
             Event::Encoder { .. } => {}
             Event::Stop => self.begin_stop(),
+            Event::Abandon => {
+                self.discard_encoder();
+                self.state = State::Resting {
+                    until: MonotonicTime(u64::MAX),
+                };
+                self.done = true;
+            }
         }
     }
 
@@ -290,7 +295,7 @@ impl Owner {
             self.drain(now.saturating_since(since) > DRAIN);
         }
         let mut report = self.parts.shared.report();
-        report.disk = self.parts.publisher.status().error;
+        report.disk = self.parts.disk.status().error;
         report.encoder.replaced =
             self.replaced + self.backlog.as_ref().map_or(0, Backlog::replaced);
         report.encoder.pending = self

@@ -1,0 +1,292 @@
+//! One life of a stream: its threads from ingest to window, wired together. What a viewer sees outlives it: the next life
+//! goes on from the newest snapshot, as a restarted daemon goes on from the folder, but without the folder.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::keeper::Crew;
+use super::manifests::FolderManifests;
+use super::owner::{self, Event, Owner};
+use super::seat::Bench;
+use super::shared::Shared;
+use super::{StreamError, sizes_in};
+use crate::clock::Anchor;
+use crate::config::{BreakerPlan, StreamPlan};
+use crate::descriptors::{Descriptors, Share};
+use crate::encode::{FfmpegInfo, ProbeCache};
+use crate::faults;
+use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickPicture};
+use crate::picture::{Picture, Size};
+use crate::publish::{self, Claim, DiskDesk, DiskLimits, DiskPlan, DiskPublisher, Ledger};
+use crate::tick::{Grid, Tick};
+use crate::window::{Snapshot, Window, WindowSettings};
+
+/// The owner's task, whose end is the life's.
+pub(super) const OWNER: &str = "stream";
+const INGEST: &str = "ingest";
+/// How many pictures may wait for the owner at most: two seconds of them, which it takes in one go once it runs.
+const MOST_WAITING: usize = 64;
+
+/// What all lives of a stream stand on.
+pub(super) struct Ground {
+    pub(super) plan: StreamPlan,
+    pub(super) grid: Grid,
+    pub(super) anchor: Anchor,
+    pub(super) ffmpeg: Arc<FfmpegInfo>,
+    pub(super) probes: Arc<ProbeCache>,
+    pub(super) tick_log: Option<PathBuf>,
+    pub(super) breaker: BreakerPlan,
+    /// The bytes of pictures that are kept for the encoder's restart; none for those of the time that it takes.
+    pub(super) replay_memory: Option<u64>,
+    pub(super) settings: WindowSettings,
+    pub(super) folder: PathBuf,
+    pub(super) keep_free: u64,
+    /// Keeps other daemons out of the folder, if that could be had.
+    pub(super) _claim: Option<Claim>,
+    pub(super) desk: DiskDesk,
+    /// What the first publisher knows of the folder; later ones look for themselves.
+    pub(super) ledger: Option<Ledger>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) bench: Bench,
+    /// Where the commands of the next life arrive; its sender is the bench's.
+    pub(super) commands: Option<Receiver<Command>>,
+    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) newest: watch::Sender<Option<Picture>>,
+    pub(super) descriptors: Arc<Descriptors>,
+    /// What the stream has of them, once it had them.
+    pub(super) share: Option<Share>,
+    /// Where an earlier run stopped, and whether the stream breaks there: until something is published after it.
+    pub(super) resume: Option<Tick>,
+    pub(super) discontinuity: bool,
+    /// The sizes that an earlier run gave its renditions, by name.
+    pub(super) sizes: BTreeMap<String, Size>,
+}
+
+impl Ground {
+    /// Makes sure that the stream has its descriptors.
+    pub(super) fn take_descriptors(&mut self) -> Result<(), StreamError> {
+        if self.share.is_none() {
+            let share = self.descriptors.take(self.plan.renditions.len());
+            let share = share.map_err(|source| StreamError::Descriptors {
+                stream: self.plan.name.clone(),
+                source,
+            })?;
+            self.share = Some(share);
+        }
+        Ok(())
+    }
+
+    /// The stream's folder is published from now on, after `rest`. `guard` is dropped at the publisher's end.
+    pub(super) fn start_publisher(
+        &mut self,
+        rest: Duration,
+        guard: impl Send + 'static,
+    ) -> Result<DiskPublisher, StreamError> {
+        let plan = DiskPlan {
+            dir: self.folder.clone(),
+            manifests: FolderManifests::of(&self.plan),
+            limits: DiskLimits {
+                keep_free: self.keep_free,
+                max_bytes: self.plan.max_bytes,
+            },
+            rest,
+        };
+        let (folder, stream) = (self.folder.clone(), self.plan.name.clone());
+        let (tracks, anchor) = (self.settings.tracks.clone(), self.anchor.clone());
+        let mut known = self.ledger.take();
+        let ledger = move || match known.take() {
+            Some(ledger) => Ok(ledger),
+            None => publish::restore(&folder, &stream, &tracks, anchor.now())
+                .map(|restored| restored.ledger),
+        };
+        let snapshots = self.snapshots.subscribe();
+        DiskPublisher::start(plan, self.desk.clone(), ledger, snapshots, guard)
+            .map_err(|source| self.no_thread(source))
+    }
+
+    /// Counts as a tick for who asks whether the stream is stuck.
+    pub(super) fn shows_life(&self) {
+        let now = self.anchor.monotonic();
+        self.shared.counters.turned.set(now.0);
+    }
+
+    /// Notes that a life ended by itself, and of what, or why none could begin. Producers are told, and come back by themselves.
+    pub(super) fn died(&mut self, cause: String) {
+        let (commands, obeyed) = channel();
+        self.bench.close(commands, &cause);
+        self.commands = Some(obeyed);
+        let mut report = self.shared.report();
+        report.failure = Some(cause);
+        report.encoder.pid = None;
+        report.starting = false;
+    }
+
+    fn no_thread(&self, source: std::io::Error) -> StreamError {
+        StreamError::Thread {
+            stream: self.plan.name.clone(),
+            source,
+        }
+    }
+
+    /// The window as the viewers see it now, to be gone on with.
+    fn window(&mut self) -> Window {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let window = Window::new(self.settings.clone(), Some(&snapshot));
+        let reached = window.resume_tick();
+        if reached.is_some() && reached != self.resume {
+            // Something was published since: what an earlier run left is history.
+            self.resume = reached;
+            self.discontinuity = false;
+            self.sizes = sizes_in(&self.plan, &snapshot).unwrap_or_default();
+        }
+        window
+    }
+}
+
+/// How many pictures like this one may wait for the owner, within `memory` bytes.
+fn most_waiting(picture: &Picture, memory: u64) -> usize {
+    let fit = memory / (picture.pixels().len() as u64).max(1);
+    usize::try_from(fit)
+        .unwrap_or(MOST_WAITING)
+        .clamp(2, MOST_WAITING)
+}
+
+/// The running threads.
+pub(super) struct Life {
+    commands: Sender<Command>,
+    events: SyncSender<Event>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Life {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When a thread or the log for tests can't be had; nothing of it is left running then.
+    pub(super) fn start(ground: &mut Ground, crew: Crew) -> Result<Self, StreamError> {
+        let tick_log = ground
+            .tick_log
+            .as_deref()
+            .map(|dir| TickLog::create(dir, &ground.plan.name))
+            .transpose()?;
+        let window = ground.window();
+        let (events, received) = sync_channel(owner::EVENTS);
+        let resume = ground
+            .resume
+            .filter(|_| !ground.discontinuity)
+            .and_then(|_| window.resume_tick());
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let owner = Owner::new(owner::Parts {
+            waiting: Arc::clone(&waiting),
+            plan: ground.plan.clone(),
+            grid: ground.grid,
+            ffmpeg: Arc::clone(&ground.ffmpeg),
+            probes: Arc::clone(&ground.probes),
+            anchor: ground.anchor.clone(),
+            shared: Arc::clone(&ground.shared),
+            events: received,
+            sender: events.clone(),
+            crew: crew.clone(),
+            window,
+            snapshots: ground.snapshots.clone(),
+            disk: ground.desk.clone(),
+            resume,
+            discontinuity: ground.discontinuity,
+            breaker: ground.breaker,
+            replay_memory: ground.replay_memory,
+            sizes: ground.sizes.clone(),
+        });
+        let before = ground.newest.borrow().as_ref().map(Picture::input);
+        let remembered = ground.desk.remembered();
+        let remembered = before.or(remembered.map(|source| (source.format, source.size)));
+        if remembered.is_none() {
+            // Without a picture there will be no sample that shows that all is well again.
+            ground.shared.report().failure = None;
+        }
+        let plan = IngestPlan {
+            stream: ground.plan.name.clone(),
+            grid: ground.grid,
+            slack: ground.plan.slack,
+            stale_after: ground.plan.stale_after,
+            backfill: ground.plan.backfill,
+            remembered,
+            tick_log,
+        };
+        let obeyed = ground.commands.take().unwrap_or_else(|| {
+            let (commands, obeyed) = channel();
+            ground.bench.close(commands, "the stream is started again");
+            obeyed
+        });
+        let sink = {
+            let (events, stream) = (events.clone(), ground.plan.name.clone());
+            let waiting = Arc::clone(&waiting);
+            let memory = ground.replay_memory.unwrap_or(u64::MAX);
+            let mut sent: Option<Picture> = None;
+            move |mut tick: TickPicture| {
+                faults::point(INGEST, &stream);
+                if waiting.fetch_add(1, Ordering::Relaxed) >= most_waiting(&tick.picture, memory)
+                    && let Some(before) = &sent
+                {
+                    // An owner that gets no processor must not cost memory: the picture before is shown again.
+                    tick.picture = before.captured_at(tick.picture.captured);
+                }
+                sent = Some(tick.picture.clone());
+                // The owner ends after ingest; if it has died, nobody is left to take pictures.
+                drop(events.send(Event::Picture(tick)));
+            }
+        };
+        let ingest = Ingest::new(
+            plan,
+            ground.anchor.clone(),
+            obeyed,
+            Arc::clone(&ground.shared.counters),
+            ground.newest.clone(),
+            sink,
+        );
+        let mut life = Self {
+            commands: ground.bench.commands(),
+            events: events.clone(),
+            threads: Vec::new(),
+        };
+        let no_thread = |source| ground.no_thread(source);
+        life.threads
+            .push(crew.spawn(OWNER, move || owner.run()).map_err(no_thread)?);
+        let body = move || {
+            ingest.run();
+            // Pictures came before this, so the owner has them all. If it has died, nobody has to be told.
+            let _ = events.send(Event::Stop);
+        };
+        match crew.spawn(INGEST, body) {
+            Ok(thread) => life.threads.push(thread),
+            Err(source) => {
+                life.abandon();
+                return Err(no_thread(source));
+            }
+        }
+        ground.bench.reopen();
+        Ok(life)
+    }
+
+    /// Takes no more frames, and ends once what is under way is published.
+    pub(super) fn stop(&self) {
+        // Threads that have died have nothing to stop.
+        let _ = self.commands.send(Command::Stop);
+    }
+
+    /// Ends what still runs, without publishing what is under way, and waits for it.
+    pub(super) fn abandon(self) {
+        self.stop();
+        let _ = self.events.send(Event::Abandon);
+        for thread in self.threads {
+            // How it ended, the keeper has heard.
+            let _ = thread.join();
+        }
+    }
+}

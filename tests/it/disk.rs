@@ -1,0 +1,343 @@
+//! The publish folder's disk in trouble: full, read-only, not answering, taken away, with strangers' files in it. Players
+//! of the origin notice nothing of it, the folder catches up by itself, and nothing that the daemon did not write goes.
+//!
+//! The file systems are real ones, mounted for the test: a small tmpfs, and ext4 in a file, which `fsfreeze` stops from
+//! answering. That takes root; without it those tests say so and show nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use ringgear::status::StreamStatus;
+use tempfile::TempDir;
+
+use crate::harness::checker::{Checker, HttpOrigin};
+use crate::harness::daemon::Daemon;
+use crate::harness::place::{Place, give_to_daemon, is_root};
+use crate::harness::{alone, beside_others, hls, wait_for};
+
+const STREAM: &str = r#"
+    keep_free = "0"
+    [streams.cam]
+    framerate = 25
+    segment = "1s"
+    part = "200ms"
+    window = "6s"
+    [[streams.cam.renditions]]
+    name = "small"
+    size = "320x180"
+    bitrate = "300k"
+    preset = "ultrafast"
+"#;
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}: {status}");
+}
+
+/// A file system of its own, unmounted when this goes.
+struct Mount {
+    at: PathBuf,
+    frozen: bool,
+    _dir: TempDir,
+}
+
+impl Mount {
+    fn tmpfs(size: &str) -> Self {
+        let mount = Self::prepare();
+        let options = format!("size={size},mode=0755");
+        run(
+            "mount",
+            &["-t", "tmpfs", "-o", &options, "none", mount.shown()],
+        );
+        mount
+    }
+
+    fn ext4(bytes: u64) -> Self {
+        let mount = Self::prepare();
+        let image = mount._dir.path().join("image");
+        std::fs::File::create(&image)
+            .unwrap()
+            .set_len(bytes)
+            .unwrap();
+        run("mkfs.ext4", &["-q", image.to_str().unwrap()]);
+        run(
+            "mount",
+            &["-o", "loop", image.to_str().unwrap(), mount.shown()],
+        );
+        mount
+    }
+
+    fn prepare() -> Self {
+        let dir = TempDir::with_prefix("ringgear-disk-").unwrap();
+        give_to_daemon(dir.path());
+        let at = dir.path().join("mount");
+        std::fs::create_dir(&at).unwrap();
+        Self {
+            at,
+            frozen: false,
+            _dir: dir,
+        }
+    }
+
+    fn shown(&self) -> &str {
+        self.at.to_str().unwrap()
+    }
+
+    fn remount(&self, how: &str) {
+        let options = format!("remount,{how}");
+        // While a file is being written, it is refused.
+        wait_for(&options, Duration::from_secs(5), || {
+            let done = Command::new("mount")
+                .args(["-o", &options, self.shown()])
+                .output();
+            done.unwrap().status.success().then_some(())
+        });
+    }
+
+    /// From now on every write waits in the kernel, uninterruptibly, until [`Self::thaw`].
+    fn freeze(&mut self) {
+        run("fsfreeze", &["-f", self.shown()]);
+        self.frozen = true;
+    }
+
+    fn thaw(&mut self) {
+        if std::mem::take(&mut self.frozen) {
+            run("fsfreeze", &["-u", self.shown()]);
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if self.frozen {
+            let _ = Command::new("fsfreeze").args(["-u", self.shown()]).status();
+        }
+        let _ = Command::new("umount").args(["-l", self.shown()]).status();
+    }
+}
+
+/// A daemon that publishes to `folder`, its producer, and a checker of what it serves over HTTP.
+fn live(folder: &Path) -> (Daemon, crate::harness::process::Process, Checker) {
+    let place = Place::new();
+    place.publish_to(folder);
+    let daemon = Daemon::start_in(place, STREAM);
+    let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    wait_for("the folder has a playlist", Duration::from_secs(5), || {
+        folder.join("cam/small/media.m3u8").exists().then_some(())
+    });
+    let checker = Checker::start(
+        HttpOrigin {
+            port: daemon.place.port,
+        },
+        "cam",
+    );
+    (daemon, camera, checker)
+}
+
+/// Waits until `status` says why the folder stands still.
+#[track_caller]
+fn wait_for_detail(daemon: &Daemon, text: &str) -> StreamStatus {
+    wait_for(
+        &format!("status says '{text}'"),
+        Duration::from_secs(15),
+        || {
+            let now = daemon.stream("cam");
+            let says = now
+                .detail
+                .as_ref()
+                .is_some_and(|detail| detail.contains(text));
+            says.then_some(now)
+        },
+    )
+}
+
+/// Waits until the origin lists so many segments more than in `before`: nothing holds it up.
+#[track_caller]
+fn wait_for_segments(daemon: &Daemon, before: &StreamStatus, more: u64) {
+    let last = before.window.last_segment.unwrap();
+    wait_for("the origin goes on", Duration::from_secs(30), || {
+        let now = daemon.stream("cam").window.last_segment;
+        (now >= Some(last + more)).then_some(())
+    });
+}
+
+/// Waits until the folder has caught up, and checks that every file that its playlist lists is whole.
+#[track_caller]
+fn wait_until_whole(daemon: &Daemon, folder: &Path) {
+    let reached = daemon.stream("cam").window.last_segment.unwrap();
+    let read =
+        || hls::media(&std::fs::read_to_string(folder.join("cam/small/media.m3u8")).ok()?).ok();
+    wait_for("the folder has caught up", Duration::from_secs(15), || {
+        let playlist = read()?;
+        let last = playlist.segments.last()?.number;
+        (last > reached && daemon.stream("cam").detail.is_none()).then_some(())
+    });
+    let playlist = read().unwrap();
+    assert!(playlist.segments.len() >= 3, "{playlist:?}");
+    for segment in playlist.segments.iter().skip(1) {
+        let path = format!("cam/small/{}", segment.uri);
+        let on_disk =
+            std::fs::read(folder.join(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let served = daemon.get(&format!("/{path}"));
+        assert_eq!(served.status, 200, "{path}");
+        assert_eq!(on_disk, served.body, "{path}");
+    }
+    let init = std::fs::read_dir(folder.join("cam/small")).unwrap();
+    let mut names = init.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.any(|name| name.starts_with("init-")));
+}
+
+/// How many lines of the log have `text`.
+fn logged(daemon: &Daemon, text: &str) -> usize {
+    daemon
+        .log()
+        .lines()
+        .filter(|line| line.contains(text))
+        .count()
+}
+
+#[test]
+fn a_full_or_read_only_disk_is_told_once_and_caught_up_with() {
+    let _machine = beside_others();
+    if !is_root() {
+        eprintln!("not shown: file systems can't be mounted without root");
+        return;
+    }
+    let mount = Mount::tmpfs("4m");
+    let (mut daemon, _camera, checker) = live(&mount.at);
+    let filler = mount.at.join("filler");
+    // Until the disk is full; then it stays full for longer than the window is long.
+    let _ = std::fs::write(&filler, vec![0; 8 << 20]);
+    let full = wait_for_detail(&daemon, "free some space");
+    wait_for_segments(&daemon, &full, 20);
+    assert!(filler.exists(), "what others wrote stays");
+    std::fs::remove_file(&filler).unwrap();
+    wait_until_whole(&daemon, &mount.at);
+    assert_eq!(logged(&daemon, "No space left"), 1, "{}", daemon.log());
+
+    mount.remount("ro");
+    let before = wait_for_detail(&daemon, "mount it writable");
+    wait_for_segments(&daemon, &before, 3);
+    mount.remount("rw");
+    wait_until_whole(&daemon, &mount.at);
+    assert_eq!(logged(&daemon, "Read-only file system"), 1);
+    assert_eq!(logged(&daemon, "up to date again"), 2);
+    assert_eq!(daemon.stream("cam").ticks.missed, 0);
+    checker.finish().assert_clean();
+    daemon.stop();
+}
+
+#[test]
+fn a_daemon_starts_on_a_read_only_disk_and_publishes_once_it_can() {
+    let _machine = beside_others();
+    if !is_root() {
+        eprintln!("not shown: file systems can't be mounted without root");
+        return;
+    }
+    let mount = Mount::tmpfs("8m");
+    let place = Place::new();
+    place.publish_to(&mount.at);
+    mount.remount("ro");
+    let mut daemon = Daemon::start_in(place, STREAM);
+    let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    wait_for_detail(&daemon, "mount it writable");
+    mount.remount("rw");
+    wait_until_whole(&daemon, &mount.at);
+    daemon.stop();
+}
+
+mod alone {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_does_not_answer_holds_up_nothing_but_the_folder() {
+        let _machine = alone();
+        if !is_root() {
+            eprintln!("not shown: file systems can't be frozen without root");
+            return;
+        }
+        let mut mount = Mount::ext4(64 << 20);
+        let (mut daemon, _camera, checker) = live(&mount.at);
+        let before = daemon.stream("cam");
+        mount.freeze();
+        let stalled = wait_for_detail(&daemon, "does not answer");
+        wait_for_segments(&daemon, &stalled, 5);
+        let during = daemon.stream("cam");
+        assert_eq!(during.ticks.missed, 0, "{during:?}");
+        assert!(
+            during.ticks.overdue <= before.ticks.overdue + 1,
+            "{during:?}"
+        );
+        // Producers come and go meanwhile.
+        let second = daemon.producer(&["pattern", "cam", "--size", "320x180", "--take-over"]);
+        wait_for(
+            "another producer takes over",
+            Duration::from_secs(5),
+            || {
+                let session = daemon.stream("cam").session?;
+                (u32::try_from(session.pid) == Ok(second.pid())).then_some(())
+            },
+        );
+        mount.thaw();
+        wait_until_whole(&daemon, &mount.at);
+        assert_eq!(logged(&daemon, "does not answer"), 1);
+        checker.finish().assert_clean();
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_folder_that_is_removed_or_replaced_is_made_again_and_strangers_files_stay() {
+    let _machine = beside_others();
+    let dir = TempDir::with_prefix("ringgear-disk-").unwrap();
+    let folder = dir.path().to_owned();
+    give_to_daemon(&folder);
+    let (mut daemon, _camera, checker) = live(&folder);
+    let foreign = [
+        "cam/notes.txt",
+        "cam/small/7.m4s",
+        "cam/small/init-mine.mp4",
+    ];
+    for name in foreign {
+        std::fs::write(folder.join(name), "a stranger's").unwrap();
+    }
+    let kept = |folder: &Path| {
+        for name in foreign {
+            let text = std::fs::read_to_string(folder.join(name)).unwrap();
+            assert_eq!(text, "a stranger's", "{name}");
+        }
+    };
+    let before = daemon.stream("cam");
+    wait_for_segments(&daemon, &before, 2);
+    kept(&folder);
+
+    // Moved away: what is in it then is nobody's but the administrator's.
+    let aside = folder.join("aside");
+    std::fs::create_dir(&aside).unwrap();
+    std::fs::rename(folder.join("cam"), aside.join("cam")).unwrap();
+    wait_until_whole(&daemon, &folder);
+    kept(&aside);
+
+    std::fs::remove_dir_all(folder.join("cam")).unwrap();
+    wait_until_whole(&daemon, &folder);
+
+    // A link in its place is not followed, and once it is gone all is well.
+    let outside = TempDir::new().unwrap();
+    give_to_daemon(outside.path());
+    std::fs::rename(folder.join("cam/small"), aside.join("small")).unwrap();
+    let link = folder.join("cam/small");
+    wait_for("the link is in its place", Duration::from_secs(10), || {
+        let _ = std::fs::remove_dir_all(&link);
+        std::os::unix::fs::symlink(outside.path(), &link).ok()
+    });
+    wait_for_detail(&daemon, "no symbolic link");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    std::fs::remove_file(&link).unwrap();
+    wait_until_whole(&daemon, &folder);
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    checker.finish().assert_clean();
+    daemon.stop();
+}

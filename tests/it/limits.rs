@@ -1,0 +1,117 @@
+//! What the machine gives the daemon runs out: descriptors and memory. What does not fit is refused with the reason, and
+//! the rest goes on.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use ringgear::status::StreamState;
+
+use crate::harness::daemon::Daemon;
+use crate::harness::held::{Held, cpu_seconds};
+use crate::harness::place::{Place, Who, command_as};
+use crate::harness::{alone, beside_others, http, pause, wait_for};
+
+fn stream(name: &str) -> String {
+    format!(
+        "[streams.{name}]\nframerate = 25\nsegment = \"1s\"\nwindow = \"12s\"\n[[streams.{name}.renditions]]\nname = \"small\"\n\
+         size = \"320x180\"\nbitrate = \"300k\"\npreset = \"ultrafast\"\n"
+    )
+}
+
+#[test]
+fn the_kernel_finds_an_encoder_before_the_daemon_when_memory_runs_out() {
+    let _machine = beside_others();
+    let daemon = Daemon::start(&stream("cam"));
+    let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    let adj = |pid: u32| -> i32 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let encoder = daemon.wait_until_playable("cam").encoder.pid.unwrap();
+    assert_eq!(adj(encoder), (adj(daemon.pid()) + 500).min(1000));
+}
+
+#[test]
+fn a_stream_that_descriptors_do_not_suffice_for_is_refused_and_the_others_run() {
+    let _machine = beside_others();
+    let mut place = Place::new();
+    // 64 for the house, 64 for viewers, 8 for clients, 28 for each stream.
+    place.limit_descriptors(180);
+    let config = format!(
+        "[limits]\nconnections = 8\nconnections_per_user = 8\nsessions_per_user = 8\n{}{}",
+        stream("cam"),
+        stream("other")
+    );
+    let mut daemon = Daemon::start_in(place, &config);
+    let refused = daemon.wait_for_state("other", StreamState::Failed, Duration::from_secs(5));
+    let detail = refused.detail.unwrap();
+    assert!(
+        detail.contains("needs 28 descriptors") && detail.contains("to 192 (LimitNOFILE="),
+        "{detail}"
+    );
+    let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    let other = daemon.producer(&["pattern", "other", "--size", "320x180"]);
+    other.wait_for_line("needs 28 descriptors", Duration::from_secs(5));
+    assert_eq!(daemon.stream("other").session, None);
+    daemon.stop();
+}
+
+mod alone {
+    use super::*;
+
+    #[test]
+    fn without_descriptors_the_streams_go_on_and_the_doors_open_again_by_themselves() {
+        let _machine = alone();
+        let mut daemon = Daemon::start(&stream("cam"));
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        let before = daemon.wait_until_playable("cam");
+        let limit = Held::by(&daemon).descriptors + 4;
+        let pid = daemon.pid().to_string();
+        let set = |limit: usize| {
+            let limit = format!("--nofile={limit}:");
+            // As the daemon's own user, which may change its soft limit.
+            let set = command_as(Who::Daemon, "prlimit")
+                .args(["--pid", &pid, &limit])
+                .status();
+            assert!(set.unwrap().success());
+        };
+        set(limit);
+        let address = format!("127.0.0.1:{}", daemon.place.port);
+        let viewers: Vec<_> = (0..40)
+            .map(|_| TcpStream::connect(&address).unwrap())
+            .collect();
+        let late = daemon.producer(&["pattern", "cam", "--size", "320x180", "--take-over"]);
+        let (cpu, since) = (cpu_seconds(&daemon), Instant::now());
+        while since.elapsed() < Duration::from_secs(3) {
+            pause();
+        }
+        let load = (cpu_seconds(&daemon) - cpu) / since.elapsed().as_secs_f64();
+        eprintln!("{:.1} % of a core while nobody can connect", load * 100.0);
+        assert!(load < 0.5, "it spins: {load} of a core");
+        drop(late);
+        drop(viewers);
+        wait_for("the origin answers again", Duration::from_secs(5), || {
+            let answer = http::get(daemon.place.port, "/healthz").ok()?;
+            (answer.status == 200).then_some(())
+        });
+        set(4096);
+        let after = wait_for("the stream goes on", Duration::from_secs(10), || {
+            let now = daemon.stream("cam");
+            let more = now.window.last_segment > before.window.last_segment.map(|last| last + 4);
+            (more && now.state == StreamState::Live && now.detail.is_none()).then_some(now)
+        });
+        assert_eq!((after.ticks.missed, after.restarts), (0, 0));
+        assert_eq!(after.encoder.pid, before.encoder.pid);
+        let told = |text: &str| {
+            daemon
+                .log()
+                .lines()
+                .filter(|line| line.contains(text))
+                .count()
+        };
+        assert!(told("viewers can't connect") <= 1, "{}", daemon.log());
+        assert!(told("clients can't connect") <= 1, "{}", daemon.log());
+        daemon.stop();
+    }
+}
