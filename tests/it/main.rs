@@ -11,7 +11,9 @@
 mod harness;
 
 mod c_client;
+mod camera_faults;
 mod checker_itself;
+mod clocks;
 mod config_errors;
 mod crashes;
 mod feeders;
@@ -22,5 +24,6 @@ mod lifecycle;
 mod load;
 mod players;
 mod producers;
+mod restarts;
 mod unprivileged;
 mod window;
