@@ -197,7 +197,8 @@ impl StepWatch {
         let ahead = anchor.wall_ahead_nanos();
         let before = std::mem::replace(&mut self.ahead_nanos, ahead);
         let moved = Duration::from_nanos(ahead.abs_diff(before));
-        let seconds = |nanos: i64| nanos as f64 / 1e9;
+        // To the millisecond: more says nothing to a person.
+        let seconds = |nanos: i64| (nanos as f64 / 1e6).round() / 1e3;
         (moved > STEP).then(|| Step {
             by_seconds: seconds(ahead.saturating_sub(before)),
             ahead_seconds: seconds(ahead),

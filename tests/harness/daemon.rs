@@ -16,6 +16,8 @@ use super::wait_for;
 pub(crate) struct Daemon {
     process: Process,
     config: PathBuf,
+    /// Variables of its own, as `NAME=value`.
+    environment: Vec<String>,
     /// Its folder; after the process, so that it goes last.
     pub(crate) place: Place,
 }
@@ -24,17 +26,18 @@ impl Daemon {
     /// Starts a daemon in a new place, with the `[streams.*]` tables given, and waits until it answers.
     #[track_caller]
     pub(crate) fn start(streams: &str) -> Self {
-        Self::start_in(Place::new(), streams)
+        Self::start_in(Place::new(), streams, &[])
     }
 
-    /// The same in a place that was prepared.
+    /// The same in a place that is there already, with `NAME=value` variables for the daemon alone.
     #[track_caller]
-    pub(crate) fn start_in(place: Place, streams: &str) -> Self {
+    pub(crate) fn start_in(place: Place, streams: &str, environment: &[String]) -> Self {
         let config = place.write_config(streams);
-        let process = serve(&place, &config);
+        let process = serve(&place, &config, environment);
         let daemon = Self {
             process,
             config,
+            environment: environment.to_vec(),
             place,
         };
         daemon.wait_until_healthy();
@@ -152,9 +155,15 @@ impl Daemon {
     /// Starts it again, in the same place with the same config; it must have ended.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        assert!(!self.process.is_running());
-        self.process = serve(&self.place, &self.config);
+        self.restart_unawaited();
         self.wait_until_healthy();
+    }
+
+    /// The same, and returns while it is still starting.
+    #[track_caller]
+    pub(crate) fn restart_unawaited(&mut self) {
+        assert!(!self.process.is_running());
+        self.process = serve(&self.place, &self.config, &self.environment);
     }
 }
 
@@ -169,8 +178,16 @@ impl Drop for Daemon {
     }
 }
 
-fn serve(place: &Place, config: &std::path::Path) -> Process {
-    let mut command = place.command(Who::Daemon);
+fn serve(place: &Place, config: &std::path::Path, environment: &[String]) -> Process {
+    // By env(1), so that a preloaded library is not loaded into the program that changes users.
+    let mut command = match environment {
+        [] => place.command(Who::Daemon),
+        variables => {
+            let mut command = place.command_of(Who::Daemon, "env");
+            command.args(variables).arg(place.program());
+            command
+        }
+    };
     command
         .args(["serve", "--config"])
         .arg(config)

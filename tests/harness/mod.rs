@@ -14,6 +14,7 @@ pub(crate) mod players;
 pub(crate) mod process;
 pub(crate) mod reference;
 pub(crate) mod tick_log;
+pub(crate) mod truth;
 
 use std::fs::File;
 use std::path::PathBuf;

@@ -147,7 +147,12 @@ impl Place {
 
     /// The program as `who`, in a plain environment of its own.
     pub(crate) fn command(&self, who: Who) -> Command {
-        let mut command = command_as(who, self.program());
+        self.command_of(who, self.program())
+    }
+
+    /// Another program, likewise.
+    pub(crate) fn command_of(&self, who: Who, program: impl AsRef<OsStr>) -> Command {
+        let mut command = command_as(who, program);
         command
             .current_dir(self.path())
             .env("HOME", self.path())

@@ -2,13 +2,12 @@
 //! all come back. `RINGGEAR_KILLS` says how often; 50 times without it.
 
 mod alone {
-    use std::collections::HashMap;
     use std::time::{Duration, Instant};
 
     use crate::harness::daemon::Daemon;
     use crate::harness::held::Held;
-    use crate::harness::tick_log::{self, Kind};
-    use crate::harness::{alone, hls, media, wait_for};
+    use crate::harness::truth::published_is_what_ingest_meant;
+    use crate::harness::{alone, wait_for};
 
     const CAMERAS: usize = 10;
     /// Kills after which everything that is made once has been made.
@@ -116,40 +115,8 @@ mod alone {
         let ticks = daemon.stream("cam").ticks;
         assert_eq!(ticks.missed, 0, "{ticks:?}");
         daemon.stop();
-        no_frame_is_torn(&daemon);
-    }
-
-    /// Every published picture is the frame that its tick took, by the bars and their checksum.
-    fn no_frame_is_torn(daemon: &Daemon) {
-        let rows: HashMap<u64, _> = tick_log::read(&daemon.place.tick_logs(), "cam")
-            .into_iter()
-            .map(|row| (row.tick, row))
-            .collect();
-        let last = *rows.keys().max().expect("ticks are logged");
-        let folder = daemon.place.live().join("cam/small");
-        let playlist = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
-        let shown = media::decode_published(&folder, &hls::media(&playlist).unwrap());
-        let mut fresh = 0;
-        for picture in &shown {
-            // A stop completes the last segment with the last picture.
-            let row = rows
-                .get(&picture.time.min(last))
-                .expect("each tick is logged");
-            let decoded = picture
-                .bars
-                .as_ref()
-                .map(|bars| u64::from(bars.frame_number));
-            assert_eq!(
-                decoded, row.frame,
-                "the picture of tick {}, {:?}",
-                row.tick, row.kind
-            );
-            fresh += u32::from(row.kind == Kind::Fresh);
-        }
-        eprintln!(
-            "{} pictures published, {fresh} of them fresh, none torn",
-            shown.len()
-        );
+        let (shown, fresh) = published_is_what_ingest_meant(&daemon, "cam", "small");
+        eprintln!("{shown} pictures published, {fresh} of them fresh, none torn");
         assert!(fresh > 25);
     }
 

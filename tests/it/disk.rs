@@ -121,7 +121,7 @@ impl Drop for Mount {
 fn live(folder: &Path) -> (Daemon, crate::harness::process::Process, Checker) {
     let place = Place::new();
     place.publish_to(folder);
-    let daemon = Daemon::start_in(place, STREAM);
+    let daemon = Daemon::start_in(place, STREAM, &[]);
     let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
     wait_for("the folder has a playlist", Duration::from_secs(5), || {
@@ -240,7 +240,7 @@ fn a_daemon_starts_on_a_read_only_disk_and_publishes_once_it_can() {
     let place = Place::new();
     place.publish_to(&mount.at);
     mount.remount("ro");
-    let mut daemon = Daemon::start_in(place, STREAM);
+    let mut daemon = Daemon::start_in(place, STREAM, &[]);
     let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
     wait_for_detail(&daemon, "mount it writable");

@@ -1,5 +1,7 @@
 //! Stops and restarts: nothing that was published is lost, and numbers go on (rules 1, 6; DESIGN 3.1, 3.7).
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use ringgear::tick::Framerate;
@@ -8,6 +10,7 @@ use rustix::process::Signal;
 use crate::harness::checker::{Checker, FolderOrigin, HttpOrigin};
 use crate::harness::daemon::Daemon;
 use crate::harness::hls::{self, MediaPlaylist};
+use crate::harness::place::Place;
 use crate::harness::{alone, beside_others, tick_log, wait_for};
 
 const STREAM: &str = r#"
@@ -72,6 +75,36 @@ fn a_second_signal_stops_at_once() {
         "it took {:?}",
         asked.elapsed()
     );
+}
+
+#[test]
+fn a_service_manager_is_told_of_the_start_the_life_and_the_stop() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let path = place.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let next = || {
+        let mut text = [0; 100];
+        let read = manager.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..read]).trim().to_owned()
+    };
+    let environment = [
+        format!("NOTIFY_SOCKET={}", path.display()),
+        "WATCHDOG_USEC=300000".to_owned(),
+    ];
+    let mut daemon = Daemon::start_in(place, STREAM, &environment);
+    assert_eq!(next(), "READY=1");
+    // A stream that nobody feeds goes on too.
+    for _ in 0..5 {
+        assert_eq!(next(), "WATCHDOG=1");
+    }
+    daemon.stop();
+    let last = std::iter::repeat_with(next).find(|text| text != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
 }
 
 mod alone {

@@ -42,7 +42,7 @@ fn a_stream_that_descriptors_do_not_suffice_for_is_refused_and_the_others_run() 
         stream("cam"),
         stream("other")
     );
-    let mut daemon = Daemon::start_in(place, &config);
+    let mut daemon = Daemon::start_in(place, &config, &[]);
     let refused = daemon.wait_for_state("other", StreamState::Failed, Duration::from_secs(5));
     let detail = refused.detail.unwrap();
     assert!(

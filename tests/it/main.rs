@@ -12,7 +12,9 @@
 mod harness;
 
 mod c_client;
+mod camera_faults;
 mod checker_itself;
+mod clocks;
 mod config_errors;
 mod crashes;
 mod disk;
@@ -27,5 +29,6 @@ mod limits;
 mod load;
 mod players;
 mod producers;
+mod restarts;
 mod unprivileged;
 mod window;

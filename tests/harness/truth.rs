@@ -1,0 +1,46 @@
+//! What was published against what ingest meant to: the bars in each picture tell the frame, the tick log which one it was to be.
+
+use std::collections::HashMap;
+
+use super::daemon::Daemon;
+use super::tick_log::{self, Kind};
+use super::{hls, media};
+
+/// Decodes every picture that the folder's playlist of `stream` lists in `rendition`, and compares it with the tick log. Says how many
+/// there were, and how many of them fresh.
+#[track_caller]
+pub(crate) fn published_is_what_ingest_meant(
+    daemon: &Daemon,
+    stream: &str,
+    rendition: &str,
+) -> (usize, usize) {
+    let rows: HashMap<u64, _> = tick_log::read(&daemon.place.tick_logs(), stream)
+        .into_iter()
+        .map(|row| (row.tick, row))
+        .collect();
+    let last = *rows.keys().max().expect("ticks are logged");
+    let folder = daemon.place.live().join(stream).join(rendition);
+    let playlist = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
+    let shown = media::decode_published(&folder, &hls::media(&playlist).unwrap());
+    let mut fresh = 0;
+    for picture in &shown {
+        // A stop completes what is open with the last picture.
+        let row = rows.get(&picture.time.min(last)).unwrap_or_else(|| {
+            panic!(
+                "tick {} of {stream} was published and not logged",
+                picture.time
+            )
+        });
+        let decoded = picture
+            .bars
+            .as_ref()
+            .map(|bars| u64::from(bars.frame_number));
+        assert_eq!(
+            decoded, row.frame,
+            "the picture of tick {} of {stream}, {:?}",
+            row.tick, row.kind
+        );
+        fresh += usize::from(row.kind == Kind::Fresh);
+    }
+    (shown.len(), fresh)
+}

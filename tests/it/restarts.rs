@@ -1,0 +1,239 @@
+//! Restarts of the daemon, measured: what they cost, and that nothing that it finds keeps it from going on.
+
+mod alone {
+    use std::time::{Duration, Instant};
+
+    use crate::harness::checker::{Checker, FolderOrigin};
+    use crate::harness::daemon::Daemon;
+    use crate::harness::hls::{self, MediaPlaylist};
+    use crate::harness::process::run;
+    use crate::harness::tick_log::{self, Kind, Row};
+    use crate::harness::truth::published_is_what_ingest_meant;
+    use crate::harness::{alone, dash, wait_for};
+
+    const RATE: f64 = 25.0;
+
+    fn stream(name: &str, segment: &str, more: &str) -> String {
+        format!(
+            "[streams.{name}]\nframerate = 25\nsegment = \"{segment}\"\npart = \"200ms\"\nwindow = \"48s\"\n{more}\n\
+             [[streams.{name}.renditions]]\nname = \"small\"\nsize = \"320x180\"\nbitrate = \"300k\"\npreset = \"ultrafast\"\n"
+        )
+    }
+
+    fn playlist(daemon: &Daemon, stream: &str) -> MediaPlaylist {
+        let path = daemon.place.live().join(stream).join("small/media.m3u8");
+        hls::media(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    fn rows(daemon: &Daemon, stream: &str) -> Vec<Row> {
+        tick_log::read(&daemon.place.tick_logs(), stream)
+    }
+
+    fn last_fresh(rows: &[Row]) -> u64 {
+        let fresh = rows.iter().rev().find(|row| row.kind == Kind::Fresh);
+        fresh.unwrap().tick
+    }
+
+    /// Restarts of four streams under load cost each at most 2 s of its frames, with short segments and with long ones, and neither
+    /// a gap nor a discontinuity.
+    #[test]
+    fn a_restart_under_load_costs_at_most_two_seconds_and_leaves_no_hole() {
+        let _machine = alone();
+        let names = ["a", "b", "c", "long"];
+        let config: String = names
+            .iter()
+            .map(|name| stream(name, if *name == "long" { "8s" } else { "2s" }, ""))
+            .collect();
+        let mut daemon = Daemon::start(&config);
+        let mut cameras = Vec::new();
+        for name in names {
+            cameras.push(daemon.producer(&["pattern", name, "--size", "320x180"]));
+        }
+        for name in names {
+            wait_for("parts are published", Duration::from_secs(30), || {
+                (daemon.stream(name).ticks.fresh > 50).then_some(())
+            });
+        }
+        let (mut starts, mut costs) = (Vec::new(), Vec::new());
+        for round in 0..4 {
+            let before: Vec<_> = names.iter().map(|name| rows(&daemon, name)).collect();
+            if round % 2 == 0 {
+                daemon.stop();
+            } else {
+                daemon.kill();
+            }
+            let begun = Instant::now();
+            daemon.restart_unawaited();
+            for (name, before) in names.iter().zip(&before) {
+                let last = before.last().unwrap().tick;
+                wait_for("the first tick", Duration::from_secs(10), || {
+                    (rows(&daemon, name).last()?.tick > last + 1).then_some(())
+                });
+            }
+            starts.push(begun.elapsed());
+            for name in names {
+                let fresh = wait_for("frames arrive again", Duration::from_secs(10), || {
+                    let rows = rows(&daemon, name);
+                    let kinds: Vec<_> = rows.iter().rev().take(30).map(|row| row.kind).collect();
+                    kinds
+                        .iter()
+                        .all(|kind| *kind == Kind::Fresh)
+                        .then_some(rows)
+                });
+                assert!(last_fresh(&fresh) > 0);
+            }
+        }
+        wait_for("long segments close", Duration::from_secs(20), || {
+            let segments = playlist(&daemon, "long").segments.len();
+            (segments >= 2).then_some(())
+        });
+        for name in names {
+            let rows = rows(&daemon, name);
+            // From one shown frame to the next, across what is repeated, slate, or not there.
+            let fresh: Vec<u64> = rows
+                .iter()
+                .filter(|row| row.kind == Kind::Fresh)
+                .map(|row| row.tick)
+                .collect();
+            let holes = fresh.windows(2).map(|pair| pair[1] - pair[0]);
+            let mut holes: Vec<u64> = holes.filter(|ticks| *ticks > 10).collect();
+            holes.sort_unstable();
+            costs.extend(holes);
+            let stream = daemon.stream(name);
+            assert_eq!(stream.ticks.missed, 0, "{name}: {:?}", stream.ticks);
+            let playlist = playlist(&daemon, name);
+            assert!(
+                playlist
+                    .segments
+                    .iter()
+                    .all(|segment| !segment.gap && !segment.discontinuity),
+                "{name}: {playlist:?}"
+            );
+            let text = daemon.get(&format!("/{name}/manifest.mpd")).text();
+            assert_eq!(dash::read(&text).unwrap().periods.len(), 1, "{name}");
+        }
+        let worst = *costs.iter().max().unwrap() as f64 / RATE;
+        eprintln!(
+            "start to the first tick of all four: {starts:?}; frames lost at a time: {costs:?}, at worst {worst} s"
+        );
+        assert!(worst <= 2.0, "a restart cost {worst} s: {costs:?}");
+        starts.sort_unstable();
+        let machine = slowness();
+        eprintln!("the machine is {machine:.2} times as slow as when it is idle");
+        let allowed = Duration::from_millis(500).mul_f64(machine.max(1.0));
+        assert!(
+            starts[0] <= allowed,
+            "start to the first tick: {starts:?}, allowed {allowed:?}"
+        );
+    }
+
+    /// How much slower than alone on the machine that the limits were measured on a process starts now: FFmpeg there lists its encoders
+    /// within 130 ms.
+    fn slowness() -> f64 {
+        let runs = (0..3).map(|_| {
+            let begun = Instant::now();
+            let mut command = std::process::Command::new("ffmpeg");
+            run(
+                command.args(["-hide_banner", "-encoders"]),
+                Duration::from_secs(10),
+            );
+            begun.elapsed()
+        });
+        let best = runs.min().unwrap();
+        best.as_secs_f64() / 0.13
+    }
+
+    #[test]
+    fn a_gap_longer_than_the_backfill_is_told_and_begins_a_new_period() {
+        let _machine = alone();
+        let mut daemon = Daemon::start(&stream("cam", "1s", "backfill = \"1s\""));
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        daemon.wait_until_playable("cam");
+        daemon.kill();
+        let at_end = playlist(&daemon, "cam");
+        // The outage itself is what is tested: longer than what is backfilled at all.
+        std::thread::sleep(Duration::from_secs(5));
+        daemon.restart();
+        let now = wait_for("segments after the gap", Duration::from_secs(15), || {
+            let now = playlist(&daemon, "cam");
+            let gap = now.segments.iter().rposition(|segment| segment.gap)?;
+            (now.segments.len() > gap + 2).then_some(now)
+        });
+        assert_eq!(now.media_sequence, at_end.media_sequence);
+        let gaps = now.segments.iter().filter(|segment| segment.gap).count();
+        assert!((3..=8).contains(&gaps), "{gaps} gaps: {now:?}");
+        assert_eq!(now.discontinuity_sequence, 0);
+        assert!(now.segments.iter().all(|segment| !segment.discontinuity));
+        let mpd = daemon.get("/cam/manifest.mpd").text();
+        let periods = dash::read(&mpd).unwrap().periods;
+        assert_eq!(periods.len(), 2, "{mpd}");
+        assert!(daemon.stream("cam").ticks.missed > 50);
+    }
+
+    /// Kills at moments that look random; each time the folder stays a live window for any web server, and what it holds is right.
+    #[test]
+    fn kills_at_any_moment_leave_a_folder_that_is_served_on_and_taken_over() {
+        let _machine = alone();
+        let mut daemon = Daemon::start(&stream("cam", "1s", ""));
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        daemon.wait_until_playable("cam");
+        let dir = daemon.place.live();
+        let checker = Checker::start(FolderOrigin { dir }, "cam");
+        for kill in 0..8_u64 {
+            // Anywhere from its first instruction on.
+            let spared = Duration::from_millis(kill * 7919 % 2503);
+            std::thread::sleep(spared);
+            daemon.kill();
+            daemon.restart_unawaited();
+        }
+        let last = playlist(&daemon, "cam").segments.last().unwrap().number;
+        let now = wait_for("new segments", Duration::from_secs(20), || {
+            let now = playlist(&daemon, "cam");
+            (now.segments.last()?.number >= last + 3).then_some(now)
+        });
+        assert!(now.segments.iter().all(|segment| !segment.discontinuity));
+        daemon.stop();
+        // While nothing runs, nothing new appears and nothing is removed in time.
+        checker.finish().assert_clean_but(&[2, 5]);
+    }
+
+    #[test]
+    fn a_lost_or_damaged_state_costs_the_window_and_never_the_numbers() {
+        let _machine = alone();
+        let mut daemon = Daemon::start(&stream("cam", "1s", ""));
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        daemon.wait_until_playable("cam");
+        let state = daemon.place.live().join("cam/state.json");
+        let damages: [fn(String) -> Option<String>; 5] = [
+            |_| None,
+            |text| Some(text[..text.len() / 2].to_owned()),
+            |_| Some("\u{0}garbage".repeat(500)),
+            |text| Some(text.replacen("\"version\":", "\"version\":9", 1)),
+            |text| Some(text.replacen("\"last_tick\":", "\"last_tick\":99", 1)),
+        ];
+        for (index, damage) in damages.into_iter().enumerate() {
+            daemon.stop();
+            let before = playlist(&daemon, "cam");
+            let last = before.segments.last().unwrap().number;
+            match damage(std::fs::read_to_string(&state).unwrap()) {
+                Some(text) => std::fs::write(&state, text).unwrap(),
+                None => std::fs::remove_file(&state).unwrap(),
+            }
+            daemon.restart();
+            let now = wait_for("new segments", Duration::from_secs(20), || {
+                let now = playlist(&daemon, "cam");
+                (now.segments.first()?.number > last && now.segments.len() >= 3).then_some(now)
+            });
+            assert!(now.discontinuity_sequence >= before.discontinuity_sequence);
+            let numbers = format!("damage {index}: {} after {last}", now.segments[0].number);
+            assert!(
+                now.segments[0].number <= last + 12,
+                "{numbers}: the clock's own"
+            );
+            assert!(daemon.log().contains("can't be used"), "{}", daemon.log());
+        }
+        daemon.stop();
+        let (shown, fresh) = published_is_what_ingest_meant(&daemon, "cam", "small");
+        assert!(fresh > 50, "{shown} pictures, {fresh} fresh");
+    }
+}
