@@ -179,11 +179,12 @@ fn media_bytes(
             Some((slices.collect(), life))
         }
         Item::Part(_, number, part) => {
-            let life = match &track.open {
-                Some(open) if open.number == number => media::open_life(snapshot, track),
-                _ => media::segment_life(snapshot, track, track.segment(number)?, now)?,
+            let (part, segment) = track.part(number, part)?;
+            let life = match segment {
+                Some(segment) => media::segment_life(snapshot, track, segment, now)?,
+                None => media::open_life(snapshot, track),
             };
-            Some((vec![track.part(number, part)?.bytes.clone()], life))
+            Some((vec![part.bytes.clone()], life))
         }
         Item::Player | Item::Snapshot | Item::Multivariant | Item::Mpd | Item::Media(_) => None,
     }

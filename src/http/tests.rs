@@ -130,6 +130,7 @@ fn snapshot(stream: &str, first: usize, retained: usize, listed: usize) -> Arc<S
             first_tick: Tick(60 * number as u64),
             ticks: 60,
             parts: vec![part(number, 0), part(number, 1)],
+            remains: Vec::new(),
             gap: false,
             expires,
         })

@@ -283,11 +283,7 @@ fn sample_capacity(grid: &Grid) -> usize {
 
 fn sequence_number(grid: &Grid, first_tick: Tick) -> u32 {
     let ticks_per_segment = u64::from(grid.ticks_per_segment.get());
-    let parts_per_segment = u64::from(
-        grid.ticks_per_segment
-            .get()
-            .div_ceil(grid.ticks_per_part.get()),
-    );
+    let parts_per_segment = u64::from(grid.parts_per_segment());
     let segment = first_tick.0 / ticks_per_segment;
     let parts_before = segment
         .wrapping_mul(parts_per_segment)
