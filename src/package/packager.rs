@@ -4,7 +4,7 @@
 use crate::package::Part;
 use crate::package::chunk::{ChunkHeader, chunk};
 use crate::sample::{Sample, TrackIndex};
-use crate::tick::{Grid, SegmentNumber, Tick};
+use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
 
 /// The most bytes of samples in one part. The highest bitrates of the codecs stay far below.
 pub const MAX_PART_BYTES: usize = 256 << 20;
@@ -113,6 +113,8 @@ pub struct TrackPackager {
     next: Tick,
     samples: Vec<Sample>,
     sample_bytes: usize,
+    // When the first of them was captured.
+    captured: UnixTime,
     // Whether the next part, begun or not, is the first of its segment.
     segment_start: bool,
     // Whether the next sample is the first of an encoder.
@@ -128,6 +130,7 @@ impl TrackPackager {
             next: first,
             samples: Vec::with_capacity(sample_capacity(&grid)),
             sample_bytes: 0,
+            captured: UnixTime::default(),
             segment_start: true,
             encoder_start: true,
         }
@@ -147,10 +150,24 @@ impl TrackPackager {
         self.next
     }
 
-    /// Takes the next sample, in decode order; returns the part that it completes.
+    /// Takes the next sample, in decode order, which shows what was captured at its tick; returns the part that it completes.
     pub fn push(&mut self, sample: Sample) -> Result<Option<Part>, PackageError> {
+        let captured = self.grid.time_of(self.next);
+        self.push_captured(sample, captured)
+    }
+
+    /// Takes the next sample as [`Self::push`] does, with the time at which its picture was captured: each part's `prft` box tells that
+    /// of its first sample.
+    pub fn push_captured(
+        &mut self,
+        sample: Sample,
+        captured: UnixTime,
+    ) -> Result<Option<Part>, PackageError> {
         self.check(&sample)?;
         let tick = self.next;
+        if self.samples.is_empty() {
+            self.captured = captured;
+        }
         self.sample_bytes += sample.data.len();
         self.samples.push(sample);
         self.next = tick.next();
@@ -257,6 +274,7 @@ impl TrackPackager {
         let header = ChunkHeader {
             sequence_number: sequence_number(&self.grid, first_tick),
             decode_time: self.grid.decode_time(first_tick),
+            captured: self.captured,
             sample_duration: self.grid.framerate.den(),
             starts_segment: self.segment_start,
         };
