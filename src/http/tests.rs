@@ -186,7 +186,7 @@ impl Manifests for PlainManifests {
             .to_owned()
     }
 
-    fn media(&self, snapshot: &Snapshot, track: usize) -> String {
+    fn media(&self, snapshot: &Snapshot, track: usize, _: Extent) -> String {
         self.rendered.fetch_add(1, Ordering::Relaxed);
         let listed = &snapshot.tracks[track].listed;
         let mut text = format!(
@@ -208,6 +208,10 @@ impl Manifests for PlainManifests {
     fn mpd(&self, _: &Snapshot) -> String {
         self.rendered.fetch_add(1, Ordering::Relaxed);
         format!("<MPD>{}</MPD>", "<S d=\"60\"/>".repeat(100))
+    }
+
+    fn low_latency_mpd(&self, snapshot: &Snapshot) -> String {
+        self.mpd(snapshot)
     }
 }
 
@@ -533,9 +537,9 @@ fn rule_2_what_expired_or_is_not_there_yet_is_not_found() {
     for path in [
         "/door/360p/3.m4s",
         "/door/360p/3.0.m4s",
-        "/door/360p/13.m4s",
-        "/door/360p/13.1.m4s",
-        "/door/360p/14.m4s",
+        "/door/360p/13.2.m4s",
+        "/door/360p/14.0.m4s",
+        "/door/360p/15.m4s",
         "/door/360p/12.2.m4s",
         "/door/360p/18446744073709551615.m4s",
         "/door/360p/init-beef.mp4",

@@ -2,6 +2,7 @@
 
 use crate::config::StreamPlan;
 use crate::manifest::dash::{MpdOptions, UtcTiming};
+use crate::manifest::hls::Extent;
 use crate::manifest::{self, dash, hls};
 use crate::window::Snapshot;
 
@@ -19,6 +20,12 @@ impl OriginManifests {
         };
         Self { time }
     }
+
+    fn options(&self) -> MpdOptions {
+        MpdOptions {
+            utc_timing: UtcTiming::HttpIso(self.time.clone()),
+        }
+    }
 }
 
 impl crate::http::Manifests for OriginManifests {
@@ -26,17 +33,16 @@ impl crate::http::Manifests for OriginManifests {
         hls::multivariant(snapshot)
     }
 
-    fn media(&self, snapshot: &Snapshot, track: usize) -> String {
-        hls::media(snapshot, track)
+    fn media(&self, snapshot: &Snapshot, track: usize, extent: Extent) -> String {
+        hls::low_latency_media(snapshot, track, extent)
     }
 
     fn mpd(&self, snapshot: &Snapshot) -> String {
-        dash::mpd(
-            snapshot,
-            &MpdOptions {
-                utc_timing: UtcTiming::HttpIso(self.time.clone()),
-            },
-        )
+        dash::mpd(snapshot, &self.options())
+    }
+
+    fn low_latency_mpd(&self, snapshot: &Snapshot) -> String {
+        dash::mpd_low_latency(snapshot, &self.options())
     }
 }
 
