@@ -40,6 +40,9 @@ pub(crate) enum DaemonError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// The origin's certificate.
+    #[error("the origin can't speak TLS: {0}")]
+    Tls(#[from] http::TlsError),
     /// FFmpeg.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -120,6 +123,8 @@ impl Daemon {
             .block_on(tokio::net::TcpListener::bind(plan.listen))
             .map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let tls = plan.tls.clone().map(http::Tls::load).transpose()?;
+        let tls = tls.map(Arc::new);
         let anchor = Anchor::new(Arc::new(SystemClock));
         let house = House {
             anchor: anchor.clone(),
@@ -154,7 +159,7 @@ impl Daemon {
             Arc::clone(&house.accounts),
             told.clone(),
         ));
-        let origin = runtime.spawn(http::serve(listener, router, async move {
+        let origin = runtime.spawn(http::serve(listener, router, tls, async move {
             let _ = closed.wait_for(|closed| *closed).await;
         }));
         drop(entered);

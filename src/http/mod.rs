@@ -16,6 +16,7 @@ mod stills;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tls;
 mod viewers;
 mod waiting;
 
@@ -33,6 +34,7 @@ use crate::status::StreamStatus;
 use crate::window::Snapshot;
 
 pub use serve::serve;
+pub use tls::{Tls, TlsError};
 pub use viewers::Viewers;
 
 /// A snapshot of the window as text. Each is asked for at most once per snapshot, when the first viewer wants it; what

@@ -349,7 +349,7 @@ impl Origin {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let stopped = async { drop(stopped.await) };
-                serve(listener, router(site), stopped).await;
+                serve(listener, router(site), None, stopped).await;
             });
         });
         Self {

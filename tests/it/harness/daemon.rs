@@ -24,8 +24,13 @@ impl Daemon {
     /// Starts a daemon in a new place, with the `[streams.*]` tables given, and waits until it answers.
     #[track_caller]
     pub(crate) fn start(streams: &str) -> Self {
-        let place = Place::new();
-        let config = place.write_config(streams);
+        Self::start_in(Place::new(), "", streams)
+    }
+
+    /// The same in a place that is made already, with more keys of `[http]`.
+    #[track_caller]
+    pub(crate) fn start_in(place: Place, http: &str, streams: &str) -> Self {
+        let config = place.write_config_with(http, streams);
         let process = serve(&place, &config);
         let daemon = Self {
             process,

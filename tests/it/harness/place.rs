@@ -104,9 +104,14 @@ impl Place {
 
     /// Writes a config with this place's paths and port before `streams`, and says where.
     pub(crate) fn write_config(&self, streams: &str) -> PathBuf {
+        self.write_config_with("", streams)
+    }
+
+    /// The same with more keys of `[http]`.
+    pub(crate) fn write_config_with(&self, http: &str, streams: &str) -> PathBuf {
         let text = format!(
             "[daemon]\nsocket = {:?}\nsocket_mode = \"0660\"\ntick_log = {:?}\n\n\
-             [http]\nlisten = \"127.0.0.1:{}\"\n\n[publish]\ndir = {:?}\n\n{streams}\n",
+             [http]\nlisten = \"127.0.0.1:{}\"\n{http}\n\n[publish]\ndir = {:?}\n\n{streams}\n",
             self.socket(),
             self.tick_logs(),
             self.port,
