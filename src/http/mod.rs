@@ -5,6 +5,8 @@ mod assets;
 mod directives;
 mod jpeg;
 mod live;
+#[cfg(test)]
+mod live_tests;
 mod media;
 mod open_segment;
 mod origin;

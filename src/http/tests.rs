@@ -96,7 +96,12 @@ fn grid() -> Grid {
 }
 
 /// A window of one track: `retained` segments before `first`, `listed` from it, and one part of the next.
-fn snapshot(stream: &str, first: usize, retained: usize, listed: usize) -> Arc<Snapshot> {
+pub(super) fn snapshot(
+    stream: &str,
+    first: usize,
+    retained: usize,
+    listed: usize,
+) -> Arc<Snapshot> {
     let now = Anchor::new(Arc::new(SystemClock)).now();
     let grid = grid();
     let period = Arc::new(Period {
@@ -174,8 +179,8 @@ fn snapshot(stream: &str, first: usize, retained: usize, listed: usize) -> Arc<S
 
 /// The least that players need; counts how often it is asked.
 #[derive(Default)]
-struct PlainManifests {
-    rendered: AtomicUsize,
+pub(super) struct PlainManifests {
+    pub(super) rendered: AtomicUsize,
 }
 
 impl Manifests for PlainManifests {
@@ -293,10 +298,10 @@ fn picture(size: Size, shade: u8) -> Picture {
 
 /// A running origin with the streams `door` (segments 7 to 12 listed, 3 to 6 retained, of which 3 has expired, 13 open)
 /// and `gate` (waiting).
-struct Origin {
-    address: SocketAddr,
-    manifests: Arc<PlainManifests>,
-    window: watch::Sender<Arc<Snapshot>>,
+pub(super) struct Origin {
+    pub(super) address: SocketAddr,
+    pub(super) manifests: Arc<PlainManifests>,
+    pub(super) window: watch::Sender<Arc<Snapshot>>,
     picture: watch::Sender<Option<Picture>>,
     _streams: watch::Sender<Arc<Streams>>,
     _gate: (watch::Sender<Arc<Snapshot>>, watch::Sender<Option<Picture>>),
@@ -305,7 +310,7 @@ struct Origin {
 }
 
 impl Origin {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self::start_on("127.0.0.1:0")
     }
 
@@ -399,14 +404,14 @@ impl Drop for Origin {
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Answer {
-    fn parse(bytes: &[u8]) -> Self {
+    pub(super) fn parse(bytes: &[u8]) -> Self {
         let end = bytes
             .windows(4)
             .position(|four| four == b"\r\n\r\n")
@@ -431,7 +436,7 @@ impl Answer {
         }
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
@@ -457,7 +462,7 @@ impl Answer {
 }
 
 /// A part of segment `number`: the made media over and over, each time at its own place on the timeline.
-fn part_bytes(number: usize, part: usize) -> Bytes {
+pub(super) fn part_bytes(number: usize, part: usize) -> Bytes {
     let mut bytes = MEDIA.segments[number % SEGMENTS][part].to_vec();
     // tfdt: type, version and flags, then the decode time in FFmpeg's timescale for 30 fps.
     let at = bytes.windows(4).position(|four| four == b"tfdt").unwrap() + 8;
@@ -466,7 +471,7 @@ fn part_bytes(number: usize, part: usize) -> Bytes {
     bytes.into()
 }
 
-fn segment_bytes(number: usize) -> Vec<u8> {
+pub(super) fn segment_bytes(number: usize) -> Vec<u8> {
     [part_bytes(number, 0), part_bytes(number, 1)].concat()
 }
 
