@@ -467,6 +467,7 @@ impl Reader<'_> {
             ticks: state.ticks,
             gap: parts.is_empty(),
             parts,
+            remains: Vec::new(),
             expires: state.expires,
         }))
     }

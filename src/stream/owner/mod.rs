@@ -27,7 +27,7 @@ use crate::package::{Part, TrackPackager};
 use crate::picture::{Picture, Size};
 use crate::publish::DiskDesk;
 use crate::sample::{Sample, TrackDescription};
-use crate::tick::{Grid, Tick};
+use crate::tick::{Grid, Tick, UnixTime};
 use crate::window::{Snapshot, Window};
 use breaker::Breaker;
 use encoding::State;
@@ -313,6 +313,7 @@ impl Owner {
         let Some(tick) = self.parts.grid.tick_of_decode_time(sample.decode_time) else {
             return;
         };
+        let captured = self.captured(tick);
         let Some(packager) = self.packagers.get_mut(track) else {
             return;
         };
@@ -323,7 +324,7 @@ impl Owner {
             }
             return;
         }
-        let part = match packager.push(sample) {
+        let part = match packager.push_captured(sample, captured) {
             Ok(part) => part,
             Err(error) => {
                 tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples don't fit the grid");
@@ -337,6 +338,23 @@ impl Owner {
         };
         self.push_part(track, part);
         self.note_return();
+    }
+
+    /// When what `tick` shows was captured. A picture that is shown again is of no moment of its own: then it is the tick's.
+    fn captured(&self, tick: Tick) -> UnixTime {
+        let Parts {
+            grid, anchor, plan, ..
+        } = &self.parts;
+        let shown = grid.time_of(tick);
+        let captured = self
+            .backlog
+            .as_ref()
+            .and_then(|backlog| backlog.captured(tick));
+        let captured = captured.map(|captured| anchor.to_unix(captured));
+        let fresh = grid.framerate.duration_of(u64::from(plan.slack) + 2);
+        captured
+            .filter(|captured| shown.saturating_since(*captured) <= fresh)
+            .map_or(shown, |captured| captured.min(shown))
     }
 
     fn push_part(&mut self, track: usize, part: Option<Part>) {
