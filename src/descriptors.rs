@@ -138,6 +138,6 @@ mod tests {
         let _third = books.take(1).unwrap();
         drop(second);
         let many = Descriptors::with_limit(256, || u64::MAX);
-        assert_eq!(many.viewers(), 2048);
+        assert_eq!(many.viewers(), 4096);
     }
 }

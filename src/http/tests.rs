@@ -346,6 +346,8 @@ impl Origin {
         let (streams, streams_seen) = watch::channel(Arc::new(BTreeMap::from(streams)));
         let site = Site::new(anchor, streams_seen);
         let listener = std::net::TcpListener::bind(address).unwrap();
+        // As many may wait as the daemon's own listener lets wait; the standard library's lets 128.
+        rustix::net::listen(&listener, 1024).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -355,7 +357,7 @@ impl Origin {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let stopped = async { drop(stopped.await) };
-                serve(listener, router(site), 64, None, stopped).await;
+                serve(listener, router(site), 2048, None, stopped).await;
             });
         });
         Self {
@@ -412,6 +414,10 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    pub(super) fn is_chunked(&self) -> bool {
+        self.headers.contains_key("transfer-encoding")
+    }
+
     pub(super) fn parse(bytes: &[u8]) -> Self {
         let end = bytes
             .windows(4)
