@@ -19,6 +19,7 @@ pub(crate) const STREAM: &str = r#"
     segment = "1s"
     part = "200ms"
     window = "90s"
+    degrade = "off"
     [[streams.cam.renditions]]
     name = "small"
     size = "320x180"
