@@ -16,7 +16,7 @@ mod route;
 mod serve;
 mod stills;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod tls;
 mod viewers;

@@ -96,7 +96,7 @@ fn grid() -> Grid {
 }
 
 /// A window of one track: `retained` segments before `first`, `listed` from it, and one part of the next.
-pub(super) fn snapshot(
+pub(crate) fn snapshot(
     stream: &str,
     first: usize,
     retained: usize,

@@ -741,7 +741,7 @@ fn the_thread_follows_the_newest_snapshot_reports_and_ends() {
     };
     let desk = DiskDesk::new("door", None);
     let known = || Ok(Ledger::default());
-    let publisher = DiskPublisher::start(plan, desk.clone(), known, receiver, ()).unwrap();
+    let publisher = DiskPublisher::start(plan, desk.clone(), known, receiver, |_| {}, ()).unwrap();
     let wait = |what: &dyn Fn(DiskStatus) -> bool| {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !what(desk.status()) {

@@ -11,11 +11,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
-
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
+use super::curtain::Curtain;
 use super::keeper::Crew;
 use super::shared::Shared;
 use crate::clock::{Anchor, MonotonicTime};
@@ -28,7 +27,7 @@ use crate::picture::{Picture, Size};
 use crate::publish::DiskDesk;
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick, UnixTime};
-use crate::window::{Snapshot, Window};
+use crate::window::Window;
 use breaker::Breaker;
 use encoding::State;
 use pace::Pace;
@@ -75,7 +74,7 @@ pub(super) struct Parts {
     /// Starts the owner's own threads.
     pub(super) crew: Crew,
     pub(super) window: Window,
-    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) curtain: Curtain,
     pub(super) disk: DiskDesk,
     /// Whether the first period breaks with what an earlier run published.
     pub(super) discontinuity: bool,
@@ -146,7 +145,9 @@ impl Owner {
     pub(super) fn run(mut self) {
         while !self.done {
             faults::point("stream", self.name());
-            match self.parts.events.recv_timeout(Duration::from_millis(100)) {
+            let rest = Duration::from_millis(100);
+            let wait = self.parts.curtain.lift_when_late(Instant::now());
+            match self.parts.events.recv_timeout(wait.unwrap_or(rest)) {
                 Ok(event) => self.obey(event),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -458,9 +459,8 @@ impl Owner {
 
     fn publish(&mut self) {
         if std::mem::take(&mut self.dirty) {
-            self.parts
-                .snapshots
-                .send_replace(self.parts.window.snapshot(self.parts.anchor.now()));
+            let snapshot = self.parts.window.snapshot(self.parts.anchor.now());
+            self.parts.curtain.show(snapshot, Instant::now());
         }
     }
 }
