@@ -29,6 +29,7 @@ mod limits;
 mod load;
 mod players;
 mod producers;
+mod protocol_page;
 mod restarts;
 mod unprivileged;
 mod window;
