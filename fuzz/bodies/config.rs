@@ -1,13 +1,11 @@
 //! Any bytes as a config: good, or refused with errors that lie inside of the file.
 
-#![no_main]
-
 use std::path::Path;
 
-use libfuzzer_sys::fuzz_target;
 use ringgear::config::{self, Environment};
 
-fuzz_target!(|bytes: &[u8]| {
+/// One input.
+pub fn run(bytes: &[u8]) {
     let file = Path::new("fuzz.toml");
     match config::parse_bytes(bytes, file, &Environment::TEXT_ONLY) {
         Ok(loaded) => {
@@ -26,4 +24,4 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
     }
-});
+}

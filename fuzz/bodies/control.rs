@@ -1,14 +1,12 @@
 //! Whatever a client says on the control socket: lines are requests or refused, and the geometry that they ask for is
 //! checked. What the daemon says must be as harmless to a producer.
 
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
 use ringgear_producer::messages::{Reply, Request};
 use ringgear_ring::format::{FrameFormat, PixelFormat};
 use ringgear_ring::layout::{Layout, MAX_MEMORY_BYTES};
 
-fuzz_target!(|bytes: &[u8]| {
+/// One input.
+pub fn run(bytes: &[u8]) {
     for line in bytes.split(|&byte| byte == b'\n') {
         if let Ok(reply) = serde_json::from_slice::<Reply>(line) {
             let again = serde_json::to_vec(&reply).expect("a reply can be written");
@@ -30,7 +28,9 @@ fuzz_target!(|bytes: &[u8]| {
             };
             let format = match &open.strides {
                 None => FrameFormat::packed(pixels, open.width, open.height),
-                Some(strides) => FrameFormat::with_strides(pixels, open.width, open.height, strides),
+                Some(strides) => {
+                    FrameFormat::with_strides(pixels, open.width, open.height, strides)
+                }
             };
             if let Ok(format) = format
                 && let Ok(layout) = Layout::new(&format, open.slots.unwrap_or(6))
@@ -41,4 +41,4 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
     }
-});
+}

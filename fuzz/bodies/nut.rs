@@ -1,8 +1,5 @@
 //! Any bytes as FFmpeg's output: however they are cut, the same events and the same end, in bounded memory.
 
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
 use ringgear::encode::nut::{NutError, NutEvent, Reader};
 
 const MAX_PACKET: usize = 1 << 16;
@@ -26,7 +23,8 @@ fn read(bytes: &[u8], step: usize) -> (Vec<NutEvent>, Option<NutError>) {
     (events, None)
 }
 
-fuzz_target!(|bytes: &[u8]| {
+/// One input.
+pub fn run(bytes: &[u8]) {
     let Some((&step, bytes)) = bytes.split_first() else {
         return;
     };
@@ -37,4 +35,4 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     assert_eq!(read(bytes, usize::from(step) + 1), whole);
-});
+}
