@@ -9,7 +9,7 @@ help:
 	@echo "make test   formatting, lints, and all tests"
 	@echo "make soak   the long tests: minutes of load instead of seconds"
 	@echo "make fuzz   hostile bytes into every reader, ten minutes each"
-	@echo "make sanitize  the ring's tests under sanitizers and Miri"
+	@echo "make sanitize  the tests of the ring and its clients under sanitizers and Miri"
 	@echo "make bench  the ring beside memcpy, GStreamer and a socket"
 	@echo "make bench-viewers  2,000 viewers waiting for one part, beside a bare loop of writes"
 	@echo "make lint   formatting and lints"

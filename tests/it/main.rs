@@ -32,6 +32,7 @@ mod low_latency;
 mod low_latency_dash;
 mod players;
 mod producers;
+mod protocol_page;
 mod restarts;
 mod unprivileged;
 mod window;
