@@ -30,5 +30,6 @@ mod load;
 mod players;
 mod producers;
 mod restarts;
+mod siege;
 mod unprivileged;
 mod window;
