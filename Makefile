@@ -30,11 +30,12 @@ test:
 	@$(MAKE) --no-print-directory lint
 	@scripts/test
 
-# What takes too long for every change: the tests that a duration is given to, for ten minutes, and a thousand crashes.
+# What takes too long for every change: the tests that a duration is given to, for ten minutes, and a thousand crashes. On a
+# machine that is busy with other work it fails, for whether attacks delay other streams can't be measured there.
 soak:
 	@scripts/setup test
 	RINGGEAR_SOAK_SECONDS=600 cargo test --release --locked --test it -- --test-threads=1 --nocapture load::
-	RINGGEAR_KILLS=1000 cargo test --release --locked --test it -- --test-threads=1 --nocapture crashes:: hostile::
+	RINGGEAR_KILLS=1000 RINGGEAR_QUIET=1 cargo test --release --locked --test it -- --test-threads=1 --nocapture crashes:: hostile::
 	@scripts/loom long
 
 # RINGGEAR_FUZZ_SANITIZER=address adds AddressSanitizer.

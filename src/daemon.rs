@@ -85,6 +85,7 @@ struct Streams {
     /// The streams as the origin sees them; it counts their viewers.
     ports: BTreeMap<String, http::StreamPort>,
     anchor: Anchor,
+    accounts: Arc<Accounts>,
     started: Instant,
     asked_to_stop: watch::Sender<bool>,
 }
@@ -164,6 +165,7 @@ impl Daemon {
                 .collect(),
             by_name,
             anchor: anchor.clone(),
+            accounts: Arc::clone(&house.accounts),
             started: Instant::now(),
             asked_to_stop: watch::Sender::new(false),
         });
@@ -334,7 +336,7 @@ impl Desk for Streams {
     }
 
     fn may_administer(&self, peer: Peer) -> bool {
-        peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw()
+        self.accounts.administers(peer.uid)
     }
 }
 

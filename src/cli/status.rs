@@ -1,7 +1,7 @@
 //! `ringgear status` and `ringgear stop`: what the daemon is asked over its control socket.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -26,10 +26,14 @@ pub(super) struct StatusArgs {
 
 /// Prints what the daemon says of itself.
 pub(super) fn run(args: StatusArgs, socket: &Path) -> Result<(), CliError> {
-    let Reply::Status { status } = ask(socket, &Request::Status {})? else {
-        return Err(CliError::Failed(
-            "the daemon answered something else than its status".to_owned(),
-        ));
+    let status = match ask(socket, &Request::Status {})? {
+        Reply::Status { status } => status,
+        Reply::Refused(refused) => return Err(CliError::Failed(refused.message)),
+        _ => {
+            return Err(CliError::Failed(
+                "the daemon answered something else than its status".to_owned(),
+            ));
+        }
     };
     let text = if args.json {
         serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
@@ -70,7 +74,11 @@ fn ask(socket: &Path, request: &Request) -> Result<Reply, CliError> {
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        stream.write_all(&line)?;
+        match stream.write_all(&line) {
+            // A daemon that refuses a connection says why before it closes it, and does not wait for a request.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written?,
+        }
         let mut answer = String::new();
         BufReader::new(&stream)
             .take(MAX_ANSWER)

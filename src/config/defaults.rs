@@ -31,7 +31,7 @@ pub const BREAKER: BreakerPlan = BreakerPlan {
 pub const LIMITS: Limits = Limits {
     connections: 256,
     connections_per_user: 128,
-    connections_per_second: 500,
+    connections_per_second: 100,
     message_bytes: ringgear_producer::messages::MAX_LINE,
     messages_per_second: 20,
     idle_timeout: Duration::from_secs(60),

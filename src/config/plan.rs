@@ -52,7 +52,7 @@ pub struct Limits {
     pub connections: u32,
     /// The same of one user.
     pub connections_per_user: u32,
-    /// New connections that are looked at in a second; more wait.
+    /// New connections of one user in a second, once it has made as many as it may have at once; more are turned away.
     pub connections_per_second: u32,
     /// A message's bytes, its newline included.
     pub message_bytes: usize,

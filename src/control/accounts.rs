@@ -11,15 +11,33 @@ use crate::config::Limits;
 const USERS_KEPT: usize = 256;
 /// Refusals that are logged in a second; the others are counted.
 const LOGGED_PER_SECOND: u32 = 10;
+/// The largest share of a whole that is kept back: a part of it for users who hold little, the rest for those who administer.
+const RESERVE: u64 = 8;
+/// The least that is kept back, one half for either.
+const LEAST_RESERVE: u64 = 2;
+/// Who holds no more than this has a right to the first half of the reserve.
+const FEW: u32 = 3;
 
 /// Why a client gets no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// Too many connections.
     #[error(
-        "{limit} connections to the control socket are open, which is the limit: close some, or raise [limits] connections"
+        "{open} of {limit} connections to the control socket are open, and the rest is kept for others: close some, or raise [limits] connections"
     )]
     Connections {
+        /// How many there are.
+        open: u32,
+        /// The config's word.
+        limit: u32,
+    },
+    /// Too many new connections of one user.
+    #[error(
+        "user {uid} connects more than {limit} times a second: come back less often, or raise [limits] connections_per_second"
+    )]
+    ConnectionsTooFast {
+        /// The user.
+        uid: u32,
         /// The config's word.
         limit: u32,
     },
@@ -77,7 +95,7 @@ pub enum LimitError {
     },
     /// All rings together are too large.
     #[error(
-        "all rings would have {bytes} bytes, beyond the limit of {limit}: close some sessions, or raise [limits] memory"
+        "all rings would have {bytes} bytes, and of the limit of {limit} the rest is kept for others: close some sessions, or raise [limits] memory"
     )]
     Memory {
         /// With the new one.
@@ -91,6 +109,8 @@ pub enum LimitError {
 #[derive(Debug)]
 pub struct Accounts {
     limits: Limits,
+    /// The daemon's own user, who may administer like root.
+    own_uid: u32,
     books: Mutex<Books>,
 }
 
@@ -108,6 +128,7 @@ struct User {
     connections: u32,
     sessions: u32,
     memory: u64,
+    connected: Pace,
     begun: Pace,
 }
 
@@ -138,6 +159,7 @@ impl Accounts {
         };
         Arc::new(Self {
             limits,
+            own_uid: rustix::process::geteuid().as_raw(),
             books: Mutex::new(books),
         })
     }
@@ -147,21 +169,48 @@ impl Accounts {
         &self.limits
     }
 
+    /// Whether `uid` is root or the daemon's own user: they are not paced, and the last of everything is theirs, so that a daemon
+    /// under attack can be asked and stopped.
+    pub fn administers(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.own_uid
+    }
+
+    /// How much of `whole` may be used up in all so that user `uid`, who holds `few` or not, still gets more.
+    fn share(&self, whole: u64, uid: u32, few: bool) -> u64 {
+        let reserve = (whole / RESERVE).max(LEAST_RESERVE);
+        let kept = match few {
+            _ if self.administers(uid) => 0,
+            true => reserve / 2,
+            false => reserve,
+        };
+        whole.saturating_sub(kept)
+    }
+
     /// Counts a connection of user `uid`.
     ///
     /// # Errors
     /// The limit that it would be beyond.
     pub fn connection(self: &Arc<Self>, uid: u32) -> Result<Hold, LimitError> {
+        self.connection_at(uid, Instant::now())
+    }
+
+    fn connection_at(self: &Arc<Self>, uid: u32, now: Instant) -> Result<Hold, LimitError> {
         let limits = &self.limits;
         let mut books = self.books();
-        if books.connections >= limits.connections {
-            let limit = limits.connections;
-            return Err(LimitError::Connections { limit });
-        }
+        let open = books.connections;
         let user = books.user(uid, limits);
         if user.connections >= limits.connections_per_user {
             let limit = limits.connections_per_user;
             return Err(LimitError::UserConnections { uid, limit });
+        }
+        let share = self.share(limits.connections.into(), uid, user.connections <= FEW);
+        if u64::from(open) >= share {
+            let limit = limits.connections;
+            return Err(LimitError::Connections { open, limit });
+        }
+        if !self.administers(uid) && !user.connected.try_take(now) {
+            let limit = limits.connections_per_second;
+            return Err(LimitError::ConnectionsTooFast { uid, limit });
         }
         user.connections += 1;
         books.connections += 1;
@@ -199,7 +248,7 @@ impl Accounts {
             let (bytes, limit) = (of_user, limits.memory_per_user);
             return Err(LimitError::UserMemory { uid, bytes, limit });
         }
-        if of_all > limits.memory {
+        if of_all > self.share(limits.memory, uid, user.sessions <= FEW) {
             let (bytes, limit) = (of_all, limits.memory);
             return Err(LimitError::Memory { bytes, limit });
         }
@@ -249,6 +298,7 @@ impl Books {
             connections: 0,
             sessions: 0,
             memory: 0,
+            connected: Pace::new(limits.connections_per_second, limits.connections_per_user),
             begun: Pace::new(limits.sessions_per_second, limits.sessions_per_user),
         })
     }
@@ -316,10 +366,15 @@ impl Pace {
 mod tests {
     use super::*;
 
+    /// The daemon's own user.
+    const OWN: u32 = 5000;
+
     fn accounts(change: impl FnOnce(&mut Limits)) -> Arc<Accounts> {
         let mut limits = Limits::default();
         change(&mut limits);
-        Accounts::new(limits)
+        let mut accounts = Arc::into_inner(Accounts::new(limits)).unwrap();
+        accounts.own_uid = OWN;
+        Arc::new(accounts)
     }
 
     #[test]
@@ -338,18 +393,63 @@ mod tests {
     #[test]
     fn what_is_dropped_can_be_had_again_and_users_do_not_pay_for_each_other() {
         let accounts = accounts(|limits| {
-            (limits.connections, limits.connections_per_user) = (3, 2);
+            (limits.connections, limits.connections_per_user) = (8, 2);
         });
         let first = accounts.connection(1).unwrap();
         let _second = accounts.connection(1).unwrap();
         let refused = accounts.connection(1).unwrap_err();
         assert_eq!(refused, LimitError::UserConnections { uid: 1, limit: 2 });
         let _other = accounts.connection(2).unwrap();
-        let refused = accounts.connection(3).unwrap_err();
-        assert_eq!(refused, LimitError::Connections { limit: 3 });
         drop(first);
-        accounts.connection(3).unwrap();
-        accounts.connection(1).unwrap();
+        let later = Instant::now() + Duration::from_secs(1);
+        let _again = accounts.connection_at(1, later).unwrap();
+        let refused = accounts.connection(1).unwrap_err();
+        assert_eq!(refused, LimitError::UserConnections { uid: 1, limit: 2 });
+    }
+
+    #[test]
+    fn hoarders_leave_connections_for_users_who_have_few_and_those_for_who_administers() {
+        let accounts = accounts(|_| {});
+        let mut held = Vec::new();
+        // Two users whose limits would be all there is.
+        for uid in [1, 2] {
+            while let Ok(hold) = accounts.connection(uid) {
+                held.push(hold);
+            }
+        }
+        assert_eq!(held.len(), 224);
+        let refused = accounts.connection(2).unwrap_err();
+        let (open, limit) = (224, 256);
+        assert_eq!(refused, LimitError::Connections { open, limit });
+        // However many users come, each with a few, the last ones are kept for root and the daemon's own user.
+        for uid in 100..200 {
+            held.extend(std::iter::from_fn(|| accounts.connection(uid).ok()).take(2));
+        }
+        assert_eq!(held.len(), 240);
+        for uid in [0, OWN] {
+            held.extend((0..8).map(|_| accounts.connection(uid).unwrap()));
+        }
+        let refused = accounts.connection(0).unwrap_err();
+        assert!(matches!(refused, LimitError::Connections { open: 256, .. }));
+    }
+
+    #[test]
+    fn who_connects_too_fast_is_refused_and_who_administers_or_comes_slowly_is_not() {
+        let accounts = accounts(|limits| {
+            (limits.connections_per_second, limits.connections_per_user) = (10, 5);
+        });
+        let now = Instant::now();
+        let connects = |uid, at: u64| {
+            let now = now + Duration::from_millis(at);
+            accounts.connection_at(uid, now).map(drop)
+        };
+        assert!((0..5).all(|_| connects(1, 0).is_ok()));
+        let refused = connects(1, 0).unwrap_err();
+        let (uid, limit) = (1, 10);
+        assert_eq!(refused, LimitError::ConnectionsTooFast { uid, limit });
+        assert!(connects(2, 0).is_ok(), "another user does not wait for it");
+        assert!((0..1000).all(|_| connects(0, 0).is_ok() && connects(OWN, 0).is_ok()));
+        assert!(connects(1, 100).is_ok() && connects(1, 100).is_err());
     }
 
     #[test]
@@ -359,7 +459,7 @@ mod tests {
                 limits.memory_per_session,
                 limits.memory_per_user,
                 limits.memory,
-            ) = (100, 150, 200);
+            ) = (100, 150, 220);
         });
         let refused = accounts.session(1, 101).unwrap_err();
         assert_eq!(
@@ -380,16 +480,16 @@ mod tests {
             }
         );
         let _second = accounts.session(2, 100).unwrap();
-        let refused = accounts.session(3, 1).unwrap_err();
-        assert_eq!(
-            refused,
-            LimitError::Memory {
-                bytes: 201,
-                limit: 200
-            }
-        );
+        // The last of it is kept for those who administer.
+        let refused = accounts.session(3, 8).unwrap_err();
+        let (bytes, limit) = (208, 220);
+        assert_eq!(refused, LimitError::Memory { bytes, limit });
+        let _last = accounts.session(0, 20).unwrap();
+        let refused = accounts.session(0, 1).unwrap_err();
+        let (bytes, limit) = (221, 220);
+        assert_eq!(refused, LimitError::Memory { bytes, limit });
         drop(first);
-        accounts.session(3, 100).unwrap();
+        accounts.session(3, 80).unwrap();
         let refused = accounts.session(3, u64::MAX).unwrap_err();
         assert!(matches!(refused, LimitError::SessionMemory { .. }));
     }

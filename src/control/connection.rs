@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::accounts::Pace;
 use super::lines::{LineError, Lines};
-use super::{Accounts, Desk, Granted, Peer, Seat};
+use super::{Accounts, Desk, Granted, Hold, LimitError, Peer, Seat};
 
 /// A peer that does not read its replies for so long is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +28,7 @@ const NEWS_OF_DEATH: Duration = Duration::from_millis(250);
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What every connection works with.
+#[derive(Clone)]
 pub(super) struct Doors {
     pub(super) desk: Arc<dyn Desk>,
     pub(super) accounts: Arc<Accounts>,
@@ -38,8 +39,10 @@ pub(super) struct Doors {
 
 pub(super) struct Connection {
     socket: Socket,
+    peer: Peer,
     doors: Doors,
     session: Option<Session>,
+    _hold: Hold,
 }
 
 struct Session {
@@ -60,32 +63,35 @@ enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, doors: Doors) -> Self {
-        Self {
-            socket,
-            doors,
-            session: None,
-        }
-    }
-
-    /// Serves the peer until either side ends the connection. Beyond the limits of connections it is refused.
-    pub(super) async fn run(mut self) {
-        let peer = match self.peer() {
+    /// A connection for a client within the limits; another one is told why and turned away. Waits for nothing.
+    pub(super) fn accept(socket: Socket, doors: &Doors) -> Option<Self> {
+        let peer = match peer_of(&socket) {
             Ok(peer) => peer,
             Err(error) => {
                 tracing::warn!(%error, "a connection without peer credentials was dropped");
-                return;
+                return None;
             }
         };
-        let outcome = match self.doors.accounts.connection(peer.uid) {
-            Ok(_hold) => self.converse(peer).await,
+        match doors.accounts.connection(peer.uid) {
+            Ok(hold) => Some(Self {
+                socket,
+                peer,
+                doors: doors.clone(),
+                session: None,
+                _hold: hold,
+            }),
             Err(limit) => {
-                self.log_refusal(peer, "", &limit.to_string());
-                self.refuse(RefusalCode::OutOfResources, limit.to_string())
-                    .await
+                log_refusal(&doors.accounts, peer, "", &limit.to_string());
+                turn_away(&socket, &limit);
+                None
             }
-        };
-        if let Err(error) = outcome {
+        }
+    }
+
+    /// Serves the peer until either side ends the connection.
+    pub(super) async fn run(mut self) {
+        let peer = self.peer;
+        if let Err(error) = self.converse(peer).await {
             tracing::debug!(pid = peer.pid, %error, "connection to a client broke");
         }
         if let Some(session) = &self.session
@@ -93,16 +99,6 @@ impl Connection {
         {
             tracing::info!(stream = %session.stream, session = session.number, pid = peer.pid, "producer is gone");
         }
-    }
-
-    fn peer(&self) -> IoResult<Peer> {
-        let credentials = self.socket.peer_creds()?;
-        let missing = || std::io::Error::other("the kernel names no peer");
-        Ok(Peer {
-            pid: credentials.pid().ok_or_else(missing)?,
-            uid: credentials.euid().ok_or_else(missing)?,
-            gid: credentials.egid().ok_or_else(missing)?,
-        })
     }
 
     async fn converse(&mut self, peer: Peer) -> IoResult<()> {
@@ -119,7 +115,7 @@ impl Connection {
                     let message = format!(
                         "more than {per_second} messages in a second: send fewer, or raise [limits] messages_per_second"
                     );
-                    self.log_refusal(peer, "", &message);
+                    log_refusal(&self.doors.accounts, peer, "", &message);
                     self.leave(peer, &message);
                     return self.refuse(RefusalCode::OutOfResources, message).await;
                 }
@@ -276,7 +272,7 @@ impl Connection {
                     self.opened(granted.opened, granted.memory).await
                 }
                 Err(refused) => {
-                    self.log_refusal(peer, &open.stream, &refused.message);
+                    log_refusal(&self.doors.accounts, peer, &open.stream, &refused.message);
                     self.reply(&Reply::Refused(refused), None).await
                 }
             },
@@ -310,21 +306,6 @@ impl Connection {
     async fn opened(&mut self, opened: Opened, memory: Option<OwnedFd>) -> IoResult<()> {
         let fd = memory.as_ref().map(|memory| memory.as_fd());
         self.reply(&Reply::Opened(opened), fd).await
-    }
-
-    fn log_refusal(&self, peer: Peer, stream: &str, reason: &str) {
-        let Some(unlogged) = self.doors.accounts.may_log() else {
-            return;
-        };
-        // The reason says the names it has from the producer escaped and cut already.
-        let stream: String = stream.chars().take(64).collect();
-        tracing::warn!(
-            stream = %stream.escape_debug(), pid = peer.pid, uid = peer.uid, %reason,
-            "producer refused"
-        );
-        if unlogged > 0 {
-            tracing::warn!(unlogged, "more were refused than are logged");
-        }
     }
 
     async fn refuse(&mut self, code: RefusalCode, message: String) -> IoResult<()> {
@@ -382,5 +363,49 @@ impl Connection {
                 other => return other,
             }
         }
+    }
+}
+
+fn peer_of(socket: &Socket) -> IoResult<Peer> {
+    let credentials = socket.peer_creds()?;
+    let missing = || std::io::Error::other("the kernel names no peer");
+    Ok(Peer {
+        pid: credentials.pid().ok_or_else(missing)?,
+        uid: credentials.euid().ok_or_else(missing)?,
+        gid: credentials.egid().ok_or_else(missing)?,
+    })
+}
+
+/// Says why, if that goes without waiting, as it does on a new connection.
+fn turn_away(socket: &Socket, limit: &LimitError) {
+    let refused = Reply::Refused(Refused {
+        code: RefusalCode::OutOfResources,
+        message: limit.to_string(),
+        holder_pid: None,
+    });
+    if let Ok(mut line) = serde_json::to_vec(&refused) {
+        line.push(b'\n');
+        let Socket::UdSocket(socket) = socket;
+        // Who does not listen any more is not told.
+        let _ = rustix::net::send(
+            socket.inner().as_fd(),
+            &line,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        );
+    }
+}
+
+fn log_refusal(accounts: &Accounts, peer: Peer, stream: &str, reason: &str) {
+    let Some(unlogged) = accounts.may_log() else {
+        return;
+    };
+    // The reason says the names it has from the producer escaped and cut already.
+    let stream: String = stream.chars().take(64).collect();
+    tracing::warn!(
+        stream = %stream.escape_debug(), pid = peer.pid, uid = peer.uid, %reason,
+        "producer refused"
+    );
+    if unlogged > 0 {
+        tracing::warn!(unlogged, "more were refused than are logged");
     }
 }

@@ -20,10 +20,13 @@ pub use accounts::{Accounts, Hold, LimitError};
 pub use listen::Listener;
 
 use crate::complaint::Complaint;
-use accounts::Pace;
 
 /// How many rings may be in the making at once: that is zeroing memory, on a core that streams need.
 const RINGS_AT_ONCE: usize = 1;
+/// After so many connections that were turned away, a breath is taken, so that a flood costs a part of a core at most...
+const TURNED_AWAY_AT_ONCE: u32 = 64;
+/// ...of this length: the kernel's queue of 4096 at most is still worked off in a fraction of a second.
+const BREATH: Duration = Duration::from_millis(2);
 
 /// The control socket could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -94,31 +97,33 @@ pub async fn serve(
     accounts: Arc<Accounts>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let making = Arc::new(Semaphore::new(RINGS_AT_ONCE));
-    let per_second = accounts.limits().connections_per_second;
-    let mut pace = Pace::new(per_second, per_second / 10);
+    let doors = connection::Doors {
+        desk,
+        accounts,
+        making: Arc::new(Semaphore::new(RINGS_AT_ONCE)),
+        stopping: stopping.clone(),
+    };
+    let mut turned_away = 0;
     let mut complaint = Complaint::default();
     loop {
-        let next = async {
-            // Who connects in a loop waits in the kernel's queue, and costs nothing there.
-            tokio::time::sleep(pace.wait(Instant::now())).await;
-            listener.inner().accept().await
-        };
+        // All users wait in the one queue of the kernel: it has to be worked off whoever fills it, or one of them would keep the
+        // others waiting. So each connection is taken at once, and closed at once if its user has had its share.
         let accepted = tokio::select! {
-            accepted = next => accepted,
+            accepted = listener.inner().accept() => accepted,
             _ = stopping.wait_for(|stopping| *stopping) => return,
         };
-        pace.try_take(Instant::now());
         match accepted {
-            Ok(socket) => {
-                let doors = connection::Doors {
-                    desk: Arc::clone(&desk),
-                    accounts: Arc::clone(&accounts),
-                    making: Arc::clone(&making),
-                    stopping: stopping.clone(),
-                };
-                tokio::spawn(connection::Connection::new(socket, doors).run());
-            }
+            Ok(socket) => match connection::Connection::accept(socket, &doors) {
+                Some(connection) => {
+                    tokio::spawn(connection.run());
+                }
+                None => {
+                    turned_away += 1;
+                    if turned_away % TURNED_AWAY_AT_ONCE == 0 {
+                        tokio::time::sleep(BREATH).await;
+                    }
+                }
+            },
             Err(error) => {
                 // Out of descriptors, most likely: waiting for one to come free is all that can be done.
                 if complaint.is_due(Instant::now()) {

@@ -6,6 +6,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use tempfile::TempDir;
 
 /// Whom a process runs as, when the suite runs as root. Otherwise all are the suite's own user.
@@ -15,6 +17,8 @@ pub(crate) enum Who {
     Daemon,
     /// A producer: another user, in the control socket's group.
     Camera,
+    /// One of more users in that group.
+    Member(u32),
     /// A user whom nobody let in.
     Stranger,
 }
@@ -23,6 +27,19 @@ pub(crate) enum Who {
 const DAEMON: u32 = 61_801;
 const CAMERA: u32 = 61_802;
 const STRANGER: u32 = 61_803;
+const FIRST_MEMBER: u32 = 61_810;
+
+impl Who {
+    /// Its uid and gid, which are alike, and its supplementary group.
+    fn ids(self) -> (u32, Option<u32>) {
+        match self {
+            Who::Daemon => (DAEMON, None),
+            Who::Camera => (CAMERA, Some(DAEMON)),
+            Who::Member(nth) => (FIRST_MEMBER + nth, Some(DAEMON)),
+            Who::Stranger => (STRANGER, None),
+        }
+    }
+}
 
 /// Whether the suite may become other users.
 pub(crate) fn is_root() -> bool {
@@ -34,11 +51,10 @@ pub(crate) fn command_as(who: Who, program: impl AsRef<OsStr>) -> Command {
     if !is_root() {
         return Command::new(program);
     }
-    let (uid, groups) = match who {
-        Who::Daemon => (DAEMON, "--clear-groups".to_owned()),
-        Who::Camera => (CAMERA, format!("--groups={DAEMON}")),
-        Who::Stranger => (STRANGER, "--clear-groups".to_owned()),
-    };
+    let (uid, group) = who.ids();
+    let groups = group.map_or("--clear-groups".to_owned(), |group| {
+        format!("--groups={group}")
+    });
     let mut command = Command::new("setpriv");
     command
         .arg(format!("--reuid={uid}"))
@@ -53,6 +69,18 @@ pub(crate) fn command_as(who: Who, program: impl AsRef<OsStr>) -> Command {
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         );
     command
+}
+
+/// Makes the calling thread `who`, for good, when the suite runs as root: what it connects to takes it for that user.
+pub(crate) fn become_user(who: Who) {
+    if is_root() {
+        let (uid, group) = who.ids();
+        let groups: Vec<Gid> = group.into_iter().map(Gid::from_raw).collect();
+        set_thread_groups(&groups).unwrap();
+        let (gid, uid) = (Gid::from_raw(uid), Uid::from_raw(uid));
+        set_thread_res_gid(gid, gid, gid).unwrap();
+        set_thread_res_uid(uid, uid, uid).unwrap();
+    }
 }
 
 /// A folder for one daemon. It goes when this does.

@@ -1,196 +1,24 @@
 //! Producers that lie, flood, hoard and stall: each one's own session ends with a named error, what the daemon holds stays
 //! bounded, and not one tick of the neighbour's stream is overdue (DESIGN 3.8, 3.9).
+mod users;
 
-const STREAMS: &str = r#"
-    [streams.good]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "6s"
-    [[streams.good.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-    [streams.bad]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "6s"
-    [[streams.bad.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-"#;
 
 mod alone {
     use std::io::IoSlice;
     use std::mem::MaybeUninit;
     use std::os::fd::AsFd as _;
-    use std::os::unix::net::UnixStream;
     use std::time::{Duration, Instant};
 
-    use ringgear::status::TickStatus;
     use ringgear_producer::messages::{EndCode, RefusalCode, Reply, Request};
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-    use super::STREAMS;
-    use crate::harness::daemon::Daemon;
-    use crate::harness::held::{Held, cpu_seconds};
+    use crate::harness::held::Held;
     use crate::harness::liar::{
         COMMITTED, FREE, Liar, READING, READY, SLOT_HEADER_BYTES, SLOT_HEADERS, SUPERSEDED,
         WRITING, open_request,
     };
-    use crate::harness::process::Process;
-    use crate::harness::{Machine, alone, wait_for};
-    use crate::load::memory_kb;
-
-    /// A tick of the streams.
-    const TICK: Duration = Duration::from_millis(40);
-
-    /// A daemon whose stream `good` is fed well while a test does its worst to `bad`, and a daemon far away that nobody attacks: what its
-    /// ticks suffer is the machine's doing.
-    struct Siege {
-        daemon: Daemon,
-        neighbour: Process,
-        ticks: TickStatus,
-        far_daemon: Daemon,
-        _far_neighbour: Process,
-        far_ticks: TickStatus,
-        held: Held,
-        resident_kb: u64,
-        cpu: f64,
-        since: Instant,
-        /// Whether others' work filled the machine before this began.
-        busy: bool,
-        _machine: Machine,
-    }
-
-    impl Siege {
-        fn begin(limits: &str) -> Self {
-            let machine = alone();
-            let busy = machine_is_busy();
-            let far_daemon = Daemon::start(STREAMS);
-            let far_neighbour = far_daemon.producer(&["pattern", "good", "--size", "320x180"]);
-            far_daemon.wait_until_playable("good");
-            let daemon = Daemon::start(&format!("[limits]\n{limits}\n{STREAMS}"));
-            let neighbour = daemon.producer(&["pattern", "good", "--size", "320x180"]);
-            // The other stream has its encoder by then, so that its start is no part of what is measured.
-            let camera = daemon.producer(&["pattern", "bad", "--size", "320x180"]);
-            daemon.wait_until_playable("good");
-            daemon.wait_until_playable("bad");
-            drop(camera);
-            free(&daemon);
-            let stream = daemon.stream("good");
-            Self {
-                ticks: stream.ticks,
-                far_ticks: far_daemon.stream("good").ticks,
-                far_daemon,
-                _far_neighbour: far_neighbour,
-                held: Held::by(&daemon),
-                resident_kb: memory_kb(daemon.pid(), "VmRSS"),
-                cpu: cpu_seconds(&daemon),
-                since: Instant::now(),
-                daemon,
-                neighbour,
-                busy,
-                _machine: machine,
-            }
-        }
-
-        /// What the attack came to: nothing is left of it, and the neighbour did not feel it. `cores` bounds the daemon's own
-        /// processor time.
-        #[track_caller]
-        fn end(mut self, what: &str, cores: f64) {
-            let seconds = self.since.elapsed().as_secs_f64();
-            let used = (cpu_seconds(&self.daemon) - self.cpu) / seconds;
-            free(&self.daemon);
-            wait_for(
-                "two seconds of the neighbour's ticks",
-                Duration::from_secs(20),
-                || (self.daemon.stream("good").ticks.total >= self.ticks.total + 50).then_some(()),
-            );
-            let mut held = Held::by(&self.daemon);
-            let deadline = Instant::now() + Duration::from_secs(20);
-            // Threads that helped out for a moment stay for ten seconds.
-            while !held.is_no_more_than(&self.held) && Instant::now() < deadline {
-                crate::harness::pause();
-                held = Held::by(&self.daemon);
-            }
-            let resident_kb = memory_kb(self.daemon.pid(), "VmRSS");
-            let peak_kb = memory_kb(self.daemon.pid(), "VmHWM");
-            let far = self.far_daemon.stream("good").ticks;
-            let far_overdue = far.overdue - self.far_ticks.overdue;
-            let stream = self.daemon.stream("good");
-            let ticks = &stream.ticks;
-            let overdue = ticks.overdue - self.ticks.overdue;
-            eprintln!(
-                "{what}: {seconds:.1} s, {used:.2} cores, resident {} -> {resident_kb} kB (peak {peak_kb}), {:?} -> {held:?}, \
-                 neighbour: {} ticks, {overdue} overdue, {far_overdue} in a daemon without an attack",
-                self.resident_kb,
-                self.held,
-                ticks.total - self.ticks.total
-            );
-            assert!(
-                held.is_no_more_than(&self.held),
-                "{held:?} after, {:?} before",
-                self.held
-            );
-            assert!(
-                resident_kb <= self.resident_kb + 32 * 1024,
-                "resident kB: {} before, {resident_kb} after",
-                self.resident_kb
-            );
-            // A burst shorter than that says nothing about what can be kept up.
-            assert!(
-                used <= cores || seconds < 2.0,
-                "the daemon used {used:.2} cores"
-            );
-            // None is allowed. Where others' work fills the machine, some ticks are overdue without any attack.
-            let allowed = 2 * far_overdue + if self.busy { 3 } else { 0 };
-            assert!(
-                overdue <= allowed,
-                "{overdue} ticks of the neighbour were overdue, {far_overdue} in a daemon without an attack (busy machine: {})",
-                self.busy
-            );
-            assert_eq!(
-                ticks.missed, self.ticks.missed,
-                "missed ticks of the neighbour"
-            );
-            let session = stream
-                .session
-                .expect("the neighbour still feeds its stream");
-            assert_eq!(u32::try_from(session.pid), Ok(self.neighbour.pid()));
-            assert!(self.neighbour.is_running());
-            // And the attacked stream is there for the next honest producer.
-            let _camera = self
-                .daemon
-                .producer(&["pattern", "bad", "--size", "320x180"]);
-            wait_for(
-                "the stream takes frames again",
-                Duration::from_secs(10),
-                || (self.daemon.stream("bad").session?.committed > 5).then_some(()),
-            );
-        }
-    }
-
-    /// Waits until `bad` is nobody's, and its ring is gone: of the neighbour's there are the descriptor and the mapping.
-    #[track_caller]
-    fn free(daemon: &Daemon) {
-        wait_for("nobody holds the stream", Duration::from_secs(10), || {
-            let free = daemon.stream("bad").session.is_none() && Held::by(daemon).rings == 2;
-            free.then_some(())
-        });
-    }
-
-    /// Whether more processes want to run than the machine has processors, over the last minute.
-    fn machine_is_busy() -> bool {
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap();
-        let load: f64 = load.split(' ').next().unwrap().parse().unwrap();
-        let processors = std::thread::available_parallelism().unwrap().get();
-        load >= f64::from(u32::try_from(processors).unwrap())
-    }
+    use crate::harness::wait_for;
+    use crate::siege::{Siege, TICK, free};
 
     /// SplitMix64.
     struct Dice(u64);
@@ -415,26 +243,6 @@ mod alone {
             "the log is not flooded"
         );
         siege.end("a flood of messages", 0.8);
-    }
-
-    #[test]
-    fn a_flood_of_connections_waits_its_turn() {
-        let siege = Siege::begin("");
-        let socket = siege.daemon.place.socket();
-        let until = Instant::now() + Duration::from_secs(4);
-        let mut connections = 0_u32;
-        while Instant::now() < until {
-            if UnixStream::connect(&socket).is_ok() {
-                connections += 1;
-            }
-        }
-        eprintln!("{connections} connections");
-        // The queue is worked off, and then an honest client is answered.
-        wait_for("the queue is worked off", Duration::from_secs(15), || {
-            let mut liar = Liar::connect(&siege.daemon);
-            matches!(liar.ask(&Request::Status {}), Some(Reply::Status { .. })).then_some(())
-        });
-        siege.end("a flood of connections", 0.7);
     }
 
     #[test]

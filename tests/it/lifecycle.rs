@@ -108,7 +108,53 @@ fn a_service_manager_is_told_of_the_start_the_life_and_the_stop() {
 }
 
 mod alone {
+    use rustix::process::{Pid, kill_process};
+
     use super::*;
+    use crate::harness::place;
+
+    #[test]
+    fn a_stop_ends_in_time_though_no_encoder_drains_and_starts_no_others() {
+        let _machine = alone();
+        // An FFmpeg that counts its starts, and once `hangs` is there reads nothing and never ends.
+        let folder = tempfile::tempdir().unwrap();
+        place::give_to_daemon(folder.path());
+        let [ffmpeg, starts, hangs] =
+            ["ffmpeg", "starts", "hangs"].map(|name| folder.path().join(name));
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in\n*\"-f nut\"*) echo start >> {starts:?}; if [ -e {hangs:?} ]; then exec sleep 60; fi ;;\nesac\n\
+             exec ffmpeg \"$@\"\n"
+        );
+        std::fs::write(&ffmpeg, script).unwrap();
+        std::fs::set_permissions(&ffmpeg, PermissionsExt::from_mode(0o755)).unwrap();
+        let mut daemon = Daemon::start(&format!("[ffmpeg]\npath = {ffmpeg:?}\n{STREAM}"));
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        daemon.wait_until_playable("cam");
+        let started = || std::fs::read_to_string(&starts).unwrap().lines().count();
+        let before = started();
+        std::fs::write(&hangs, "").unwrap();
+        let pid = daemon.stream("cam").encoder.pid.unwrap();
+        let stopped = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        kill_process(stopped, Signal::STOP).unwrap();
+        wait_for(
+            "another one holds pictures",
+            Duration::from_secs(10),
+            || {
+                let encoder = daemon.stream("cam").encoder;
+                let other = encoder.pid.is_some_and(|other| other != pid);
+                (other && encoder.pending > 0).then_some(())
+            },
+        );
+        daemon.stop();
+        let log = daemon.log();
+        assert!(log.contains("did not drain in time"), "{log}");
+        let more = started() - before;
+        assert_eq!(more, 1, "encoders were started after the stop: {log}");
+        assert!(
+            playlist(&daemon).segments.len() >= 2,
+            "what was published stays"
+        );
+    }
 
     #[test]
     fn a_restart_goes_on_in_the_same_folder_with_the_right_numbers() {

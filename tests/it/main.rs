@@ -34,5 +34,6 @@ mod players;
 mod producers;
 mod protocol_page;
 mod restarts;
+mod siege;
 mod unprivileged;
 mod window;

@@ -34,7 +34,7 @@ use pace::Pace;
 
 /// How many events may wait: pictures and samples of more than a second.
 pub(super) const EVENTS: usize = 1024;
-/// How long a stop may take until the encoder is killed.
+/// How long the encoder may take at a stop to return what it has; then the stream ends with what is published.
 const DRAIN: Duration = Duration::from_secs(3);
 /// Up to so much of a standing picture completes the last segment at a stop.
 const LONGEST_REST: Duration = Duration::from_secs(2);
@@ -282,6 +282,13 @@ impl Owner {
     fn tend(&mut self) {
         self.dirty |= self.parts.window.expire(self.parts.anchor.now());
         let now = self.parts.anchor.monotonic();
+        if self
+            .stopping
+            .is_some_and(|since| now.saturating_since(since) > DRAIN)
+        {
+            // Nothing is started any more, or an encoder that never drains would be killed and replaced for ever.
+            return self.give_up_draining();
+        }
         match &self.state {
             State::Waiting => self.start(),
             State::Resting { until } if now >= *until => self.start(),
@@ -292,8 +299,8 @@ impl Owner {
             }
             State::Probing | State::Resting { .. } => {}
         }
-        if let Some(since) = self.stopping {
-            self.drain(now.saturating_since(since) > DRAIN);
+        if self.stopping.is_some() {
+            self.drain();
         }
         let mut report = self.parts.shared.report();
         report.disk = self.parts.disk.status().error;
@@ -420,29 +427,28 @@ impl Owner {
         }
     }
 
-    /// Ends when everything is published, or at once when that takes too long.
-    fn drain(&mut self, too_long: bool) {
-        let unfed = self
-            .backlog
-            .as_ref()
-            .is_some_and(|backlog| backlog.next_unfed().is_some());
+    /// Ends when everything is published, or can't be.
+    fn drain(&mut self) {
+        let backlog = self.backlog.as_ref();
+        let unfed = backlog.is_some_and(|backlog| backlog.next_unfed().is_some());
+        let unpublished = backlog.is_some_and(|backlog| !backlog.is_empty());
         match &mut self.state {
-            State::Running(running) if too_long && !running.is_killed() => {
-                running.kill(self.parts.anchor.monotonic());
-                tracing::warn!(stream = %self.name(), "encoder was killed: it did not drain in time");
-            }
             State::Running(running) if !unfed && !running.finishing => {
                 running.finish(self.parts.anchor.monotonic());
             }
             State::Running(_) => {}
-            _ if !too_long
-                && self
-                    .backlog
-                    .as_ref()
-                    .is_some_and(|backlog| !backlog.is_empty())
-                && self.breaker.in_a_row() < 2 => {}
+            _ if unpublished && self.breaker.in_a_row() < 2 => {}
             _ => self.end(),
         }
+    }
+
+    /// Ends without what the encoder has not returned in time.
+    fn give_up_draining(&mut self) {
+        if matches!(self.state, State::Running(_)) {
+            tracing::warn!(stream = %self.name(), "encoder was killed: it did not drain in time");
+            self.discard_encoder();
+        }
+        self.end();
     }
 
     fn end(&mut self) {

@@ -133,9 +133,6 @@ impl Owner {
         if self.has_worked(running.first_tick) {
             self.breaker.worked();
         }
-        if self.stopping.is_some() && running.is_killed() {
-            return;
-        }
         let last = report.last_words();
         let cause = if running.is_killed() {
             // Why was said when it was killed; what it left on the way out says less.

@@ -1,0 +1,217 @@
+//! A daemon under attack beside one that nobody attacks: what the tests of hostile producers measure and demand.
+
+use std::time::{Duration, Instant};
+
+use ringgear::status::TickStatus;
+
+use crate::harness::daemon::Daemon;
+use crate::harness::held::{Held, cpu_seconds};
+use crate::harness::process::Process;
+use crate::harness::{Machine, alone, wait_for};
+use crate::load::memory_kb;
+
+/// Two streams with a second of everything.
+pub(crate) const STREAMS: &str = r#"
+    [streams.good]
+    framerate = 25
+    segment = "1s"
+    part = "200ms"
+    window = "6s"
+    [[streams.good.renditions]]
+    name = "small"
+    size = "320x180"
+    bitrate = "300k"
+    preset = "ultrafast"
+    [streams.bad]
+    framerate = 25
+    segment = "1s"
+    part = "200ms"
+    window = "6s"
+    [[streams.bad.renditions]]
+    name = "small"
+    size = "320x180"
+    bitrate = "300k"
+    preset = "ultrafast"
+"#;
+
+/// A tick of the streams.
+pub(crate) const TICK: Duration = Duration::from_millis(40);
+
+/// A daemon whose stream `good` is fed well while a test does its worst to `bad`, and a daemon far away that nobody attacks: what its
+/// ticks suffer is the machine's doing.
+pub(crate) struct Siege {
+    pub(crate) daemon: Daemon,
+    neighbour: Process,
+    ticks: TickStatus,
+    far_daemon: Daemon,
+    _far_neighbour: Process,
+    far_ticks: TickStatus,
+    pub(crate) held: Held,
+    resident_kb: u64,
+    cpu: f64,
+    since: Instant,
+    /// Whether nobody else worked on the machine before this began.
+    quiet: bool,
+    _machine: Machine,
+}
+
+impl Siege {
+    pub(crate) fn begin(limits: &str) -> Self {
+        let machine = alone();
+        let quiet = machine_is_quiet();
+        assert!(
+            quiet || !quiet_is_demanded(),
+            "other work fills the machine: whether ticks suffer can't be measured beside it (RINGGEAR_QUIET demands that it is)"
+        );
+        let far_daemon = Daemon::start(STREAMS);
+        let far_neighbour = far_daemon.producer(&["pattern", "good", "--size", "320x180"]);
+        far_daemon.wait_until_playable("good");
+        let daemon = Daemon::start(&format!("[limits]\n{limits}\n{STREAMS}"));
+        let neighbour = daemon.producer(&["pattern", "good", "--size", "320x180"]);
+        // The other stream has its encoder by then, so that its start is no part of what is measured.
+        let camera = daemon.producer(&["pattern", "bad", "--size", "320x180"]);
+        daemon.wait_until_playable("good");
+        daemon.wait_until_playable("bad");
+        drop(camera);
+        free(&daemon);
+        let stream = daemon.stream("good");
+        Self {
+            ticks: stream.ticks,
+            far_ticks: far_daemon.stream("good").ticks,
+            far_daemon,
+            _far_neighbour: far_neighbour,
+            held: Held::by(&daemon),
+            resident_kb: memory_kb(daemon.pid(), "VmRSS"),
+            cpu: cpu_seconds(&daemon),
+            since: Instant::now(),
+            daemon,
+            neighbour,
+            quiet,
+            _machine: machine,
+        }
+    }
+
+    /// What the attack came to: nothing is left of it, and the neighbour did not feel it. `cores` bounds the daemon's own
+    /// processor time.
+    #[track_caller]
+    pub(crate) fn end(mut self, what: &str, cores: f64) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        let used = (cpu_seconds(&self.daemon) - self.cpu) / seconds;
+        free(&self.daemon);
+        wait_for(
+            "two seconds of the neighbour's ticks",
+            Duration::from_secs(20),
+            || (self.daemon.stream("good").ticks.total >= self.ticks.total + 50).then_some(()),
+        );
+        let mut held = Held::by(&self.daemon);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Threads that helped out for a moment stay for ten seconds.
+        while !held.is_no_more_than(&self.held) && Instant::now() < deadline {
+            crate::harness::pause();
+            held = Held::by(&self.daemon);
+        }
+        let resident_kb = memory_kb(self.daemon.pid(), "VmRSS");
+        let peak_kb = memory_kb(self.daemon.pid(), "VmHWM");
+        let far = self.far_daemon.stream("good").ticks;
+        let far_overdue = far.overdue - self.far_ticks.overdue;
+        let stream = self.daemon.stream("good");
+        let ticks = &stream.ticks;
+        let overdue = ticks.overdue - self.ticks.overdue;
+        eprintln!(
+            "{what}: {seconds:.1} s, {used:.2} cores, resident {} -> {resident_kb} kB (peak {peak_kb}), {:?} -> {held:?}, \
+             neighbour: {} ticks, {overdue} overdue, {far_overdue} in a daemon without an attack",
+            self.resident_kb,
+            self.held,
+            ticks.total - self.ticks.total
+        );
+        assert!(
+            held.is_no_more_than(&self.held),
+            "{held:?} after, {:?} before",
+            self.held
+        );
+        assert!(
+            resident_kb <= self.resident_kb + 32 * 1024,
+            "resident kB: {} before, {resident_kb} after",
+            self.resident_kb
+        );
+        // A burst may use what is bounded for two seconds at once.
+        let allowed = cores * seconds.max(2.0);
+        assert!(
+            used * seconds <= allowed,
+            "the daemon used {:.2} s of a processor, {allowed:.2} are allowed",
+            used * seconds
+        );
+        if self.quiet && far_overdue == 0 || quiet_is_demanded() {
+            assert_eq!(
+                overdue, 0,
+                "ticks of the neighbour were overdue, and {far_overdue} in a daemon without an attack"
+            );
+        } else {
+            eprintln!(
+                "{what}: NOT MEASURED: whether ticks are overdue, as other work fills the machine"
+            );
+        }
+        assert_eq!(
+            ticks.missed, self.ticks.missed,
+            "missed ticks of the neighbour"
+        );
+        let session = stream
+            .session
+            .expect("the neighbour still feeds its stream");
+        assert_eq!(u32::try_from(session.pid), Ok(self.neighbour.pid()));
+        assert!(self.neighbour.is_running());
+        // And the attacked stream is there for the next honest producer.
+        let _camera = self
+            .daemon
+            .producer(&["pattern", "bad", "--size", "320x180"]);
+        wait_for(
+            "the stream takes frames again",
+            Duration::from_secs(10),
+            || (self.daemon.stream("bad").session?.committed > 5).then_some(()),
+        );
+    }
+}
+
+/// Waits until `bad` is nobody's, and its ring is gone: of the neighbour's there are the descriptor and the mapping.
+#[track_caller]
+pub(crate) fn free(daemon: &Daemon) {
+    wait_for("nobody holds the stream", Duration::from_secs(10), || {
+        let free = daemon.stream("bad").session.is_none() && Held::by(daemon).rings == 2;
+        free.then_some(())
+    });
+}
+
+/// Whether a machine that is too busy to measure on fails the test.
+fn quiet_is_demanded() -> bool {
+    std::env::var_os("RINGGEAR_QUIET").is_some()
+}
+
+/// Whether three quarters of the processors' time are free before the test; what ran before may take a few seconds to end.
+fn machine_is_quiet() -> bool {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let (idle, all) = processor_time();
+        std::thread::sleep(Duration::from_millis(500));
+        let (idle_now, all_now) = processor_time();
+        if (idle_now - idle) * 4 >= (all_now - all) * 3 {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+    }
+}
+
+/// The processors' free time and all of it since the boot, in clock ticks.
+fn processor_time() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/stat").unwrap();
+    let line = text.lines().next().unwrap();
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in the first two already.
+    let times: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .map(|time| time.parse().unwrap())
+        .collect();
+    (times[3] + times[4], times.iter().sum())
+}
