@@ -117,7 +117,7 @@ impl Scene {
     /// The encoder's process.
     #[track_caller]
     pub(crate) fn encoder_pid(&self) -> u32 {
-        crate::harness::wait_for("an encoder runs", Duration::from_secs(10), || {
+        wait_for("an encoder runs", Duration::from_secs(10), || {
             self.daemon.stream("cam").encoder.pid
         })
     }

@@ -2,7 +2,6 @@
 //! bounded, and not one tick of the neighbour's stream is overdue (DESIGN 3.8, 3.9).
 mod users;
 
-
 mod alone {
     use std::io::IoSlice;
     use std::mem::MaybeUninit;
