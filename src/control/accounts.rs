@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::pace::Pace;
 use crate::config::Limits;
 
 /// How many users are remembered before those who hold nothing are forgotten.
 const USERS_KEPT: usize = 256;
-/// Refusals that are logged in a second; the others are counted.
-const LOGGED_PER_SECOND: u32 = 10;
+/// How often one user's sessions and refusals are logged once it has come too often; the others are counted.
+const LOGGED_EVERY: Duration = Duration::from_secs(3);
+/// A session counts once for each so many bytes of its ring, as zeroing them takes the time that it does.
+const RING_UNIT: u64 = 32 << 20;
 /// The largest share of a whole that is kept back: a part of it for users who hold little, the rest for those who administer.
 const RESERVE: u64 = 8;
 /// The least that is kept back, one half for either.
@@ -63,7 +66,7 @@ pub enum LimitError {
     },
     /// Too many new sessions of one user.
     #[error(
-        "user {uid} begins more than {limit} sessions a second: come back less often, or raise [limits] sessions_per_second"
+        "user {uid} begins more than {limit} sessions (of 32 MiB) a second: come back less often, or raise [limits] sessions_per_second"
     )]
     SessionsTooFast {
         /// The user.
@@ -119,8 +122,6 @@ struct Books {
     connections: u32,
     memory: u64,
     users: HashMap<u32, User>,
-    logged: Pace,
-    unlogged: u64,
 }
 
 #[derive(Debug)]
@@ -130,6 +131,8 @@ struct User {
     memory: u64,
     connected: Pace,
     begun: Pace,
+    logged: Pace,
+    unlogged: u64,
 }
 
 /// Something that counts for a user until it is dropped.
@@ -154,8 +157,6 @@ impl Accounts {
             connections: 0,
             memory: 0,
             users: HashMap::new(),
-            logged: Pace::new(LOGGED_PER_SECOND, LOGGED_PER_SECOND),
-            unlogged: 0,
         };
         Arc::new(Self {
             limits,
@@ -252,7 +253,8 @@ impl Accounts {
             let (bytes, limit) = (of_all, limits.memory);
             return Err(LimitError::Memory { bytes, limit });
         }
-        if !user.begun.try_take(now) {
+        let units = u32::try_from(bytes.div_ceil(RING_UNIT).max(1)).unwrap_or(u32::MAX);
+        if !user.begun.try_take_many(now, units) {
             let limit = limits.sessions_per_second;
             return Err(LimitError::SessionsTooFast { uid, limit });
         }
@@ -262,13 +264,29 @@ impl Accounts {
         Ok(self.hold(uid, Held::Session(bytes)))
     }
 
-    /// Whether a refusal may be logged now, with how many were not since the last one: a flood of them must not fill the log.
-    pub(super) fn may_log(&self) -> Option<u64> {
+    /// Whether something that user `uid` can do as often as it likes may be logged now: a flood of it must not fill the log. Logs how
+    /// much was not since the last time.
+    pub(crate) fn may_log(&self, uid: u32) -> bool {
+        self.may_log_at(uid, Instant::now())
+            .is_some_and(|unlogged| {
+                if unlogged > 0 {
+                    tracing::warn!(
+                        uid,
+                        unlogged,
+                        "this user came and was refused more often than is logged"
+                    );
+                }
+                true
+            })
+    }
+
+    fn may_log_at(&self, uid: u32, now: Instant) -> Option<u64> {
         let mut books = self.books();
-        if books.logged.try_take(Instant::now()) {
-            Some(std::mem::take(&mut books.unlogged))
+        let user = books.user(uid, &self.limits);
+        if user.logged.try_take(now) {
+            Some(std::mem::take(&mut user.unlogged))
         } else {
-            books.unlogged += 1;
+            user.unlogged += 1;
             None
         }
     }
@@ -300,6 +318,9 @@ impl Books {
             memory: 0,
             connected: Pace::new(limits.connections_per_second, limits.connections_per_user),
             begun: Pace::new(limits.sessions_per_second, limits.sessions_per_user),
+            // As many as may begin when the daemon has restarted.
+            logged: Pace::every(LOGGED_EVERY, limits.sessions_per_user),
+            unlogged: 0,
         })
     }
 }
@@ -323,45 +344,6 @@ impl Drop for Hold {
     }
 }
 
-/// So many a second, and so many at once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    interval: Duration,
-    at_once: Duration,
-    /// When all that was taken so far is paid for.
-    paid: Option<Instant>,
-}
-
-impl Pace {
-    /// `per_second` in a second, and `at_once` of them at once after a rest; both at least 1.
-    pub(super) fn new(per_second: u32, at_once: u32) -> Self {
-        let interval = Duration::from_secs(1) / per_second.max(1);
-        Self {
-            interval,
-            at_once: interval * at_once.max(1).saturating_sub(1),
-            paid: None,
-        }
-    }
-
-    /// Takes one if there is one now.
-    pub(super) fn try_take(&mut self, now: Instant) -> bool {
-        let free = self.wait(now).is_zero();
-        if free {
-            let from = self.paid.map_or(now, |paid| paid.max(now));
-            self.paid = Some(from + self.interval);
-        }
-        free
-    }
-
-    /// How long until the next can be taken.
-    pub(super) fn wait(&self, now: Instant) -> Duration {
-        self.paid.map_or(Duration::ZERO, |paid| {
-            paid.saturating_duration_since(now)
-                .saturating_sub(self.at_once)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,19 +357,6 @@ mod tests {
         let mut accounts = Arc::into_inner(Accounts::new(limits)).unwrap();
         accounts.own_uid = OWN;
         Arc::new(accounts)
-    }
-
-    #[test]
-    fn a_pace_gives_so_many_at_once_and_then_so_many_a_second() {
-        let start = Instant::now();
-        let mut pace = Pace::new(10, 3);
-        let taken = |pace: &mut Pace, at: u64| pace.try_take(start + Duration::from_millis(at));
-        assert!(taken(&mut pace, 0) && taken(&mut pace, 0) && taken(&mut pace, 0));
-        assert!(!taken(&mut pace, 0) && !taken(&mut pace, 99));
-        assert_eq!(pace.wait(start), Duration::from_millis(100));
-        assert!(taken(&mut pace, 100) && !taken(&mut pace, 100));
-        assert!((0..3).all(|_| taken(&mut pace, 5000)), "after a rest");
-        assert!(!taken(&mut pace, 5000), "a long rest gives no more");
     }
 
     #[test]
@@ -510,6 +479,38 @@ mod tests {
         let much_later = now + Duration::from_secs(9);
         let refused = accounts.session_at(1, 1, much_later).unwrap_err();
         assert_eq!(refused, LimitError::UserSessions { uid: 1, limit: 2 });
+    }
+
+    #[test]
+    fn large_rings_count_as_several_sessions() {
+        let accounts = accounts(|limits| {
+            (limits.sessions_per_user, limits.sessions_per_second) = (1, 10);
+        });
+        let now = Instant::now();
+        let begins = |at: u64, bytes| {
+            let now = now + Duration::from_millis(at);
+            accounts.session_at(1, bytes, now).map(drop)
+        };
+        begins(0, 8 * RING_UNIT).unwrap();
+        let refused = begins(799, 1).unwrap_err();
+        let (uid, limit) = (1, 10);
+        assert_eq!(refused, LimitError::SessionsTooFast { uid, limit });
+        begins(800, RING_UNIT).unwrap();
+        begins(900, 1).unwrap();
+    }
+
+    #[test]
+    fn what_a_user_repeats_is_logged_now_and_then_with_a_count() {
+        let accounts = accounts(|limits| limits.sessions_per_user = 4);
+        let start = Instant::now();
+        // Twenty times a second for a minute.
+        let said: Vec<u64> = (0..1200)
+            .filter_map(|nth| accounts.may_log_at(1, start + Duration::from_millis(50 * nth)))
+            .collect();
+        assert_eq!(said.len(), 4 + 19, "{said:?}");
+        assert_eq!(said[..5], [0, 0, 0, 0, 56], "{said:?}");
+        assert!(said[5..].iter().all(|&unlogged| unlogged == 59), "{said:?}");
+        assert_eq!(accounts.may_log_at(2, start), Some(0), "another user");
     }
 
     #[test]
