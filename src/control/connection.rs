@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use interprocess::local_socket::tokio::Stream as Socket;
 use interprocess::local_socket::traits::StreamCommon as _;
 use ringgear_producer::messages::{
-    EndCode, Ended, FrameCounts, Open, Opened, RefusalCode, Refused, Reply, Request,
+    EndCode, Ended, FrameCounts, Open, Opened, PROTOCOL, RefusalCode, Refused, Reply, Request,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::{AsyncWriteExt as _, Interest};
@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::lines::{LineError, Lines};
 use super::pace::Pace;
-use super::{Accounts, Desk, Granted, Hold, LimitError, Peer, Seat};
+use super::{Accounts, Desk, Granted, Hold, LimitError, Peer, Seat, unreadable};
 
 /// A peer that does not read its replies for so long is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -253,11 +253,15 @@ impl Connection {
         let request: Request = match serde_json::from_slice(line) {
             Ok(request) => request,
             Err(error) => {
-                let message = format!("no request could be read: {error}; see docs/protocol.md");
-                return self.refuse(RefusalCode::BadRequest, message).await;
+                let (code, message) = unreadable::refusal(line, &error);
+                return self.refuse(code, message).await;
             }
         };
         match request {
+            Request::Open(open) if open.protocol != PROTOCOL => {
+                let (code, message) = unreadable::mismatch(&open.protocol);
+                self.refuse(code, message).await
+            }
             Request::Open(_) if self.session.is_some() => {
                 let message =
                     "this connection already has a session: close it, or connect again".to_owned();

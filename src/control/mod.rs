@@ -7,6 +7,7 @@ mod connection;
 mod lines;
 mod listen;
 mod pace;
+mod unreadable;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
