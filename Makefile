@@ -2,15 +2,16 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak fuzz sanitize bench audit web lint fmt fmt-check setup
+.PHONY: help demo test soak fuzz sanitize bench bench-viewers audit web lint fmt fmt-check setup
 
 help:
 	@echo "make demo   two test cameras in a browser"
 	@echo "make test   formatting, lints, and all tests"
 	@echo "make soak   the long tests: minutes of load instead of seconds"
 	@echo "make fuzz   hostile bytes into every reader, ten minutes each"
-	@echo "make sanitize  the ring's tests under sanitizers and Miri"
+	@echo "make sanitize  the tests of the ring and its clients under sanitizers and Miri"
 	@echo "make bench  the ring beside memcpy, GStreamer and a socket"
+	@echo "make bench-viewers  2,000 viewers waiting for one part, beside a bare loop of writes"
 	@echo "make lint   formatting and lints"
 	@echo "make fmt    format the code"
 	@echo "make web    the player, bundled into the next build"
@@ -47,6 +48,9 @@ sanitize:
 bench:
 	@scripts/setup test
 	cargo bench --locked -p ringgear-ring --bench ring
+
+bench-viewers:
+	cargo bench --locked -p ringgear --bench viewers
 
 lint: fmt-check
 	cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -42,6 +42,9 @@ pub(crate) enum DaemonError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// The origin's certificate.
+    #[error("the origin can't speak TLS: {0}")]
+    Tls(#[from] http::TlsError),
     /// FFmpeg.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -134,6 +137,8 @@ impl Daemon {
             .block_on(tokio::net::TcpListener::bind(plan.listen))
             .map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let tls = plan.tls.clone().map(http::Tls::load).transpose()?;
+        let tls = tls.map(Arc::new);
         let anchor = crate::stream::anchor_for(plan, Anchor::new(Arc::new(SystemClock)));
         let house = House {
             anchor: anchor.clone(),
@@ -173,7 +178,7 @@ impl Daemon {
             Arc::clone(&house.accounts),
             told.clone(),
         ));
-        let origin = runtime.spawn(http::serve(listener, router, at_once, async move {
+        let origin = runtime.spawn(http::serve(listener, router, at_once, tls, async move {
             let _ = closed.wait_for(|closed| *closed).await;
         }));
         drop(entered);

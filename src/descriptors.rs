@@ -10,7 +10,7 @@ const HOUSE: u64 = 64;
 /// The fewest viewers' connections that are worth a start.
 const LEAST_VIEWERS: u64 = 64;
 /// The most that the origin serves at once, however many descriptors there are.
-const MOST_VIEWERS: u64 = 2048;
+const MOST_VIEWERS: u64 = 4096;
 /// A stream's claim, publisher, log, session and the ends of its encoder's stdin and stderr, at a restart twice.
 const STREAM: u64 = 20;
 /// A rendition's folder, and the ends of its pipes while its encoder or its probe starts.
@@ -138,6 +138,6 @@ mod tests {
         let _third = books.take(1).unwrap();
         drop(second);
         let many = Descriptors::with_limit(256, || u64::MAX);
-        assert_eq!(many.viewers(), 2048);
+        assert_eq!(many.viewers(), 4096);
     }
 }

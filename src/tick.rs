@@ -380,13 +380,19 @@ impl Grid {
         next == self.ticks_per_segment.get() || next.is_multiple_of(self.ticks_per_part.get())
     }
 
-    /// The first tick after the part that holds `tick`.
+    /// How many parts a whole segment has.
+    pub fn parts_per_segment(&self) -> u32 {
+        self.ticks_per_segment
+            .get()
+            .div_ceil(self.ticks_per_part.get())
+    }
+
+    /// The first tick of the part after the one that holds `tick`, or of the next segment.
     pub fn part_end(&self, tick: Tick) -> Tick {
-        let part = u64::from(self.part_of(tick)) + 1;
-        let end = self
-            .segment_start(tick)
-            .plus(part * u64::from(self.ticks_per_part.get()));
-        end.min(self.segment_end(tick))
+        let next = u64::from(self.part_of(tick)) + 1;
+        self.segment_start(tick)
+            .plus(next * u64::from(self.ticks_per_part.get()))
+            .min(self.segment_end(tick))
     }
 
     /// Whether ticks and segment edges of both are the same, so that one can go on where the other stopped.
@@ -545,6 +551,7 @@ mod tests {
                 let tick = start.plus(u64::from(i));
                 prop_assert_eq!(grid.segment_of(tick), number);
                 prop_assert_eq!(grid.part_of(tick), part);
+                prop_assert_eq!(grid.part_end(tick) == tick.next(), grid.ends_part(tick));
                 if grid.ends_part(tick) { part += 1; }
             }
             let end = grid.segment_end(start);

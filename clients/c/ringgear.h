@@ -1,7 +1,7 @@
 /*
  * Write camera frames into Ringgear, the live video daemon, from C99 or C++11.
  *
- * A producer feeds one stream. It never makes the camera's loop wait: frames are written into shared memory, a full ring gives its
+ * A producer feeds one stream. It never makes a live camera's loop wait: frames are written into shared memory, a full ring gives its
  * oldest waiting frame up, and while the daemon is away frames are dropped and counted, until a thread of the library has reconnected.
  *
  *     ringgear_options options;
@@ -172,7 +172,8 @@ void ringgear_options_init(ringgear_options *options, size_t struct_size);
 int ringgear_open(const ringgear_options *options, ringgear_producer **producer);
 
 /*
- * Gives the next frame's place in shared memory: write the pixels there, then call ringgear_commit. Waits for nothing.
+ * Gives the next frame's place in shared memory: write the pixels there, then call ringgear_commit. Waits for nothing in a live stream;
+ * a recorded one loses no frame, so a full ring is waited for until the daemon frees a place, or is away.
  * RINGGEAR_DROPPED: the daemon is away, nothing is to be written or committed. An error that is not E_ARGUMENT or E_ORDER is
  * final, and every later call returns it too. What frame points to is valid until the next commit, abandon or close.
  */
@@ -189,7 +190,7 @@ int ringgear_abandon(ringgear_producer *producer);
 
 /*
  * Copies a whole frame, given plane after plane without padding, and commits it. size has to be the frame's. pixels must not lie in
- * shared memory that ringgear_begin gave. RINGGEAR_DROPPED and errors are ringgear_begin's.
+ * shared memory that ringgear_begin gave. RINGGEAR_DROPPED, errors and waits are ringgear_begin's.
  */
 int ringgear_write(ringgear_producer *producer, const void *pixels, size_t size, uint64_t captured_ns);
 

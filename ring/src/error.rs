@@ -129,8 +129,8 @@ pub enum RingError {
         /// The writer's count of stolen frames.
         superseded: u64,
     },
-    /// The producer has cut its named segment short.
-    #[error("the ring's memory was truncated by its producer's side")]
+    /// The producer has cut its named segment short, or punched holes into its memfd that the machine has no memory to fill.
+    #[error("the ring's memory was truncated by its producer's side, or punched full of holes")]
     Truncated,
     /// The directory of named segments is full.
     #[error(
@@ -140,8 +140,8 @@ pub enum RingError {
         /// The ring's size.
         bytes: usize,
     },
-    /// The process reads as many named rings as it can watch over.
-    #[error("{most} named rings are open already: close some, or ask for the memory \"memfd\"")]
+    /// The process reads as many rings as it can watch over, and a named one can't do without.
+    #[error("{most} rings are open already: close some, or ask for the memory \"memfd\"")]
     TooManyNamed {
         /// How many can be.
         most: usize,

@@ -42,7 +42,7 @@ unsafe impl Send for Pages {}
 unsafe impl Sync for Pages {}
 
 impl Mapping {
-    /// Maps `bytes` bytes of `file`. Accesses inside can't fault if it is sealed against shrinking, or [`Self::survive_truncation`] is
+    /// Maps `bytes` bytes of `file`. Accesses inside can't fault if it is sealed against shrinking, or [`Self::survive_loss`] is
     /// called; without either, who cuts it short ends this process.
     pub(crate) fn new(file: impl AsFd, bytes: usize) -> Result<Self, Errno> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -65,13 +65,14 @@ impl Mapping {
         &self.pages
     }
 
-    /// From now on the mapping turns into zeros, and [`Self::is_lost`], when the file is cut short. False if that can't be had.
-    pub(crate) fn survive_truncation(&mut self) -> bool {
-        self.watch = Watch::over(self.start, self.bytes);
+    /// From now on the mapping turns into zeros, and [`Self::is_lost`], when pages of the file are gone and can't be had again. Only the first
+    /// `words` bytes may be written then, by [`Self::word`]. False if that can't be had.
+    pub(crate) fn survive_loss(&mut self, words: usize) -> bool {
+        self.watch = Watch::over(self.start, self.bytes, words);
         self.watch.is_some()
     }
 
-    /// Whether the file was cut short and an access noticed.
+    /// Whether pages were gone and an access noticed.
     pub(crate) fn is_lost(&self) -> bool {
         self.watch.as_ref().is_some_and(Watch::is_lost)
     }
@@ -106,7 +107,7 @@ impl Mapping {
         );
         // SAFETY: `offset` is inside of the mapping or just past it, by the assertion.
         let from = unsafe { self.start.as_ptr().add(offset) };
-        // SAFETY: `target.len()` bytes from `from` are mapped (assertion) and can't vanish (who reads this way has sealed the file against shrinking);
+        // SAFETY: `target.len()` bytes from `from` are mapped (assertion) and can't vanish (who reads this way has sealed the file against shrinking; a page that can't be had again becomes zeros by `survive_loss`);
         // `target` is exclusive memory of Rust's, so the two don't overlap. No reference to the shared bytes is made. A writer in another process
         // that breaks the protocol and writes meanwhile does so outside of this program: every value of a byte is a valid u8. A writer in
         // this process is a `Writer`, which writes only to slots that are not in state reading.

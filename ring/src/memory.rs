@@ -29,6 +29,9 @@ pub(crate) const SEALS: SealFlags = SealFlags::SHRINK
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
 
+/// The memfds' name in /proc.
+const MEMFD_NAME: &str = "ringgear-ring";
+
 /// Where a ring's memory comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,7 +46,7 @@ pub enum MemoryKind {
 /// A new ring's memory in the daemon, before and after it is handed to the producer.
 #[derive(Debug)]
 pub struct RingMemory {
-    /// Before `backing`: a segment's mapping is watched over until it is unmapped.
+    /// Before `backing`: the mapping is watched over until it is unmapped.
     pub(crate) mapped: MappedRing,
     backing: Backing,
 }
@@ -76,24 +79,17 @@ impl RingMemory {
     ) -> Result<Self, RingError> {
         let layout = Layout::new(format, slots)?.with_policy(policy);
         let bytes = layout.bytes();
-        let map = |fd: &OwnedFd, bytes| {
-            Mapping::new(fd, bytes).map_err(|error| RingError::System {
-                call: "mmap",
-                bytes,
-                error,
-            })
-        };
         let (backing, mapping) = match kind {
             MemoryKind::Memfd => {
                 let fd = sealed_memfd(bytes)?;
-                let mapping = map(&fd, bytes)?;
+                let mapping = map_memfd(&fd, &layout)?;
                 (Backing::Memfd(fd), mapping)
             }
             MemoryKind::Named => {
                 let segment = Segment::create(bytes)?;
                 // The words alone: pixels are read by `pread`, which no truncation turns into a signal.
                 let mut mapping = map(&segment.fd, layout.data_offset())?;
-                if !mapping.survive_truncation() {
+                if !mapping.survive_loss(layout.data_offset()) {
                     return Err(RingError::TooManyNamed { most: sigbus::MOST });
                 }
                 (Backing::Named(segment), mapping)
@@ -107,6 +103,21 @@ impl RingMemory {
         let mapped = MappedRing { mapping, layout };
         mapped.check_whole()?;
         Ok(Self { mapped, backing })
+    }
+
+    /// [`Self::create`] over a memfd whose seals the test has left out.
+    #[cfg(test)]
+    pub(crate) fn unsealed(fd: OwnedFd, layout: Layout) -> Self {
+        let mapping = map_memfd(&fd, &layout).unwrap();
+        for word in layout.header_words() {
+            mapping
+                .word(word.offset)
+                .store(word.value, Ordering::Relaxed);
+        }
+        Self {
+            mapped: MappedRing { mapping, layout },
+            backing: Backing::Memfd(fd),
+        }
     }
 
     /// The descriptor: for a memfd, what is sent to the producer.
@@ -150,18 +161,39 @@ impl RingMemory {
         match &self.backing {
             Backing::Memfd(_) => {
                 self.mapped.mapping.copy_out(offset, target);
-                Ok(())
+                self.mapped.check_whole()
             }
             Backing::Named(segment) => read_at(&segment.fd, offset, target),
         }
     }
 }
 
+fn map(fd: &OwnedFd, bytes: usize) -> Result<Mapping, RingError> {
+    Mapping::new(fd, bytes).map_err(|error| RingError::System {
+        call: "mmap",
+        bytes,
+        error,
+    })
+}
+
+/// A memfd's mapping. Its seals let no producer cut it short, but holes may be punched, and where no memory is left to fill them (with
+/// `vm.overcommit_memory` 2 that needs no shortage), an access raises SIGBUS; so it is watched over if more can be.
+fn map_memfd(fd: &OwnedFd, layout: &Layout) -> Result<Mapping, RingError> {
+    let mut mapping = map(fd, layout.bytes())?;
+    mapping.survive_loss(layout.data_offset());
+    Ok(mapping)
+}
+
 /// A memfd of `bytes` bytes, allocated and sealed.
 fn sealed_memfd(bytes: usize) -> Result<OwnedFd, RingError> {
     let failed = |call| move |error| RingError::System { call, bytes, error };
     let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
-    let fd = memfd_create("ringgear-ring", flags).map_err(failed("memfd_create"))?;
+    // Nobody runs a program from it, which some systems (`vm.memfd_noexec`) want to hear; kernels before 6.3 don't know the flag.
+    let fd = match memfd_create(MEMFD_NAME, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => memfd_create(MEMFD_NAME, flags),
+        made => made,
+    }
+    .map_err(failed("memfd_create"))?;
     ftruncate(&fd, bytes as u64).map_err(failed("ftruncate"))?;
     // Every page now, so that a machine without memory says so here, and not by a signal at the first write.
     fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64).map_err(failed("fallocate"))?;

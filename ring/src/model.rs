@@ -1,6 +1,9 @@
-//! The slots' state machine on plain memory, with a writer and a reader on two threads, for what a shared mapping can't be put through: every
-//! interleaving that the memory model allows (`--cfg loom`), and races on the pixels (Miri, ThreadSanitizer). What a frame holds is no atomic
+//! The slots' state machine on plain memory, with a writer and a reader on two threads, for what a shared mapping can't be put through: the
+//! interleavings that the memory model allows (`--cfg loom`), and races on the pixels (Miri, ThreadSanitizer). What a frame holds is no atomic
 //! here: an access that is not ordered after the other side's is reported.
+//!
+//! Loom tries every interleaving of the smallest cases, and of the larger ones those in which a thread is interrupted only so often, where it could
+//! have gone on (`scripts/loom` says how often); what other threads' stores a load may see is tried in full in all of them.
 
 #[cfg(loom)]
 use loom::{
@@ -168,6 +171,63 @@ impl Words for Ring {
     }
 }
 
+/// How a writer uses its slots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    /// A frame at a time.
+    Plain,
+    /// Before each frame it gives one up, half painted.
+    GivesUp,
+    /// It drops its newest frame when no slot is free, as a client without a compare-and-swap does.
+    NeverSteals,
+    /// It paints two frames side by side, and the one that was begun last is ready first.
+    TwoAtOnce,
+}
+
+/// A writer on a thread of its own with a habit, which commits up to `frames` frames; returns how many it committed and stole back.
+fn writer_with(habit: Habit, ring: &Arc<Ring>, frames: u64) -> thread::JoinHandle<(u64, u64)> {
+    let ring = Arc::clone(ring);
+    thread::spawn(move || {
+        let mut state = WriterState::default();
+        let commit = |state: &mut WriterState, slot| {
+            let number = state.committed() + 1;
+            ring.write(slot, number);
+            assert_eq!(
+                state.commit(&*ring, slot, number, Some(Captured(number))),
+                number
+            );
+        };
+        for _ in 0..frames {
+            match habit {
+                Habit::Plain => {
+                    let slot = state.begin(&*ring).unwrap();
+                    commit(&mut state, slot);
+                }
+                Habit::GivesUp => {
+                    let slot = state.begin(&*ring).unwrap();
+                    ring.write(slot, u64::MAX);
+                    state.abandon(&*ring, slot);
+                    let slot = state.begin(&*ring).unwrap();
+                    commit(&mut state, slot);
+                }
+                Habit::NeverSteals => {
+                    if let Some(slot) = state.begin_free(&*ring) {
+                        commit(&mut state, slot);
+                    }
+                }
+                Habit::TwoAtOnce => {
+                    let first = state.begin(&*ring).unwrap();
+                    let second = state.begin(&*ring).unwrap();
+                    ring.write(first, u64::MAX);
+                    commit(&mut state, second);
+                    commit(&mut state, first);
+                }
+            }
+        }
+        (state.committed(), state.superseded())
+    })
+}
+
 /// A writer on a thread of its own that commits frames 1 to `frames`; returns how many it stole back.
 fn writer(ring: &Arc<Ring>, frames: u64) -> thread::JoinHandle<u64> {
     let ring = Arc::clone(ring);
@@ -220,18 +280,23 @@ impl Seen {
 }
 
 /// A writer that never waits against a reader that looks now and then.
-fn steals(frames: u64, looks: u64) {
-    let ring = Ring::new(Policy::Latest, 2);
-    let writer = writer(&ring, frames);
+fn steals(habit: Habit, slots: usize, frames: u64, looks: u64) {
+    let ring = Ring::new(Policy::Latest, slots);
+    let writer = writer_with(habit, &ring, frames);
     let mut seen = Seen::default();
     for _ in 0..looks {
         seen.take(&ring);
     }
-    let stolen = writer.join().unwrap();
+    let (committed, stolen) = writer.join().unwrap();
     while seen.take(&ring) {}
-    assert_eq!(seen.last, frames, "the newest frame is never lost");
-    assert_eq!(seen.frames + stolen, frames);
-    assert_eq!(seen.state.counters(&*ring).unwrap(), (frames, stolen));
+    match habit {
+        Habit::Plain | Habit::GivesUp => assert_eq!(committed, frames),
+        Habit::NeverSteals => assert!((1..=frames).contains(&committed) && stolen == 0),
+        Habit::TwoAtOnce => assert_eq!(committed, 2 * frames),
+    }
+    assert_eq!(seen.last, committed, "the newest frame is never lost");
+    assert_eq!(seen.frames + stolen, committed);
+    assert_eq!(seen.state.counters(&*ring).unwrap(), (committed, stolen));
 }
 
 /// A reader that sleeps whenever nothing is there, until the last frame.
@@ -252,22 +317,60 @@ fn sleeps(policy: Policy, frames: u64) {
 /// A reader that passes a frame over while the writer may be stealing it.
 fn skips(frames: u64) {
     let ring = Ring::new(Policy::Latest, 2);
-    let writer = writer(&ring, frames);
+    let writer = writer_with(Habit::Plain, &ring, frames);
     let mut state = ReaderState::default();
     let ready = state.ready(&*ring).unwrap();
     let skipped = ready.iter().filter(|&old| state.skip(&*ring, old)).count() as u64;
-    let stolen = writer.join().unwrap();
+    let (_, stolen) = writer.join().unwrap();
     let waiting = state.ready(&*ring).unwrap().len() as u64;
     assert_eq!(skipped + stolen + waiting, frames);
 }
 
+/// Without a bound: every interleaving there is, of cases that are small enough for that.
 #[cfg(loom)]
 mod every_interleaving {
     use super::*;
 
+    fn all(case: impl Fn() + Sync + Send + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = None;
+        model.check(case);
+    }
+
+    #[test]
+    fn of_steals_and_a_take() {
+        all(|| steals(Habit::Plain, 2, 2, 1));
+    }
+
+    #[test]
+    fn of_one_frame_and_a_sleeping_reader() {
+        all(|| sleeps(Policy::Latest, 1));
+    }
+}
+
+/// With at most as many interruptions as $LOOM_MAX_PREEMPTIONS says.
+#[cfg(loom)]
+mod bounded_interleavings {
+    use super::*;
+
     #[test]
     fn of_steals_and_takes() {
-        loom::model(|| steals(3, 2));
+        loom::model(|| steals(Habit::Plain, 2, 3, 2));
+    }
+
+    #[test]
+    fn of_frames_given_up_and_takes() {
+        loom::model(|| steals(Habit::GivesUp, 2, 2, 2));
+    }
+
+    #[test]
+    fn of_a_writer_that_never_steals_and_takes() {
+        loom::model(|| steals(Habit::NeverSteals, 2, 3, 2));
+    }
+
+    #[test]
+    fn of_two_frames_painted_at_once_and_takes() {
+        loom::model(|| steals(Habit::TwoAtOnce, 3, 2, 2));
     }
 
     #[test]
@@ -294,7 +397,14 @@ mod many_interleavings {
 
     #[test]
     fn of_steals_and_takes() {
-        steals(FRAMES, FRAMES * 2);
+        for (habit, slots) in [
+            (Habit::Plain, 2),
+            (Habit::GivesUp, 2),
+            (Habit::NeverSteals, 2),
+            (Habit::TwoAtOnce, 3),
+        ] {
+            steals(habit, slots, FRAMES, FRAMES * 2);
+        }
     }
 
     #[test]

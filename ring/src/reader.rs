@@ -137,7 +137,7 @@ impl Taken<'_> {
     /// [`row_bytes`]: crate::format::Plane::row_bytes
     ///
     /// # Errors
-    /// [`RingError::Rows`] if the plane has no such rows or `target` another length; [`RingError::Truncated`] if the memory was named and is gone.
+    /// [`RingError::Rows`] if the plane has no such rows or `target` another length; [`RingError::Truncated`] if the memory is gone.
     pub fn copy_rows(
         &self,
         plane: usize,

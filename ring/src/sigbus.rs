@@ -1,6 +1,6 @@
-//! What keeps this process alive when a file that it maps is cut short by somebody else. Access to a page that the file no longer
-//! has raises SIGBUS; for watched ranges the handler here maps zeros over the range and marks it as lost, and the access goes on. Every other SIGBUS goes to
-//! the handler that was there before.
+//! What keeps this process alive when pages of a file that it maps are taken away by somebody else: the file cut short, or holes punched into
+//! it that the machine has no memory to fill again. Access to such a page raises SIGBUS; for watched ranges the handler here maps zeros over the range and
+//! marks it as lost, and the access goes on. Every other SIGBUS goes to the handler that was there before.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{NonNull, null_mut};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use libc::{sigaction, siginfo_t};
 
 /// How many ranges can be watched at a time.
-pub(crate) const MOST: usize = 256;
+pub(crate) const MOST: usize = 1024;
 
 /// A watched range. A handler can't allocate or lock, so there is a fixed number of them.
 struct Range {
@@ -18,6 +18,8 @@ struct Range {
     /// 0 while nothing is watched here.
     start: AtomicUsize,
     bytes: AtomicUsize,
+    /// How many of the bytes, from the start on, this process writes too.
+    written: AtomicUsize,
     lost: AtomicBool,
 }
 
@@ -26,6 +28,7 @@ static RANGES: [Range; MOST] = [const {
         taken: AtomicBool::new(false),
         start: AtomicUsize::new(0),
         bytes: AtomicUsize::new(0),
+        written: AtomicUsize::new(0),
         lost: AtomicBool::new(false),
     }
 }; MOST];
@@ -40,15 +43,19 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Watches `bytes` bytes from `start`, which must be whole pages of a mapping of the caller's. None when [`MOST`] are watched already, or
-    /// the system lets no handler be installed.
-    pub(crate) fn over(start: NonNull<u8>, bytes: usize) -> Option<Self> {
+    /// Watches `bytes` bytes from `start`, a mapping of the caller's, of which this process writes the first `written` alone. None when
+    /// [`MOST`] are watched already, or the system lets no handler be installed.
+    pub(crate) fn over(start: NonNull<u8>, bytes: usize, written: usize) -> Option<Self> {
         BEFORE.get_or_init(install).as_ref()?;
         // Acquire: pairs with the Release in `drop`: the range before is forgotten.
         let free = |range: &Range| !range.taken.swap(true, Ordering::Acquire);
         let range = RANGES.iter().position(free)?;
         RANGES[range].lost.store(false, Ordering::Relaxed);
         RANGES[range].bytes.store(bytes, Ordering::Relaxed);
+        let written = written.next_multiple_of(rustix::param::page_size());
+        RANGES[range]
+            .written
+            .store(written.min(bytes), Ordering::Relaxed);
         // Release: pairs with the Acquire in `handle`: who sees the start sees the length.
         RANGES[range]
             .start
@@ -100,7 +107,7 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
     pass_on(signal, info, context);
 }
 
-/// Maps zeros over the range if `address` is inside; whether it was, and the access can go on.
+/// Maps zeros over the range, writable where this process writes, if `address` is inside; whether it was, and the access can go on.
 fn mend(range: &Range, address: usize) -> bool {
     // Acquire: pairs with the Release in `Watch::over`.
     let start = range.start.load(Ordering::Acquire);
@@ -110,18 +117,29 @@ fn mend(range: &Range, address: usize) -> bool {
     }
     // Release: pairs with the Acquire in `Watch::is_lost`.
     range.lost.store(true, Ordering::Release);
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let written = range.written.load(Ordering::Relaxed);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    // Where memory ran out, there may be none for zeros that can be written either: so those are few, and the others cost nothing.
+    let parts = [
+        (start, written, libc::PROT_READ | libc::PROT_WRITE),
+        (start + written, bytes - written, libc::PROT_READ),
+    ];
     // SAFETY: errno's place is this thread's own and always there.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above; a handler has to leave errno as it was.
     let before = unsafe { *errno };
-    // SAFETY: the range is a whole mapping of a `Mapping` that lives: this thread is inside of an access to it. Replacing its pages changes no
-    // promise that Rust was given: it is used by atomics alone, and any value may stand there at any time.
-    let mapped = unsafe { libc::mmap(start as *mut c_void, bytes, protection, flags, -1, 0) };
+    let mended = parts.into_iter().all(|(start, bytes, protection)| {
+        if bytes == 0 {
+            return true;
+        }
+        // SAFETY: the range is a part of a mapping of a `Mapping` that lives: this thread is inside of an access to it. Replacing its pages changes
+        // no promise that Rust was given: words are used by atomics alone, pixels only copied out, and any value may stand there at any time.
+        let mapped = unsafe { libc::mmap(start as *mut c_void, bytes, protection, flags, -1, 0) };
+        mapped != libc::MAP_FAILED
+    });
     // SAFETY: as above.
     unsafe { *errno = before };
-    mapped != libc::MAP_FAILED
+    mended
 }
 
 /// Does what would have been done without this handler.

@@ -1,7 +1,8 @@
 //! The ring as a whole: against a model, against a writer in another thread, and against a writer that lies.
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::format::{FrameFormat, PixelFormat};
-use crate::layout::{Layout, Policy, VERSION};
+use crate::layout::{COMMITTED, Layout, Policy, SLOT_HEADERS, VERSION};
 use crate::memory::{MemoryKind, RingMemory};
 use crate::slots::{SlotWord, State, Words};
 use crate::{Captured, Deadline, Reader, RingError, Writer, sweep_leftovers};
@@ -464,6 +465,44 @@ fn a_ring_can_neither_shrink_nor_grow_nor_be_unsealed() {
             .unwrap()
             .contains(rustix::io::FdFlags::CLOEXEC)
     );
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut version = release
+        .split(['.', '-'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (version.next().unwrap_or(0), version.next().unwrap_or(0));
+    if version >= (6, 3) {
+        let path = format!("/proc/self/fd/{}", memory.fd().as_raw_fd());
+        let mode = std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o111, 0, "it can't be executed");
+    }
+}
+
+/// A memfd's seals keep it from being cut short, and no page of it can be made unavailable without hurting the whole machine: so this one
+/// is not sealed, and cut short.
+#[test]
+fn a_memfd_whose_pages_are_gone_is_an_error_and_no_signal() {
+    for left in [0, 8192] {
+        let layout = Layout::new(&small(), 3).unwrap();
+        let fd = rustix::fs::memfd_create("ringgear-test", rustix::fs::MemfdFlags::CLOEXEC);
+        let fd = fd.unwrap();
+        rustix::fs::ftruncate(&fd, layout.bytes() as u64).unwrap();
+        let mut reader = Reader::new(RingMemory::unsealed(fd, layout));
+        // As a commit would leave them.
+        let memory = reader.memory();
+        rustix::io::pwrite(memory.fd(), &6u64.to_le_bytes(), SLOT_HEADERS as u64).unwrap();
+        rustix::io::pwrite(memory.fd(), &1u64.to_le_bytes(), COMMITTED as u64).unwrap();
+        let cut = memory.fd().try_clone_to_owned().unwrap();
+        let taken = reader.take_oldest().unwrap().unwrap();
+        rustix::fs::ftruncate(&cut, left).unwrap();
+        let mut rows = [1; 64 * 48];
+        assert_eq!(
+            taken.copy_rows(0, 0, 48, &mut rows),
+            Err(RingError::Truncated)
+        );
+        // It gives the slot back, which writes a word.
+        drop(taken);
+        assert_eq!(reader.ready().unwrap_err(), RingError::Truncated);
+    }
 }
 
 #[test]

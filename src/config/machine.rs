@@ -78,6 +78,8 @@ pub(super) struct Places {
     pub(super) publish: Offset,
     pub(super) ffmpeg: Offset,
     pub(super) listen: Offset,
+    pub(super) tls_certificate: Offset,
+    pub(super) tls_key: Offset,
     pub(super) codecs: BTreeMap<String, Vec<Offset>>,
 }
 
@@ -92,6 +94,15 @@ pub(super) fn check(
         check_socket(&plan.socket, places.socket, report);
         check_folder("publish dir", &plan.publish_dir, places.publish, report);
         check_free(plan, places.publish, report);
+        if let Some(tls) = &plan.tls {
+            check_file(
+                "tls_certificate",
+                &tls.certificate,
+                places.tls_certificate,
+                report,
+            );
+            check_file("tls_key", &tls.key, places.tls_key, report);
+        }
         if let Some(folder) = &plan.tick_log {
             check_folder("tick_log", folder, places.tick_log, report);
         }
@@ -102,6 +113,22 @@ pub(super) fn check(
     if let Some(ask) = environment.ffmpeg {
         check_ffmpeg(plan, places, ask, report);
     }
+}
+
+/// Checks that `file` is there and that this process's effective user may read it.
+fn check_file(name: &str, file: &Path, at: Offset, report: &mut Report) {
+    let readable = accessat(CWD, file, Access::READ_OK, AtFlags::EACCESS);
+    let what = match file.metadata() {
+        Ok(found) if found.is_dir() => "it is a folder".to_owned(),
+        Ok(_) => match readable {
+            Ok(()) => return,
+            Err(error) => io::Error::from(error).to_string(),
+        },
+        Err(error) => error.to_string(),
+    };
+    let what = format!("{name} {} can't be read: {what}", file.display());
+    let mend = format!("let {} read it, or name another file", user());
+    report.error(at, what, mend);
 }
 
 fn check_socket(socket: &Path, at: Offset, report: &mut Report) {

@@ -26,7 +26,7 @@ pub(crate) use feeders::user_name;
 pub use feeders::{Account, Feeders};
 pub use machine::{Environment, FfmpegCheck, FfmpegProblem, ListenCheck};
 pub use plan::{
-    AtExit, BreakerPlan, Degrade, Limits, Plan, RateControl, RenditionPlan, StreamPlan,
+    AtExit, BreakerPlan, Degrade, Limits, Plan, RateControl, RenditionPlan, StreamPlan, TlsPlan,
 };
 
 use error::{Offset, Report};
@@ -206,6 +206,8 @@ fn check(
         publish: place(&publish.values.dir, publish.at),
         ffmpeg: place(&ffmpeg.values.path, ffmpeg.at),
         listen: place(&http.values.listen, http.at),
+        tls_certificate: place(&http.values.tls_certificate, http.at),
+        tls_key: place(&http.values.tls_key, http.at),
         codecs: BTreeMap::new(),
     };
     let mut plans = BTreeMap::new();
@@ -225,7 +227,29 @@ fn check(
         socket_mode,
         tick_log,
     } = &daemon.values;
+    let tls = match (&http.values.tls_certificate, &http.values.tls_key) {
+        (Some(certificate), Some(key)) => Some(TlsPlan {
+            certificate: folder.join(&certificate.get_ref().0.0),
+            key: folder.join(&key.get_ref().0.0),
+        }),
+        (Some(_), None) if !http.has("tls_key") => {
+            let mend = "add tls_key, the certificate's own key";
+            report.error(
+                places.tls_certificate,
+                "tls_certificate has no tls_key",
+                mend,
+            );
+            None
+        }
+        (None, Some(_)) if !http.has("tls_certificate") => {
+            let mend = "add tls_certificate, the key's own certificate";
+            report.error(places.tls_key, "tls_key has no tls_certificate", mend);
+            None
+        }
+        _ => None,
+    };
     let plan = Plan {
+        tls,
         socket: path(socket, defaults::SOCKET),
         socket_mode: socket_mode
             .as_ref()

@@ -20,6 +20,8 @@ pub struct Plan {
     pub tick_log: Option<PathBuf>,
     /// Where the origin listens.
     pub listen: SocketAddr,
+    /// The certificate that the origin has, if it speaks TLS.
+    pub tls: Option<TlsPlan>,
     /// The folder that holds one folder per stream.
     pub publish_dir: PathBuf,
     /// What stays free on that folder's file system, in bytes; 0 for all that there is.
@@ -32,6 +34,15 @@ pub struct Plan {
     pub limits: Limits,
     /// The streams by name.
     pub streams: BTreeMap<String, StreamPlan>,
+}
+
+/// The origin's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// A PEM file: the certificate, then those that lead to its authority.
+    pub certificate: PathBuf,
+    /// A PEM file: its private key.
+    pub key: PathBuf,
 }
 
 /// What clients of the control socket may use up. Users are told apart by the kernel's word for their uid.

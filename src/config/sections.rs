@@ -31,6 +31,8 @@ pub(super) struct Daemon {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Http {
     pub(super) listen: Entry<SocketAddr>,
+    pub(super) tls_certificate: Entry<Text>,
+    pub(super) tls_key: Entry<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

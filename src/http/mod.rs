@@ -2,8 +2,13 @@
 //! the file system: a path is parsed into a [`route::Target`] or is unknown, and only what the window holds is served.
 
 mod assets;
+mod directives;
 mod jpeg;
+mod live;
+#[cfg(test)]
+mod live_tests;
 mod media;
+mod open_segment;
 mod origin;
 mod range;
 mod reply;
@@ -11,9 +16,11 @@ mod route;
 mod serve;
 mod stills;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
+mod tls;
 mod viewers;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,11 +30,13 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::clock::{Anchor, MonotonicTime};
+use crate::manifest::hls::Extent;
 use crate::picture::Picture;
 use crate::status::StreamStatus;
 use crate::window::Snapshot;
 
 pub use serve::serve;
+pub use tls::{Tls, TlsError};
 pub use viewers::Viewers;
 
 /// A snapshot of the window as text. Each is asked for at most once per snapshot, when the first viewer wants it; what
@@ -35,10 +44,12 @@ pub use viewers::Viewers;
 pub trait Manifests: Send + Sync {
     /// `index.m3u8`: the multivariant playlist. Every track has a listed segment.
     fn multivariant(&self, snapshot: &Snapshot) -> String;
-    /// `{rendition}/media.m3u8` of the track at `track`, which has a listed segment.
-    fn media(&self, snapshot: &Snapshot, track: usize) -> String;
+    /// `{rendition}/media.m3u8` of the track at `track`, which has a listed segment: all of it, or a delta update.
+    fn media(&self, snapshot: &Snapshot, track: usize, extent: Extent) -> String;
     /// `manifest.mpd`. Every track has a listed segment.
     fn mpd(&self, snapshot: &Snapshot) -> String;
+    /// `manifest-ll.mpd`. Every track has a listed segment.
+    fn low_latency_mpd(&self, snapshot: &Snapshot) -> String;
 }
 
 /// One stream as the origin sees it. Clones share their caches and the count of viewers.
@@ -60,6 +71,7 @@ pub struct StreamPort {
     pub manifests: Arc<dyn Manifests>,
     /// Who fetched media or a playlist lately.
     pub viewers: Arc<Viewers>,
+    waiting: Arc<waiting::Waiting>,
     texts: Arc<text::Rendered>,
     stills: Arc<stills::Stills>,
 }
@@ -82,6 +94,7 @@ impl StreamPort {
             status,
             manifests,
             viewers: Arc::default(),
+            waiting: Arc::default(),
             texts: Arc::default(),
             stills: Arc::default(),
         }

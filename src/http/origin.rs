@@ -17,7 +17,7 @@ use super::reply::{self, Asked, Cache};
 use super::route::{Item, Target};
 use super::serve::ClientAddress;
 use super::text::{Document, Text};
-use super::{Site, StreamPort, media};
+use super::{Site, StreamPort, live, media};
 use crate::status::{StreamState, StreamStatus, StreamsStatus};
 use crate::tick::UnixTime;
 use crate::window::{Snapshot, TrackView};
@@ -25,7 +25,7 @@ use crate::window::{Snapshot, TrackView};
 const HTML: &str = "text/html; charset=utf-8";
 const HLS: &str = "application/vnd.apple.mpegurl";
 const DASH: &str = "application/dash+xml";
-const MP4: &str = "video/mp4";
+pub(super) const MP4: &str = "video/mp4";
 const JPEG: &str = "image/jpeg";
 const TEXT: &str = "text/plain; charset=utf-8";
 const A_YEAR: Duration = Duration::from_secs(31_536_000);
@@ -116,34 +116,49 @@ async fn answer_item(
         Item::Player => page(asked, &Assets::get().player),
         Item::Snapshot => still(site, asked, port, query).await,
         Item::Multivariant | Item::Media(_) if !port.hls => not_published("HLS", port),
-        Item::Mpd if !port.dash => not_published("DASH", port),
-        Item::Multivariant => match every_track_listed(&snapshot) {
-            true => document(asked, port, &snapshot, Document::Multivariant),
-            false => waiting(port),
-        },
-        Item::Mpd => match every_track_listed(&snapshot) {
-            true => document(asked, port, &snapshot, Document::Mpd),
-            false => waiting(port),
-        },
+        Item::Mpd | Item::LowLatencyMpd if !port.dash => not_published("DASH", port),
+        Item::Multivariant | Item::Mpd | Item::LowLatencyMpd => {
+            let wanted = match item {
+                Item::Mpd => Document::Mpd,
+                Item::LowLatencyMpd => Document::LowLatencyMpd,
+                _ => Document::Multivariant,
+            };
+            match every_track_listed(&snapshot) {
+                true => document(asked, port, &snapshot, wanted),
+                false => waiting(port),
+            }
+        }
         Item::Media(rendition) => match track(&snapshot, rendition) {
             Some((index, track)) if !track.listed.is_empty() => {
-                document(asked, port, &snapshot, Document::Media(index))
+                drop(snapshot);
+                live::playlist(asked, port, index, query).await
             }
             None if !snapshot.tracks.is_empty() => unknown_rendition(port, rendition),
             _ => waiting(port),
         },
         Item::Init(rendition, _) | Item::Segment(rendition, _) | Item::Part(rendition, ..) => {
-            match track(&snapshot, rendition) {
-                Some((index, track)) => match media_bytes(now, &snapshot, index, track, item) {
-                    Some((slices, life)) => {
-                        reply::media(asked, MP4, Cache::Immutable(life), slices)
-                    }
-                    None => reply::not_found("no_such_media", "this is not in the window"),
-                },
-                None => unknown_rendition(port, rendition),
+            let Some((index, track)) = track(&snapshot, rendition) else {
+                return unknown_rendition(port, rendition);
+            };
+            if let Some((slices, life)) = media_bytes(now, &snapshot, index, track, item) {
+                return reply::media(asked, MP4, Cache::Immutable(life), slices);
+            }
+            match item {
+                Item::Part(_, number, part) => {
+                    live::coming_part(asked, port, &snapshot, index, (number, part)).await
+                }
+                Item::Segment(_, number) => {
+                    live::open_segment(port, &snapshot, index, number).await
+                }
+                _ => no_such_media(),
             }
         }
     }
+}
+
+/// 404.
+pub(super) fn no_such_media() -> Response {
+    reply::not_found("no_such_media", "this is not in the window")
 }
 
 fn track<'a>(snapshot: &'a Snapshot, rendition: &str) -> Option<(usize, &'a TrackView)> {
@@ -176,18 +191,24 @@ fn media_bytes(
             Some((slices.collect(), life))
         }
         Item::Part(_, number, part) => {
-            let life = match &track.open {
-                Some(open) if open.number == number => media::open_life(snapshot, track),
-                _ => media::segment_life(snapshot, track, track.segment(number)?, now)?,
+            let (part, segment) = track.part(number, part)?;
+            let life = match segment {
+                Some(segment) => media::segment_life(snapshot, track, segment, now)?,
+                None => media::open_life(snapshot, track),
             };
-            Some((vec![track.part(number, part)?.bytes.clone()], life))
+            Some((vec![part.bytes.clone()], life))
         }
-        Item::Player | Item::Snapshot | Item::Multivariant | Item::Mpd | Item::Media(_) => None,
+        Item::Player
+        | Item::Snapshot
+        | Item::Multivariant
+        | Item::Mpd
+        | Item::LowLatencyMpd
+        | Item::Media(_) => None,
     }
 }
 
 /// A playlist or manifest; half a target duration is as old as rule 7 lets it get.
-fn document(
+pub(super) fn document(
     asked: &Asked,
     port: &StreamPort,
     snapshot: &Arc<Snapshot>,
@@ -195,11 +216,15 @@ fn document(
 ) -> Response {
     let text = port.texts.get(snapshot, document, || match document {
         Document::Multivariant => port.manifests.multivariant(snapshot),
-        Document::Media(track) => port.manifests.media(snapshot, track),
+        Document::Media(track, extent) => port.manifests.media(snapshot, track, extent),
         Document::Mpd => port.manifests.mpd(snapshot),
+        Document::LowLatencyMpd => port.manifests.low_latency_mpd(snapshot),
     });
     let cache = Cache::For(Duration::from_secs(snapshot.target_duration / 2));
-    let content_type = if document == Document::Mpd { DASH } else { HLS };
+    let content_type = match document {
+        Document::Multivariant | Document::Media(..) => HLS,
+        Document::Mpd | Document::LowLatencyMpd => DASH,
+    };
     reply::text(asked, content_type, cache, &text)
 }
 

@@ -113,6 +113,19 @@ pub(super) fn media(
     response
 }
 
+/// Media whose length is not known yet: no ranges.
+pub(super) fn growing<B>(content_type: &str, cache: Cache, body: B) -> Response
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let mut response = Response::new(Body::new(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, header_value(content_type));
+    headers.insert(CACHE_CONTROL, cache.value());
+    response
+}
+
 /// A text in the best coding that the client takes, or 304 when it has it already. Ranges are of the uncompressed text.
 pub(super) fn text(asked: &Asked, content_type: &str, cache: Cache, text: &Text) -> Response {
     let known = asked.header(IF_NONE_MATCH).is_some_and(|header| {

@@ -26,6 +26,7 @@ pub(super) enum Item<'a> {
     Snapshot,
     Multivariant,
     Mpd,
+    LowLatencyMpd,
     Media(&'a str),
     Init(&'a str, &'a str),
     Segment(&'a str, SegmentNumber),
@@ -65,6 +66,7 @@ impl<'a> Item<'a> {
             "snapshot.jpg" => return Some(Self::Snapshot),
             "index.m3u8" => return Some(Self::Multivariant),
             "manifest.mpd" => return Some(Self::Mpd),
+            "manifest-ll.mpd" => return Some(Self::LowLatencyMpd),
             _ => {}
         }
         let (rendition, file) = path.split_once('/')?;
@@ -114,6 +116,7 @@ mod tests {
             ("/door/", stream(Item::Player)),
             ("/door/index.m3u8", stream(Item::Multivariant)),
             ("/door/manifest.mpd", stream(Item::Mpd)),
+            ("/door/manifest-ll.mpd", stream(Item::LowLatencyMpd)),
             ("/door/snapshot.jpg", stream(Item::Snapshot)),
             ("/door/720p/media.m3u8", stream(Item::Media("720p"))),
             (

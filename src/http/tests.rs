@@ -96,7 +96,12 @@ fn grid() -> Grid {
 }
 
 /// A window of one track: `retained` segments before `first`, `listed` from it, and one part of the next.
-fn snapshot(stream: &str, first: usize, retained: usize, listed: usize) -> Arc<Snapshot> {
+pub(crate) fn snapshot(
+    stream: &str,
+    first: usize,
+    retained: usize,
+    listed: usize,
+) -> Arc<Snapshot> {
     let now = Anchor::new(Arc::new(SystemClock)).now();
     let grid = grid();
     let period = Arc::new(Period {
@@ -130,6 +135,7 @@ fn snapshot(stream: &str, first: usize, retained: usize, listed: usize) -> Arc<S
             first_tick: Tick(60 * number as u64),
             ticks: 60,
             parts: vec![part(number, 0), part(number, 1)],
+            remains: Vec::new(),
             gap: false,
             expires,
         })
@@ -173,8 +179,8 @@ fn snapshot(stream: &str, first: usize, retained: usize, listed: usize) -> Arc<S
 
 /// The least that players need; counts how often it is asked.
 #[derive(Default)]
-struct PlainManifests {
-    rendered: AtomicUsize,
+pub(super) struct PlainManifests {
+    pub(super) rendered: AtomicUsize,
 }
 
 impl Manifests for PlainManifests {
@@ -185,7 +191,7 @@ impl Manifests for PlainManifests {
             .to_owned()
     }
 
-    fn media(&self, snapshot: &Snapshot, track: usize) -> String {
+    fn media(&self, snapshot: &Snapshot, track: usize, _: Extent) -> String {
         self.rendered.fetch_add(1, Ordering::Relaxed);
         let listed = &snapshot.tracks[track].listed;
         let mut text = format!(
@@ -207,6 +213,10 @@ impl Manifests for PlainManifests {
     fn mpd(&self, _: &Snapshot) -> String {
         self.rendered.fetch_add(1, Ordering::Relaxed);
         format!("<MPD>{}</MPD>", "<S d=\"60\"/>".repeat(100))
+    }
+
+    fn low_latency_mpd(&self, snapshot: &Snapshot) -> String {
+        self.mpd(snapshot)
     }
 }
 
@@ -290,10 +300,10 @@ fn picture(size: Size, shade: u8) -> Picture {
 
 /// A running origin with the streams `door` (segments 7 to 12 listed, 3 to 6 retained, of which 3 has expired, 13 open)
 /// and `gate` (waiting).
-struct Origin {
-    address: SocketAddr,
-    manifests: Arc<PlainManifests>,
-    window: watch::Sender<Arc<Snapshot>>,
+pub(super) struct Origin {
+    pub(super) address: SocketAddr,
+    pub(super) manifests: Arc<PlainManifests>,
+    pub(super) window: watch::Sender<Arc<Snapshot>>,
     picture: watch::Sender<Option<Picture>>,
     _streams: watch::Sender<Arc<Streams>>,
     _gate: (watch::Sender<Arc<Snapshot>>, watch::Sender<Option<Picture>>),
@@ -302,7 +312,7 @@ struct Origin {
 }
 
 impl Origin {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self::start_on("127.0.0.1:0")
     }
 
@@ -336,6 +346,8 @@ impl Origin {
         let (streams, streams_seen) = watch::channel(Arc::new(BTreeMap::from(streams)));
         let site = Site::new(anchor, streams_seen);
         let listener = std::net::TcpListener::bind(address).unwrap();
+        // As many may wait as the daemon's own listener lets wait; the standard library's lets 128.
+        rustix::net::listen(&listener, 1024).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -345,7 +357,7 @@ impl Origin {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let stopped = async { drop(stopped.await) };
-                serve(listener, router(site), 64, stopped).await;
+                serve(listener, router(site), 2048, None, stopped).await;
             });
         });
         Self {
@@ -395,14 +407,18 @@ impl Drop for Origin {
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Answer {
-    fn parse(bytes: &[u8]) -> Self {
+    pub(super) fn is_chunked(&self) -> bool {
+        self.headers.contains_key("transfer-encoding")
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Self {
         let end = bytes
             .windows(4)
             .position(|four| four == b"\r\n\r\n")
@@ -427,7 +443,7 @@ impl Answer {
         }
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
@@ -453,7 +469,7 @@ impl Answer {
 }
 
 /// A part of segment `number`: the made media over and over, each time at its own place on the timeline.
-fn part_bytes(number: usize, part: usize) -> Bytes {
+pub(super) fn part_bytes(number: usize, part: usize) -> Bytes {
     let mut bytes = MEDIA.segments[number % SEGMENTS][part].to_vec();
     // tfdt: type, version and flags, then the decode time in FFmpeg's timescale for 30 fps.
     let at = bytes.windows(4).position(|four| four == b"tfdt").unwrap() + 8;
@@ -462,7 +478,7 @@ fn part_bytes(number: usize, part: usize) -> Bytes {
     bytes.into()
 }
 
-fn segment_bytes(number: usize) -> Vec<u8> {
+pub(super) fn segment_bytes(number: usize) -> Vec<u8> {
     [part_bytes(number, 0), part_bytes(number, 1)].concat()
 }
 
@@ -533,9 +549,9 @@ fn rule_2_what_expired_or_is_not_there_yet_is_not_found() {
     for path in [
         "/door/360p/3.m4s",
         "/door/360p/3.0.m4s",
-        "/door/360p/13.m4s",
-        "/door/360p/13.1.m4s",
-        "/door/360p/14.m4s",
+        "/door/360p/13.2.m4s",
+        "/door/360p/14.0.m4s",
+        "/door/360p/15.m4s",
         "/door/360p/12.2.m4s",
         "/door/360p/18446744073709551615.m4s",
         "/door/360p/init-beef.mp4",

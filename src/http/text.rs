@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::manifest::hls::Extent;
 use crate::window::Snapshot;
 
 /// Below this, compression saves nothing.
@@ -132,8 +133,9 @@ fn brotli(plain: &[u8], quality: u32) -> Bytes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Document {
     Multivariant,
-    Media(usize),
+    Media(usize, Extent),
     Mpd,
+    LowLatencyMpd,
 }
 
 /// The texts of a stream's newest snapshot.

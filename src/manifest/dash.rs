@@ -1,14 +1,18 @@
 //! The DASH MPD with a SegmentTimeline (ISO/IEC 23009-1), for every player. A period becomes a Period as soon as one of its
 //! segments is listed, and leaves with its last.
 
+mod low_latency;
+
 use std::fmt::Write;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::tick::{Grid, Tick};
-use crate::window::{Period, Segment, Snapshot};
+use crate::window::{Period, Segment, Snapshot, TrackInit, TrackView};
 
 use super::same_period;
+
+pub use low_latency::mpd_low_latency;
 
 /// Where players learn the time (ISO/IEC 23009-1, 5.8.4.11).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,19 +47,23 @@ pub fn mpd(snapshot: &Snapshot, options: &MpdOptions) -> String {
         write_period(&mut text, snapshot, listed, closed);
     }
     if !snapshot.ended {
-        let (scheme, value) = match &options.utc_timing {
-            UtcTiming::HttpIso(url) => ("urn:mpeg:dash:utc:http-iso:2014", url),
-            UtcTiming::HttpHead(url) => ("urn:mpeg:dash:utc:http-head:2014", url),
-        };
-        let value = escaped(value);
-        line(
-            &mut text,
-            1,
-            format_args!("<UTCTiming schemeIdUri=\"{scheme}\" value=\"{value}\"/>"),
-        );
+        write_utc_timing(&mut text, 1, &options.utc_timing);
     }
     text.push_str("</MPD>\n");
     text
+}
+
+fn write_utc_timing(text: &mut String, depth: usize, timing: &UtcTiming) {
+    let (scheme, value) = match timing {
+        UtcTiming::HttpIso(url) => ("urn:mpeg:dash:utc:http-iso:2014", url),
+        UtcTiming::HttpHead(url) => ("urn:mpeg:dash:utc:http-head:2014", url),
+    };
+    let value = escaped(value);
+    line(
+        text,
+        depth,
+        format_args!("<UTCTiming schemeIdUri=\"{scheme}\" value=\"{value}\"/>"),
+    );
 }
 
 /// A period with listed media, and its segments in each track.
@@ -248,21 +256,7 @@ fn write_representation(
         &listed.period.tracks[track],
         &listed.tracks[track],
     );
-    let (name, description) = (escaped(&view.name), &init.description);
-    let (size, rate) = (description.size, description.framerate);
-    line(
-        text,
-        3,
-        format_args!(
-            "<Representation id=\"{name}\" mimeType=\"video/mp4\" codecs=\"{}\" width=\"{}\" height=\"{}\" frameRate=\"{}/{}\" bandwidth=\"{}\">",
-            escaped(&description.codecs),
-            size.width,
-            size.height,
-            rate.num(),
-            rate.den(),
-            view.peak_bandwidth.max(1),
-        ),
-    );
+    open_representation(text, view, init);
     line(
         text,
         4,
@@ -279,6 +273,24 @@ fn write_representation(
     write_timeline(text, listed.period.grid, run);
     line(text, 4, format_args!("</SegmentTemplate>"));
     line(text, 3, format_args!("</Representation>"));
+}
+
+fn open_representation(text: &mut String, view: &TrackView, init: &TrackInit) {
+    let (name, description) = (escaped(&view.name), &init.description);
+    let (size, rate) = (description.size, description.framerate);
+    line(
+        text,
+        3,
+        format_args!(
+            "<Representation id=\"{name}\" mimeType=\"video/mp4\" codecs=\"{}\" width=\"{}\" height=\"{}\" frameRate=\"{}/{}\" bandwidth=\"{}\">",
+            escaped(&description.codecs),
+            size.width,
+            size.height,
+            rate.num(),
+            rate.den(),
+            view.peak_bandwidth.max(1),
+        ),
+    );
 }
 
 // ISO/IEC 23009-1, 5.3.9.6: one S for each stretch of equal segments; @t on the first, the rest follow.

@@ -63,6 +63,7 @@ fn window(grid: Grid, first: Tick, count: u32) -> Snapshot {
                 first_tick: parts[0].first_tick,
                 ticks: parts.iter().map(|part| part.ticks).sum(),
                 parts: parts.to_vec(),
+                remains: Vec::new(),
                 gap: false,
                 expires: None,
             })

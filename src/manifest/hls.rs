@@ -1,10 +1,14 @@
 //! HLS playlists (RFC 8216 and draft rfc8216bis).
 
+mod low_latency;
+
 use std::fmt::Write;
 
 use crate::sample::TrackIndex;
-use crate::tick::{Framerate, UnixTime};
-use crate::window::{OpenSegment, Segment, Snapshot, TrackInit, TrackView};
+use crate::tick::{Framerate, Grid, Tick};
+use crate::window::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+
+pub use low_latency::{Extent, advance_part_limit, low_latency_media};
 
 /// What playlists with EXT-X-MAP need (RFC 8216, section 7).
 const VERSION: u32 = 6;
@@ -43,57 +47,18 @@ pub fn multivariant(snapshot: &Snapshot) -> String {
 pub fn media(snapshot: &Snapshot, track: TrackIndex) -> String {
     let view = &snapshot.tracks[track];
     let mut text = String::with_capacity(256 + 128 * view.listed.len());
-    line(&mut text, format_args!("#EXTM3U"));
-    line(&mut text, format_args!("#EXT-X-VERSION:{VERSION}"));
-    line(&mut text, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
-    line(
-        &mut text,
-        format_args!("#EXT-X-TARGETDURATION:{}", snapshot.target_duration),
-    );
-    line(
-        &mut text,
-        format_args!("#EXT-X-MEDIA-SEQUENCE:{}", snapshot.media_sequence),
-    );
-    line(
-        &mut text,
-        format_args!(
-            "#EXT-X-DISCONTINUITY-SEQUENCE:{}",
-            snapshot.discontinuity_sequence
-        ),
-    );
-    let mut map: Option<&str> = None;
+    open_media(&mut text, snapshot, VERSION);
+    open_sequences(&mut text, snapshot);
+    let mut map = None;
     for segment in &view.listed {
-        if segment.starts_discontinuity() {
-            line(&mut text, format_args!("#EXT-X-DISCONTINUITY"));
-            map = None;
-        }
-        let version = segment
-            .period
-            .tracks
-            .get(track)
-            .map(|init| init.version.as_str());
-        if let Some(version) = version
-            && map != Some(version)
-        {
-            line(
-                &mut text,
-                format_args!("#EXT-X-MAP:URI=\"init-{version}.mp4\""),
-            );
-            map = Some(version);
-        }
-        line(
+        begin_segment(
             &mut text,
-            format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", segment.starts()),
+            &segment.period,
+            segment.first_tick,
+            track,
+            &mut map,
         );
-        if segment.gap {
-            line(&mut text, format_args!("#EXT-X-GAP"));
-        }
-        let micros = duration_micros(segment);
-        line(
-            &mut text,
-            format_args!("#EXTINF:{}.{:06},", micros / 1_000_000, micros % 1_000_000),
-        );
-        line(&mut text, format_args!("{}.m4s", segment.number));
+        end_segment(&mut text, segment);
     }
     if snapshot.ended {
         line(&mut text, format_args!("#EXT-X-ENDLIST"));
@@ -101,15 +66,67 @@ pub fn media(snapshot: &Snapshot, track: TrackIndex) -> String {
     text
 }
 
+fn open_media(text: &mut String, snapshot: &Snapshot, version: u32) {
+    line(text, format_args!("#EXTM3U"));
+    line(text, format_args!("#EXT-X-VERSION:{version}"));
+    line(text, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
+    let target = snapshot.target_duration;
+    line(text, format_args!("#EXT-X-TARGETDURATION:{target}"));
+}
+
+fn open_sequences(text: &mut String, snapshot: &Snapshot) {
+    let (media, discontinuity) = (snapshot.media_sequence, snapshot.discontinuity_sequence);
+    line(text, format_args!("#EXT-X-MEDIA-SEQUENCE:{media}"));
+    line(
+        text,
+        format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity}"),
+    );
+}
+
+/// What stands before a segment's media or its parts. `map` is the version of the EXT-X-MAP in force.
+fn begin_segment<'a>(
+    text: &mut String,
+    period: &'a Period,
+    first_tick: Tick,
+    track: TrackIndex,
+    map: &mut Option<&'a str>,
+) {
+    if period.starts_discontinuity_at(first_tick) {
+        line(text, format_args!("#EXT-X-DISCONTINUITY"));
+        *map = None;
+    }
+    let version = period.tracks.get(track).map(|init| init.version.as_str());
+    if let Some(version) = version
+        && *map != Some(version)
+    {
+        line(text, format_args!("#EXT-X-MAP:URI=\"init-{version}.mp4\""));
+        *map = Some(version);
+    }
+    let starts = period.grid.time_of(first_tick);
+    line(text, format_args!("#EXT-X-PROGRAM-DATE-TIME:{starts}"));
+}
+
+fn end_segment(text: &mut String, segment: &Segment) {
+    if segment.gap {
+        line(text, format_args!("#EXT-X-GAP"));
+    }
+    let length = seconds(&segment.period.grid, segment.first_tick, segment.end_tick());
+    line(text, format_args!("#EXTINF:{length},"));
+    line(text, format_args!("{}.m4s", segment.number));
+}
+
 fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(text, "{line}").expect("writing to a String succeeds");
 }
 
 // The difference of rounded instants instead of a rounded difference: sums stay within a microsecond, however long.
-fn duration_micros(segment: &Segment) -> u64 {
-    let micros = |time: UnixTime| time.as_nanos() / 1_000;
-    let end = segment.period.grid.time_of(segment.end_tick());
-    micros(end) - micros(segment.starts())
+fn seconds(grid: &Grid, first: Tick, end: Tick) -> String {
+    let micros = |tick| grid.time_of(tick).as_nanos() / 1_000;
+    decimal(micros(end) - micros(first))
+}
+
+fn decimal(micros: u64) -> String {
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
 // Measured over the listed segments; before the first, over what there is of the open one. A variant has to say something.

@@ -77,6 +77,7 @@ pub(super) fn segment(period: &Arc<Period>, first: u64, end: u64, gap: bool) -> 
         first_tick: Tick(first),
         ticks,
         parts: if gap { Vec::new() } else { vec![part] },
+        remains: Vec::new(),
         gap,
         expires: None,
     })

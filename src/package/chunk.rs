@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::boxes::BoxWriter;
 use super::init::TRACK_ID;
 use crate::sample::Sample;
+use crate::tick::UnixTime;
 
 // Sample flags (ISO/IEC 14496-12, 8.8.3.1).
 const DEPENDS_ON_NO_OTHER: u32 = 0x0200_0000;
@@ -13,6 +14,8 @@ const DEPENDS_ON_OTHERS_AND_NO_SYNC: u32 = 0x0101_0000;
 const STYP_BYTES: usize = 32;
 // moof, mfhd, traf, tfhd, tfdt, trun up to its first sample.
 const MOOF_BYTES: usize = 8 + 16 + 8 + 20 + 20 + 20;
+// A full box of version 1.
+const PRFT_BYTES: usize = 12 + 4 + 8 + 8;
 const MDAT_HEADER_BYTES: usize = 8;
 
 /// What a chunk's headers say beside its samples.
@@ -21,6 +24,8 @@ pub(super) struct ChunkHeader {
     pub(super) sequence_number: u32,
     /// `tfdt.baseMediaDecodeTime`.
     pub(super) decode_time: u64,
+    /// When what its first sample shows was captured.
+    pub(super) captured: UnixTime,
     /// Whether the chunk is a segment's first.
     pub(super) starts_segment: bool,
 }
@@ -35,7 +40,7 @@ pub(super) fn chunk(header: &ChunkHeader, samples: &[Sample]) -> Bytes {
     let media_bytes: usize = samples.iter().map(|sample| sample.data.len()).sum();
     let moof_bytes = MOOF_BYTES + optional.row_bytes() * samples.len();
     let styp_bytes = if header.starts_segment { STYP_BYTES } else { 0 };
-    let total = styp_bytes + moof_bytes + MDAT_HEADER_BYTES + media_bytes;
+    let total = styp_bytes + PRFT_BYTES + moof_bytes + MDAT_HEADER_BYTES + media_bytes;
 
     let mut b = BoxWriter::with_capacity(total);
     if header.starts_segment {
@@ -45,6 +50,7 @@ pub(super) fn chunk(header: &ChunkHeader, samples: &[Sample]) -> Bytes {
             b.raw(b"cmfscmffcmflmsdh");
         });
     }
+    producer_reference_time(&mut b, header);
     b.container(*b"moof", |b| {
         b.full(*b"mfhd", 0, 0, |b| b.u32(header.sequence_number));
         b.container(*b"traf", |b| {
@@ -83,6 +89,26 @@ impl Optional {
     fn row_bytes(self) -> usize {
         8 + 4 * usize::from(self.durations) + 4 * usize::from(self.offsets)
     }
+}
+
+// ISO/IEC 14496-12, 8.16.5; ISO/IEC 23000-19 has it right before the moof.
+fn producer_reference_time(b: &mut BoxWriter, header: &ChunkHeader) {
+    /// The time is that of the capture, not of something that the encoder or the file did.
+    const CAPTURED: u32 = 24;
+    b.full(*b"prft", 1, CAPTURED, |b| {
+        b.u32(TRACK_ID);
+        b.u64(ntp(header.captured));
+        b.u64(header.decode_time);
+    });
+}
+
+/// 32 bits of seconds since 1900, which begin again in 2036, and 32 bits of their fraction (RFC 5905, 6).
+fn ntp(time: UnixTime) -> u64 {
+    const FROM_1900_TO_1970: u64 = 2_208_988_800;
+    const SECOND: u64 = 1_000_000_000;
+    let (seconds, nanos) = (time.as_nanos() / SECOND, time.as_nanos() % SECOND);
+    let fraction = (nanos << 32) / SECOND;
+    ((seconds + FROM_1900_TO_1970) & u64::from(u32::MAX)) << 32 | fraction
 }
 
 // ISO/IEC 14496-12, 8.8.8. Version 1: composition offsets are signed.

@@ -4,7 +4,7 @@
 use crate::package::Part;
 use crate::package::chunk::{ChunkHeader, chunk};
 use crate::sample::{Sample, TrackIndex};
-use crate::tick::{Grid, SegmentNumber, Tick};
+use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
 
 /// The most bytes of samples in one part. The highest bitrates of the codecs stay far below.
 pub const MAX_PART_BYTES: usize = 256 << 20;
@@ -115,6 +115,8 @@ pub struct TrackPackager {
     next: Tick,
     samples: Vec<Sample>,
     sample_bytes: usize,
+    // When the first of them was captured.
+    captured: UnixTime,
     // Whether the next part, begun or not, is the first of its segment.
     segment_start: bool,
     // Whether the next sample is the first of an encoder.
@@ -130,6 +132,7 @@ impl TrackPackager {
             next: first,
             samples: Vec::with_capacity(sample_capacity(&grid)),
             sample_bytes: 0,
+            captured: UnixTime::default(),
             segment_start: true,
             encoder_start: true,
         }
@@ -149,9 +152,24 @@ impl TrackPackager {
         self.next
     }
 
-    /// Takes the next sample, in decode order, which lasts a tick or more within its part; returns the part that it completes.
+    /// Takes the next sample, in decode order, which lasts a tick or more within its part and shows what was captured at its tick; returns the
+    /// part that it completes.
     pub fn push(&mut self, sample: Sample) -> Result<Option<Part>, PackageError> {
+        let captured = self.grid.time_of(self.next);
+        self.push_captured(sample, captured)
+    }
+
+    /// Takes the next sample as [`Self::push`] does, with the time at which its picture was captured: each part's `prft` box tells that
+    /// of its first sample.
+    pub fn push_captured(
+        &mut self,
+        sample: Sample,
+        captured: UnixTime,
+    ) -> Result<Option<Part>, PackageError> {
         let ticks = self.check(&sample)?;
+        if self.samples.is_empty() {
+            self.captured = captured;
+        }
         self.sample_bytes += sample.data.len();
         self.samples.push(sample);
         self.next = self.next.plus(u64::from(ticks));
@@ -269,6 +287,7 @@ impl TrackPackager {
         let header = ChunkHeader {
             sequence_number: sequence_number(&self.grid, first_tick),
             decode_time: self.grid.decode_time(first_tick),
+            captured: self.captured,
             starts_segment: self.segment_start,
         };
         let part = Part {
@@ -294,11 +313,7 @@ fn sample_capacity(grid: &Grid) -> usize {
 
 fn sequence_number(grid: &Grid, first_tick: Tick) -> u32 {
     let ticks_per_segment = u64::from(grid.ticks_per_segment.get());
-    let parts_per_segment = u64::from(
-        grid.ticks_per_segment
-            .get()
-            .div_ceil(grid.ticks_per_part.get()),
-    );
+    let parts_per_segment = u64::from(grid.parts_per_segment());
     let segment = first_tick.0 / ticks_per_segment;
     let parts_before = segment
         .wrapping_mul(parts_per_segment)

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use mp4_atom::{Any, DecodeMaybe};
+use mp4_atom::{Any, DecodeMaybe, Prft, ReferenceTime};
 use proptest::prelude::*;
 
 use super::testing::encode;
@@ -38,6 +38,7 @@ fn sample(grid: &Grid, tick: u64, keyframe: bool, data: &[u8]) -> Sample {
 #[derive(Debug, PartialEq, Eq)]
 struct Read {
     styp: bool,
+    prft: Prft,
     sequence_number: u32,
     decode_time: u64,
     duration: u32,
@@ -48,11 +49,16 @@ fn read(part: &Part) -> Read {
     let bytes = &part.bytes[..];
     let mut buf = bytes;
     let mut styp = false;
+    let mut prft = None;
     let (mut moof, mut moof_at, mut mdat) = (None, 0, None);
     while !buf.is_empty() {
         let at = bytes.len() - buf.len();
         match Any::decode_maybe(&mut buf).unwrap().expect("no box is cut") {
             Any::Styp(_) => styp = true,
+            Any::Prft(found) => {
+                assert!(moof.is_none(), "it stands before its moof");
+                prft = Some(found);
+            }
             Any::Moof(found) => (moof, moof_at) = (Some(found), at),
             Any::Mdat(found) => mdat = Some((found, at)),
             other => panic!("{other:?} has no place in a part"),
@@ -75,6 +81,7 @@ fn read(part: &Part) -> Read {
     assert_eq!(at, bytes.len());
     Read {
         styp,
+        prft: prft.unwrap(),
         sequence_number: moof.mfhd.sequence_number,
         decode_time: traf.tfdt.as_ref().unwrap().base_media_decode_time,
         duration: traf.tfhd.default_sample_duration.unwrap(),
@@ -126,6 +133,12 @@ fn a_part_holds_its_samples_their_flags_and_the_grids_decode_time() {
         read(&part),
         Read {
             styp: true,
+            prft: Prft {
+                reference_track_id: 1,
+                ntp_timestamp: 4_008_988_800 << 32 | 278_886_545,
+                media_time: first * 1001,
+                utc_time_semantics: ReferenceTime::RealTime,
+            },
             sequence_number: u32::try_from((first / 2 + 1) % (1 << 32)).unwrap(),
             decode_time: first * 1001,
             duration: 1001,
@@ -571,4 +584,18 @@ fn a_version_is_the_start_of_the_sha_256() {
         init_version(&Bytes::from_static(b"hello world")),
         "b94d27b9934d3e08"
     );
+}
+
+#[test]
+fn a_parts_reference_time_is_when_its_first_picture_was_captured() {
+    let grid = grid("30", 4, 2);
+    let mut packager = TrackPackager::start_at(0, grid, Tick(0));
+    let mut seconds = Vec::new();
+    for tick in 0..4 {
+        let captured = crate::tick::UnixTime::from_secs(10 + tick);
+        let sample = sample(&grid, tick, tick == 0, b"x");
+        let part = packager.push_captured(sample, captured).unwrap();
+        seconds.extend(part.map(|part| read(&part).prft.ntp_timestamp >> 32));
+    }
+    assert_eq!(seconds, [2_208_988_810, 2_208_988_812]);
 }

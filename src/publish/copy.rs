@@ -15,7 +15,7 @@ use crate::window::Snapshot;
 
 use super::folder::{Folder, PublishError};
 use super::restore::Ledger;
-use super::state::{RememberedSource, STATE_FILE, State, init_name, number_of};
+use super::state::{RememberedSource, STATE_COPY, STATE_FILE, State, init_name, number_of};
 use super::wanted::{self, DiskLimits, Wanted, listed, wanted};
 
 /// How many numbers ahead the state claims, so that it seldom has to be written before a part is.
@@ -396,10 +396,12 @@ impl<M: Manifests> Copy<M> {
         folders
             .stream
             .write(STATE_FILE, [text.as_slice()], durable)?;
+        // A machine that fails between the two leaves one of them whole, so the copy is never synced by itself.
+        folders.stream.write(STATE_COPY, [text.as_slice()], false)?;
         if durable {
             folders.stream.sync()?;
         }
-        self.bytes_written += text.len() as u64;
+        self.bytes_written += 2 * text.len() as u64;
         self.state = Some(state);
         Ok(())
     }

@@ -120,7 +120,8 @@ impl DiskDesk {
 
 impl DiskPublisher {
     /// Starts the thread that keeps a stream's folder in the state of `snapshots`. It asks `ledger` first what is known of the folder,
-    /// again and again while that fails. `guard` is dropped when it ends, by a panic too.
+    /// again and again while that fails. `passed` is told
+    /// when the snapshot of a time was passed through, successfully or not. `guard` is dropped when it ends, by a panic too.
     ///
     /// # Errors
     /// When the thread can't be started.
@@ -129,6 +130,7 @@ impl DiskPublisher {
         desk: DiskDesk,
         ledger: impl FnMut() -> Result<Ledger, PublishError> + Send + 'static,
         snapshots: watch::Receiver<Arc<Snapshot>>,
+        passed: impl Fn(UnixTime) + Send + 'static,
         guard: impl Send + 'static,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -148,7 +150,7 @@ impl DiskPublisher {
                     stopped,
                     shared: desk.shared,
                 };
-                runtime.block_on(thread.run(plan, ledger));
+                runtime.block_on(thread.run(plan, ledger, passed));
             })?;
         Ok(Self { stop, ended })
     }
@@ -172,6 +174,7 @@ impl Thread {
         mut self,
         plan: DiskPlan<M>,
         mut ledger: impl FnMut() -> Result<Ledger, PublishError>,
+        passed: impl Fn(UnixTime),
     ) {
         if self.wait(plan.rest).await {
             return;
@@ -208,6 +211,7 @@ impl Thread {
             }
             let failed = result.is_err();
             note(&snapshot, result, copy.bytes_written, &self.shared);
+            passed(snapshot.updated);
             if last {
                 // It ends though the pass may have failed: the disk had its chance.
                 return;

@@ -15,8 +15,8 @@ use crate::window::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView
 
 use super::folder::{Folder, PublishError};
 use super::state::{
-    MAX_FILE_BYTES, MAX_NUMBER, MAX_STATE_BYTES, RememberedSource, STATE_FILE, SegmentState, State,
-    from_hex, init_name, number_of, part_name, segment_name,
+    Found, MAX_FILE_BYTES, MAX_NUMBER, MAX_STATE_BYTES, RememberedSource, STATE_COPY, STATE_FILE,
+    SegmentState, State, from_hex, init_name, number_of, part_name, segment_name,
 };
 
 /// What a run before left.
@@ -89,13 +89,18 @@ pub fn restore(
     for name in renditions {
         folders.push(folder.child(name)?);
     }
-    let has_state = folder.len(STATE_FILE)?.is_some();
-    let text = folder.read(STATE_FILE, MAX_STATE_BYTES)?;
-    let damage = match text.map(|text| State::parse(&text, stream)) {
-        Some(Ok(state)) => return take_over(&folder, &state, renditions, now),
-        Some(Err(error)) => error.to_string(),
-        None if has_state => format!("it is longer than {MAX_STATE_BYTES} bytes or can't be read"),
-        None => "it is missing".to_owned(),
+    let (has_state, damage) = match State::read(&folder, stream)? {
+        Found::State(state, damage) => {
+            let mut restored = take_over(&folder, &state, renditions, now)?;
+            restored.notes.extend(damage.map(|damage| {
+                format!(
+                    "{} can't be used: {damage}; its copy {STATE_COPY} is",
+                    dir.join(STATE_FILE).display()
+                )
+            }));
+            return Ok(restored);
+        }
+        Found::Nothing { any, damage } => (any, damage),
     };
     let mut last_number = None;
     let mut discontinuities = 0;
@@ -467,6 +472,7 @@ impl Reader<'_> {
             ticks: state.ticks,
             gap: parts.is_empty(),
             parts,
+            remains: Vec::new(),
             expires: state.expires,
         }))
     }

@@ -11,7 +11,11 @@ use crate::picture::{PictureFormat, Size};
 use crate::tick::{Framerate, Grid, SegmentNumber, Tick, UnixTime};
 use crate::window::{Period, Segment, Snapshot};
 
+use super::folder::{Folder, PublishError};
+
 pub(super) const STATE_FILE: &str = "state.json";
+/// The same once more, written right after it: read where the first is missing or damaged.
+pub(super) const STATE_COPY: &str = "state.copy.json";
 pub(super) const MAX_STATE_BYTES: u64 = 16 << 20;
 /// The version that this program writes, and the only one that it reads.
 const VERSION: u32 = 1;
@@ -107,6 +111,19 @@ pub(super) struct PartState {
     pub(super) ticks: u32,
     pub(super) bytes: u64,
     pub(super) independent: bool,
+}
+
+/// What [`State::read`] has found.
+pub(super) enum Found {
+    /// A state; what is wrong with the first file if it is the copy's.
+    State(Box<State>, Option<String>),
+    /// None that can be used.
+    Nothing {
+        /// Whether there is a file at all.
+        any: bool,
+        /// What is wrong with the first.
+        damage: String,
+    },
 }
 
 /// Why a `state.json` is not believed.
@@ -241,6 +258,28 @@ impl State {
             claimed_files: BTreeSet::new(),
             leftovers: BTreeMap::new(),
         }
+    }
+
+    /// The state in `folder`, with a line about what is wrong if it had to be the copy; else what is wrong with both.
+    pub(super) fn read(folder: &Folder, stream: &str) -> Result<Found, PublishError> {
+        let mut damages = Vec::new();
+        for name in [STATE_FILE, STATE_COPY] {
+            let text = folder.read(name, MAX_STATE_BYTES)?;
+            let damage = match text.map(|text| Self::parse(&text, stream)) {
+                Some(Ok(state)) => return Ok(Found::State(Box::new(state), damages.pop())),
+                Some(Err(error)) => error.to_string(),
+                None if folder.len(name)?.is_some() => {
+                    format!("it is longer than {MAX_STATE_BYTES} bytes or can't be read")
+                }
+                None => "it is missing".to_owned(),
+            };
+            damages.push(damage);
+        }
+        let any = folder.len(STATE_FILE)?.is_some() || folder.len(STATE_COPY)?.is_some();
+        Ok(Found::Nothing {
+            any,
+            damage: damages.swap_remove(0),
+        })
     }
 
     /// Reads what a run before may have written, and checks every number that anything is computed from.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::tick::{Tick, UnixTime};
 
 use super::folder::Folder;
-use super::state::{MAX_STATE_BYTES, STATE_FILE, State};
+use super::state::{Found, State};
 
 /// Where what a run before has published ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,9 @@ pub struct StoredEnd {
 /// [`super::restore`] will tell of it.
 pub fn stored_end(dir: &Path, stream: &str) -> Option<StoredEnd> {
     let folder = Folder::open(dir).ok()??;
-    let text = folder.read(STATE_FILE, MAX_STATE_BYTES).ok()??;
-    let state = State::parse(&text, stream).ok()?;
+    let Found::State(state, _) = State::read(&folder, stream).ok()? else {
+        return None;
+    };
     let (last, grid) = (state.last_tick?, state.grid?);
     Some(StoredEnd {
         time: grid.time_of(Tick::next(last)),

@@ -139,7 +139,7 @@ fn contents(dir: &Path) -> BTreeSet<String> {
 
 /// Exactly what the folder has to hold for `snapshot`.
 fn expected(snapshot: &Snapshot) -> BTreeSet<String> {
-    let mut files = BTreeSet::from(["state.json".to_owned()]);
+    let mut files = BTreeSet::from(["state.json".to_owned(), "state.copy.json".to_owned()]);
     files.extend(playlists(snapshot).into_iter().map(|(name, _)| name));
     for (track, view) in snapshot.tracks.iter().enumerate() {
         for segment in view.retained.iter().chain(&view.listed) {
@@ -418,11 +418,18 @@ fn numbers_go_on_though_the_state_is_damaged_missing_or_of_another_stream() {
     for damage in damages {
         let dir = tempfile::tempdir().unwrap();
         let (_, before) = published(dir.path(), &["hi"], 41);
-        let state = dir.path().join("state.json");
-        match &damage {
-            Some(text) => std::fs::write(&state, text).unwrap(),
-            None => std::fs::remove_file(&state).unwrap(),
-        }
+        let damaged = |state: &str| match &damage {
+            Some(text) => std::fs::write(dir.path().join(state), text).unwrap(),
+            None => std::fs::remove_file(dir.path().join(state)).unwrap(),
+        };
+        damaged("state.json");
+        let (window, restored) = again(dir.path(), &["hi"], before.updated);
+        let goes_on = window.snapshot(before.updated);
+        assert_eq!(goes_on.media_sequence, before.media_sequence);
+        assert_eq!(restored.notes.len(), 1, "the copy is as good");
+        assert!(stored_end(dir.path(), "door").is_some());
+
+        damaged("state.copy.json");
         let damage = damage.as_deref().map(|text| &text[..text.len().min(60)]);
         assert_eq!(stored_end(dir.path(), "door"), None, "{damage:?}");
         let (window, restored) = again(dir.path(), &["hi"], before.updated);
@@ -443,7 +450,9 @@ fn numbers_go_on_though_the_state_is_damaged_missing_or_of_another_stream() {
 fn without_its_state_the_window_counts_the_discontinuities_of_its_playlists_on() {
     let dir = tempfile::tempdir().unwrap();
     let (_, before) = published(dir.path(), &["hi"], 41);
-    std::fs::remove_file(dir.path().join("state.json")).unwrap();
+    for state in ["state.json", "state.copy.json"] {
+        std::fs::remove_file(dir.path().join(state)).unwrap();
+    }
     let playlist = dir.path().join("hi/media.m3u8");
     let text = "#EXTM3U\n#EXT-X-DISCONTINUITY-SEQUENCE:7\n1.m4s\n#EXT-X-DISCONTINUITY\n2.m4s\n";
     std::fs::write(playlist, text).unwrap();
@@ -605,7 +614,7 @@ fn a_full_disk_is_freed_of_what_expired_but_not_of_what_its_playlists_list() {
     let left = contents(dir.path());
     assert!(
         left.iter()
-            .all(|path| path == "state.json" || path.contains("init-")),
+            .all(|path| path.starts_with("state.") || path.contains("init-")),
         "playlists that list nothing of the window go with what they list: {left:?}"
     );
     let mut snapshot = step(&mut window);
@@ -704,6 +713,7 @@ fn a_link_in_place_of_a_file_is_replaced_and_not_followed() {
         format!("hi/{number}.0.m4s"),
         "hi/.ringgear.tmp".to_owned(),
         "state.json".to_owned(),
+        "state.copy.json".to_owned(),
     ] {
         std::os::unix::fs::symlink(outside.path(), dir.path().join(name)).unwrap();
     }
@@ -731,7 +741,7 @@ fn the_thread_follows_the_newest_snapshot_reports_and_ends() {
     };
     let desk = DiskDesk::new("door", None);
     let known = || Ok(Ledger::default());
-    let publisher = DiskPublisher::start(plan, desk.clone(), known, receiver, ()).unwrap();
+    let publisher = DiskPublisher::start(plan, desk.clone(), known, receiver, |_| {}, ()).unwrap();
     let wait = |what: &dyn Fn(DiskStatus) -> bool| {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !what(desk.status()) {

@@ -104,6 +104,12 @@ impl Backlog {
         self.entries.push_back(Entry { picture, fed: None });
     }
 
+    /// When the picture of `tick` was captured, as long as it is here.
+    pub(super) fn captured(&self, tick: Tick) -> Option<MonotonicTime> {
+        let place = usize::try_from(tick.0.checked_sub(self.first.0)?).ok()?;
+        Some(self.entries.get(place)?.picture.captured)
+    }
+
     /// The picture to be given to the encoder next.
     pub(super) fn next_unfed(&self) -> Option<(Tick, &Picture)> {
         let entry = self.entries.get(self.fed)?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::curtain::Curtain;
 use super::keeper::Crew;
 use super::manifests::FolderManifests;
 use super::owner::{self, Event, Owner};
@@ -26,7 +27,7 @@ use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickPicture};
 use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskDesk, DiskLimits, DiskPlan, DiskPublisher, Ledger};
 use crate::tick::{Grid, Tick};
-use crate::window::{Snapshot, Window, WindowSettings};
+use crate::window::{Window, WindowSettings};
 
 /// The owner's task, whose end is the life's.
 pub(super) const OWNER: &str = "stream";
@@ -57,7 +58,7 @@ pub(super) struct Ground {
     pub(super) bench: Bench,
     /// Where the commands of the next life arrive; its sender is the bench's.
     pub(super) commands: Option<Receiver<Command>>,
-    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) curtain: Curtain,
     pub(super) newest: watch::Sender<Option<Picture>>,
     pub(super) descriptors: Arc<Descriptors>,
     /// What the stream has of them, once it had them.
@@ -106,8 +107,10 @@ impl Ground {
             None => publish::restore(&folder, &stream, &tracks, anchor.now())
                 .map(|restored| restored.ledger),
         };
-        let snapshots = self.snapshots.subscribe();
-        DiskPublisher::start(plan, self.desk.clone(), ledger, snapshots, guard)
+        let snapshots = self.curtain.behind();
+        let curtain = self.curtain.clone();
+        let passed = move |updated| curtain.passed(updated);
+        DiskPublisher::start(plan, self.desk.clone(), ledger, snapshots, passed, guard)
             .map_err(|source| self.no_thread(source))
     }
 
@@ -137,7 +140,7 @@ impl Ground {
 
     /// The window as the viewers see it now, to be gone on with.
     fn window(&mut self) -> Window {
-        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let snapshot = self.curtain.newest();
         let window = Window::new(self.settings.clone(), Some(&snapshot));
         let reached = window.resume_tick();
         if reached.is_some() && reached != self.resume {
@@ -195,7 +198,7 @@ impl Life {
             sender: events.clone(),
             crew: crew.clone(),
             window,
-            snapshots: ground.snapshots.clone(),
+            curtain: ground.curtain.clone(),
             disk: ground.desk.clone(),
             resume,
             discontinuity: ground.discontinuity,

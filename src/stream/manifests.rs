@@ -2,28 +2,35 @@
 
 use crate::config::StreamPlan;
 use crate::manifest::dash::{MpdOptions, UtcTiming};
+use crate::manifest::hls::Extent;
 use crate::manifest::{self, dash, hls};
 use crate::window::Snapshot;
 
 /// The origin's texts: players learn the time from `/time`.
 pub(super) struct OriginManifests;
 
+/// Where players learn the time.
+fn options() -> MpdOptions {
+    MpdOptions {
+        utc_timing: UtcTiming::HttpIso("/time".to_owned()),
+    }
+}
+
 impl crate::http::Manifests for OriginManifests {
     fn multivariant(&self, snapshot: &Snapshot) -> String {
         hls::multivariant(snapshot)
     }
 
-    fn media(&self, snapshot: &Snapshot, track: usize) -> String {
-        hls::media(snapshot, track)
+    fn media(&self, snapshot: &Snapshot, track: usize, extent: Extent) -> String {
+        hls::low_latency_media(snapshot, track, extent)
     }
 
     fn mpd(&self, snapshot: &Snapshot) -> String {
-        dash::mpd(
-            snapshot,
-            &MpdOptions {
-                utc_timing: UtcTiming::HttpIso("/time".to_owned()),
-            },
-        )
+        dash::mpd(snapshot, &options())
+    }
+
+    fn low_latency_mpd(&self, snapshot: &Snapshot) -> String {
+        dash::mpd_low_latency(snapshot, &options())
     }
 }
 

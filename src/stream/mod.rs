@@ -2,6 +2,7 @@
 
 mod backlog;
 mod changes;
+mod curtain;
 mod keeper;
 mod life;
 mod manifests;
@@ -34,6 +35,7 @@ use crate::publish::{self, Claim, DiskDesk, Restored};
 use crate::status::StreamStatus;
 use crate::tick::{Grid, Tick, UnixTime};
 use crate::window::{Snapshot, Window, WindowSettings};
+use curtain::Curtain;
 use keeper::{Keeper, News};
 use life::Ground;
 use manifests::OriginManifests;
@@ -126,7 +128,7 @@ impl Stream {
             target_duration: target_duration(&start.grid),
         };
         let window = Window::new(settings.clone(), restored.snapshot.as_deref());
-        let (snapshots, snapshot) = watch::channel(window.snapshot(house.anchor.now()));
+        let (curtain, snapshot) = Curtain::new(window.snapshot(house.anchor.now()));
         let (newest, picture) = watch::channel(None);
         let shared = Arc::new(Shared::new());
         // Its start counts as a tick: it has not been late yet.
@@ -157,7 +159,7 @@ impl Stream {
             shared: Arc::clone(&shared),
             bench: bench.clone(),
             commands: Some(obeyed),
-            snapshots,
+            curtain,
             newest,
             descriptors: Arc::clone(&house.descriptors),
             share: None,

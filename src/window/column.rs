@@ -39,10 +39,11 @@ impl Column {
         }
     }
 
-    pub(super) fn is_gap(&self) -> bool {
-        self.cells
-            .iter()
-            .all(|cell| matches!(cell, Cell::Done(segment) if segment.gap))
+    /// Whether nobody can fetch anything of it.
+    pub(super) fn is_bare(&self) -> bool {
+        self.cells.iter().all(
+            |cell| matches!(cell, Cell::Done(segment) if segment.gap && segment.remains.is_empty()),
+        )
     }
 
     /// How long it is shown, in the track where that is longest.
@@ -54,18 +55,18 @@ impl Column {
     }
 
     pub(super) fn starts_discontinuity(&self) -> bool {
-        self.period.discontinuity && self.first_tick == self.period.first_tick
+        self.period.starts_discontinuity_at(self.first_tick)
     }
 
-    /// Gives up what is not finished.
+    /// Gives up what is not finished; the parts that are whole remain.
     pub(super) fn give_up(&mut self, track: TrackIndex) {
-        if self.done(track).is_none() {
-            self.cells[track] = Cell::Done(Arc::new(gap(
-                self.number,
-                Arc::clone(&self.period),
-                self.first_tick,
-            )));
-        }
+        let remains = match &mut self.cells[track] {
+            Cell::Done(_) => return,
+            Cell::Open(parts) => std::mem::take(parts),
+            Cell::Empty => Vec::new(),
+        };
+        let gap = gap(self.number, Arc::clone(&self.period), self.first_tick);
+        self.cells[track] = Cell::Done(Arc::new(Segment { remains, ..gap }));
     }
 }
 
@@ -77,6 +78,7 @@ pub(super) fn gap(number: SegmentNumber, period: Arc<Period>, first_tick: Tick) 
         ticks,
         period,
         parts: Vec::new(),
+        remains: Vec::new(),
         gap: true,
         expires: None,
     }

@@ -2,7 +2,9 @@
 
 mod column;
 mod mutable;
+mod place;
 mod snapshot;
 
 pub use mutable::{MAX_LEAD, MIN_SEGMENTS, PushError, Window, WindowSettings};
+pub use place::{ListedPart, Place};
 pub use snapshot::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};

@@ -489,6 +489,7 @@ impl Window {
             first_tick: column.first_tick,
             ticks: u32::try_from(end.since(column.first_tick)).unwrap_or(u32::MAX),
             parts,
+            remains: Vec::new(),
             gap: false,
             expires: None,
         }));
@@ -516,8 +517,8 @@ impl Window {
             let touched = self.columns[index]
                 .cells
                 .iter()
-                .any(|cell| matches!(cell, Cell::Done(_)));
-            // A period's first segment that never was is a gap of the period before: no period is empty.
+                .any(|cell| !matches!(cell, Cell::Empty));
+            // A period's first segment of which nobody has seen anything is a gap of the period before: no period is empty.
             if !touched && let Some(before) = index.checked_sub(1) {
                 let before = Arc::clone(&self.columns[before].period);
                 let column = &mut self.columns[index];
@@ -651,14 +652,17 @@ impl Window {
         };
         self.media_sequence = column.number.next();
         self.discontinuity_sequence += u64::from(column.starts_discontinuity());
-        let expires = now.saturating_add(column.duration() + column.longest);
+        // A part's own URI stays for at least three target durations, even where no playlist has ever listed its segment.
+        let parts_stay = Duration::from_secs(self.settings.target_duration) * 3;
+        let stays = (column.duration() + column.longest).max(parts_stay);
+        let expires = now.saturating_add(stays);
         column.expires = Some(expires);
         for cell in &mut column.cells {
             if let Cell::Done(segment) = cell {
                 *segment = Arc::new(segment.leaving(expires));
             }
         }
-        if !column.is_gap() {
+        if !column.is_bare() {
             self.retained.push_back(column);
         }
     }

@@ -184,18 +184,34 @@ fn a_period_that_never_got_media_hands_its_discontinuity_on() {
     feed(&mut window, 0, START.plus(60));
     let (second, third) = (START.plus(60), START.plus(180));
     window.begin_period(grid(), second, inits(1, "b"), true, time(second));
-    window
-        .push(0, part_at(&grid(), second), time(second))
-        .unwrap();
-    window.begin_period(grid(), third, inits(1, "c"), false, time(third));
+    window.begin_period(grid(), third, inits(1, "b"), false, time(third));
     feed(&mut window, 0, START.plus(240));
     let snapshot = window.snapshot(time(third));
-    let tags: Vec<_> = snapshot.tracks[0]
-        .listed
-        .iter()
-        .map(|s| s.starts_discontinuity())
-        .collect();
-    assert_eq!(tags, [false, false, false, true]);
+    assert_eq!(discontinuities(&snapshot), [false, false, false, true]);
+}
+
+#[test]
+fn a_discontinuity_that_a_part_has_shown_stays_where_it_is() {
+    let mut window = started(1);
+    feed(&mut window, 0, START.plus(60));
+    let (second, third) = (START.plus(60), START.plus(180));
+    window.begin_period(grid(), second, inits(1, "b"), true, time(second));
+    let part = part_at(&grid(), second);
+    window.push(0, part, time(second)).unwrap();
+    window.begin_period(grid(), third, inits(1, "b"), false, time(third));
+    feed(&mut window, 0, START.plus(240));
+    let snapshot = window.snapshot(time(third));
+    assert_eq!(discontinuities(&snapshot), [false, true, false, false]);
+    let given_up = &snapshot.tracks[0].listed[1];
+    assert_eq!((given_up.gap, given_up.remains.len()), (true, 1));
+}
+
+/// Which segments of the first track start a discontinuity.
+fn discontinuities(snapshot: &Snapshot) -> Vec<bool> {
+    let listed = snapshot.tracks[0].listed.iter();
+    listed
+        .map(|segment| segment.starts_discontinuity())
+        .collect()
 }
 
 #[test]
@@ -395,6 +411,25 @@ fn check(
             } else {
                 let same = view.segment(segment.number);
                 prop_assert_eq!(same, Some(segment), "what was listed never changes");
+            }
+        }
+    }
+    let last = before.updated;
+    for (before, view) in before.tracks.iter().zip(&snapshot.tracks) {
+        let open = before.open.iter().flat_map(|open| &open.parts);
+        let listed = before.listed.iter();
+        let listed = listed.flat_map(|segment| segment.parts.iter().chain(&segment.remains));
+        for part in open.chain(listed) {
+            match view.part(part.segment, part.number) {
+                Some((again, _)) => prop_assert!(
+                    again.first_tick == part.first_tick && again.bytes == part.bytes,
+                    "what was listed never changes"
+                ),
+                // It was listed at `last` and has left since.
+                None => prop_assert!(
+                    now >= last.saturating_add(Duration::from_secs(6)),
+                    "a part stays fetchable for three target durations"
+                ),
             }
         }
     }

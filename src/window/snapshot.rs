@@ -49,6 +49,9 @@ pub struct Segment {
     pub ticks: u32,
     /// Its parts in order; none for a gap.
     pub parts: Vec<Part>,
+    /// Of a gap: the parts that were whole when it was given up. Low-latency playlists have listed them, so they stay
+    /// fetchable by themselves.
+    pub remains: Vec<Part>,
     /// Whether its media is missing (EXT-X-GAP).
     pub gap: bool,
     /// When it stops being fetchable; none while a playlist lists it.
@@ -138,7 +141,7 @@ impl Segment {
 
     /// Whether EXT-X-DISCONTINUITY stands before it. The window counts those that left by the same rule.
     pub fn starts_discontinuity(&self) -> bool {
-        self.period.discontinuity && self.first_tick == self.period.first_tick
+        self.period.starts_discontinuity_at(self.first_tick)
     }
 
     /// The same segment once no playlist lists it.
@@ -149,6 +152,7 @@ impl Segment {
             first_tick: self.first_tick,
             ticks: self.ticks,
             parts: self.parts.clone(),
+            remains: self.remains.clone(),
             gap: self.gap,
             expires: Some(expires),
         }
@@ -181,26 +185,36 @@ impl TrackView {
 
     /// The segment `number` of this track, listed or retained, if it has media.
     pub fn segment(&self, number: SegmentNumber) -> Option<&Arc<Segment>> {
-        let find = |segments: &'_ [Arc<Segment>]| {
-            let at = segments
-                .binary_search_by_key(&number, |segment| segment.number)
-                .ok()?;
-            Some(at)
-        };
-        let found = match find(&self.listed) {
-            Some(at) => &self.listed[at],
-            None => &self.retained[find(&self.retained)?],
-        };
-        (!found.gap).then_some(found)
+        self.find(number).filter(|segment| !segment.gap)
     }
 
-    /// Part `part` of segment `number`, open segment included.
-    pub fn part(&self, number: SegmentNumber, part: PartNumber) -> Option<&Part> {
-        let parts = match &self.open {
-            Some(open) if open.number == number => &open.parts,
-            _ => &self.segment(number)?.parts,
+    /// The segment `number` of this track, listed or retained, be it a gap or not.
+    fn find(&self, number: SegmentNumber) -> Option<&Arc<Segment>> {
+        [&self.listed, &self.retained].into_iter().find_map(|list| {
+            let at = list.binary_search_by_key(&number, |segment| segment.number);
+            Some(&list[at.ok()?])
+        })
+    }
+
+    /// Part `part` of segment `number`, and the segment if it is no longer open; a gap's remains are found too.
+    pub fn part(
+        &self,
+        number: SegmentNumber,
+        part: PartNumber,
+    ) -> Option<(&Part, Option<&Arc<Segment>>)> {
+        let (parts, segment) = match &self.open {
+            Some(open) if open.number == number => (&open.parts, None),
+            _ => {
+                let segment = self.find(number)?;
+                let parts = match segment.gap {
+                    true => &segment.remains,
+                    false => &segment.parts,
+                };
+                (parts, Some(segment))
+            }
         };
-        parts.iter().find(|candidate| candidate.number == part)
+        let part = parts.iter().find(|candidate| candidate.number == part)?;
+        Some((part, segment))
     }
 
     /// The init segment of `version`, if any segment in the window needs it.

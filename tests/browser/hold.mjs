@@ -22,8 +22,13 @@ async function open(run) {
   page.on('pageerror', (error) => page.evaluate((message) => window.videoNotes?.errors.push(message), error.message));
   await page.goto(playerPage(origin, run));
   await page.waitForFunction(() => window.videoNotes?.frames.length > 30, null, { timeout: 30000, polling: 100 }).catch(async () => {
-    const errors = await page.evaluate(() => window.videoNotes?.errors ?? []);
-    throw new Error(`${run.player} shows no pictures of ${run.url}: ${errors.join('; ')}`);
+    const state = await page.evaluate(() => {
+      const { currentTime, readyState, networkState, paused, seeking, buffered } = document.querySelector('video');
+      const ranges = Array.from({ length: buffered.length }, (_, index) => [buffered.start(index), buffered.end(index)]);
+      const { frames, errors } = window.videoNotes ?? {};
+      return { currentTime, readyState, networkState, paused, seeking, ranges, pictures: frames?.length, errors };
+    });
+    throw new Error(`${run.player} shows no pictures of ${run.url}: ${JSON.stringify(state)}`);
   });
   return page;
 }

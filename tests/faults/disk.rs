@@ -14,7 +14,10 @@ const FOLDER: &[u8] = &[1, 2, 3, 5, 6];
 fn removed_then_replaced() {
     let mut scene = Scene::begin("folder removed", STREAM);
     let folder = scene.daemon.place.live().join("cam");
-    std::fs::remove_dir_all(&folder).unwrap();
+    // The daemon writes into it meanwhile.
+    wait_for("the folder is gone", Duration::from_secs(5), || {
+        std::fs::remove_dir_all(&folder).ok()
+    });
     scene.recovers();
     wait_for("the folder is back", Duration::from_secs(5), || {
         folder.join("small/media.m3u8").exists().then_some(())

@@ -9,7 +9,7 @@ use crate::harness::checker::{Checker, FolderOrigin, HttpOrigin};
 use crate::harness::daemon::Daemon;
 use crate::harness::process::Process;
 use crate::harness::tick_log::Kind;
-use crate::harness::{Machine, beside_others, hls, media, tick_log};
+use crate::harness::{Machine, beside_others, hls, media, tick_log, wait_for};
 use crate::players::HeldPlayers;
 
 /// The stream that most rows break. Its window holds the whole test, so that every picture can be decoded at the end.
@@ -19,6 +19,7 @@ pub(crate) const STREAM: &str = r#"
     segment = "1s"
     part = "200ms"
     window = "90s"
+    degrade = "off"
     [[streams.cam.renditions]]
     name = "small"
     size = "320x180"
@@ -85,7 +86,10 @@ impl Scene {
         daemon: Daemon,
         camera: Option<Process>,
     ) -> Self {
-        daemon.wait_until_playable("cam");
+        // Long enough that no player begins at the stream's very first picture.
+        wait_for("six segments are listed", Duration::from_secs(30), || {
+            (daemon.stream("cam").window.segments >= 6).then_some(())
+        });
         let http = Checker::start(
             HttpOrigin {
                 port: daemon.place.port,
@@ -113,7 +117,7 @@ impl Scene {
     /// The encoder's process.
     #[track_caller]
     pub(crate) fn encoder_pid(&self) -> u32 {
-        crate::harness::wait_for("an encoder runs", Duration::from_secs(10), || {
+        wait_for("an encoder runs", Duration::from_secs(10), || {
             self.daemon.stream("cam").encoder.pid
         })
     }

@@ -8,8 +8,10 @@ pub(crate) struct Held {
     pub(crate) descriptors: usize,
     pub(crate) threads: usize,
     pub(crate) mappings: usize,
-    /// Rings among the descriptors and the mappings.
+    /// Rings of both kinds among the descriptors and the mappings.
     pub(crate) rings: usize,
+    /// Named rings of its in /dev/shm.
+    pub(crate) names: usize,
 }
 
 impl Held {
@@ -21,13 +23,21 @@ impl Held {
             .map(|link| link.to_string_lossy().into_owned())
             .collect();
         let maps = std::fs::read_to_string(format!("{proc}/maps")).unwrap();
-        let is_ring = |text: &str| text.contains("memfd:ringgear-ring");
+        let is_ring = |text: &str| {
+            text.contains("memfd:ringgear-ring") || text.contains("/dev/shm/ringgear-")
+        };
+        let own = format!("ringgear-{}-", daemon.pid());
+        let names = std::fs::read_dir("/dev/shm").unwrap().filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().starts_with(&own)
+        });
         Self {
             descriptors: links.len(),
             threads: std::fs::read_dir(format!("{proc}/task")).unwrap().count(),
             mappings: maps.lines().count(),
             rings: links.iter().filter(|link| is_ring(link)).count()
                 + maps.lines().filter(|line| is_ring(line)).count(),
+            names: names.count(),
         }
     }
 
@@ -37,6 +47,7 @@ impl Held {
             && self.threads <= before.threads
             && self.mappings <= before.mappings + 16
             && self.rings <= before.rings
+            && self.names <= before.names
     }
 }
 

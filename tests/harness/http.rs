@@ -59,7 +59,7 @@ pub(crate) fn request(
     })
 }
 
-fn parse(bytes: &[u8], bodiless: bool) -> Option<Answer> {
+pub(crate) fn parse(bytes: &[u8], bodiless: bool) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let mut lines = head.split("\r\n");

@@ -89,6 +89,8 @@ pub(crate) struct Place {
     program: PathBuf,
     /// The origin's port.
     pub(crate) port: u16,
+    /// More keys of `[http]`.
+    pub(crate) http: String,
 }
 
 impl Place {
@@ -101,7 +103,12 @@ impl Place {
             .local_addr()
             .unwrap()
             .port();
-        let place = Self { dir, program, port };
+        let place = Self {
+            dir,
+            program,
+            port,
+            http: String::new(),
+        };
         for folder in [place.live(), place.tick_logs(), place.faults()] {
             std::fs::create_dir(&folder).unwrap();
             give_to_daemon(&folder);
@@ -155,9 +162,10 @@ impl Place {
 
     /// Writes a config with this place's paths and port before `streams`, and says where.
     pub(crate) fn write_config(&self, streams: &str) -> PathBuf {
+        let http = &self.http;
         let text = format!(
             "[daemon]\nsocket = {:?}\nsocket_mode = \"0660\"\ntick_log = {:?}\n\n\
-             [http]\nlisten = \"127.0.0.1:{}\"\n\n[publish]\ndir = {:?}\n\n{streams}\n",
+             [http]\nlisten = \"127.0.0.1:{}\"\n{http}\n\n[publish]\ndir = {:?}\n\n{streams}\n",
             self.socket(),
             self.tick_logs(),
             self.port,

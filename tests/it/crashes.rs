@@ -2,10 +2,14 @@
 //! all come back. `RINGGEAR_KILLS` says how often; 50 times without it.
 
 mod alone {
+    use std::path::Path;
+    use std::process::Stdio;
     use std::time::{Duration, Instant};
 
     use crate::harness::daemon::Daemon;
     use crate::harness::held::Held;
+    use crate::harness::place::{Who, command_as};
+    use crate::harness::process::Process;
     use crate::harness::truth::published_is_what_ingest_meant;
     use crate::harness::{alone, wait_for};
 
@@ -37,7 +41,8 @@ mod alone {
     #[track_caller]
     fn settled(daemon: &Daemon, within: &Held) -> Held {
         wait_for("the last session is gone", Duration::from_secs(5), || {
-            let gone = daemon.stream("cam").session.is_none() && Held::by(daemon).rings == 0;
+            let held = Held::by(daemon);
+            let gone = daemon.stream("cam").session.is_none() && (held.rings, held.names) == (0, 0);
             gone.then_some(())
         });
         let deadline = Instant::now() + Duration::from_secs(15);
@@ -48,6 +53,34 @@ mod alone {
             }
             crate::harness::pause();
         }
+    }
+
+    /// The example in plain Python as a producer of `stream`, of the daemon's own user where its ring is to be named.
+    fn in_python(daemon: &Daemon, stream: &str, memory: &str, size: &str, rate: &str) -> Process {
+        let who = match memory {
+            "named" => Who::Daemon,
+            _ => Who::Camera,
+        };
+        let example = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/clients/python/examples/pure_python_producer.py"
+        );
+        // Where all users can read it.
+        let folder = daemon.place.path();
+        let copy = folder.join("pure_python_producer.py");
+        if !Path::exists(&copy) {
+            std::fs::copy(example, copy).unwrap();
+        }
+        let mut command = command_as(who, "python3");
+        command.args(["-c", include_str!("named_producer.py")]);
+        command.arg(folder).args([memory, stream]);
+        command.args(["--size", size, "--framerate", rate]);
+        command.arg("--socket").arg(daemon.place.socket());
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        Process::start(
+            &format!("python, {memory}, {stream}"),
+            command.stdin(Stdio::null()),
+        )
     }
 
     #[test]
@@ -76,14 +109,21 @@ mod alone {
             threads: usize::MAX,
             mappings: usize::MAX / 2,
             rings: 0,
+            names: 0,
         };
         let mut warm = settled(&daemon, &any);
         let (mut young, mut streaming) = (0, 0);
         for kill in 0..kills() {
-            let mut camera = daemon.producer(&pattern);
+            // In Rust and in Python, with a memfd and with a named ring; each of them in both of its ages.
+            let python = |memory| in_python(&daemon, "cam", memory, "640x360", "240");
+            let (mut camera, youth) = match kill / 2 % 4 {
+                0 | 1 => (daemon.producer(&pattern), 60_000),
+                2 => (python("memfd"), 400_000),
+                _ => (python("named"), 400_000),
+            };
             if kill % 2 == 0 {
                 // Anywhere from its first instruction to its first frames.
-                spin(random(kill, 60_000));
+                spin(random(kill, youth));
                 young += 1;
             } else {
                 wait_for("its frames arrive", Duration::from_secs(10), || {
@@ -135,8 +175,13 @@ mod alone {
             })
             .collect();
         let mut daemon = Daemon::start(&streams);
+        // Two of them are in Python, one with a named ring.
         let mut cameras: Vec<_> = (0..CAMERAS)
-            .map(|camera| daemon.producer(&["pattern", &name(camera), "--size", "160x90"]))
+            .map(|camera| match camera {
+                0 => in_python(&daemon, &name(camera), "memfd", "160x90", "5"),
+                1 => in_python(&daemon, &name(camera), "named", "160x90", "5"),
+                _ => daemon.producer(&["pattern", &name(camera), "--size", "160x90"]),
+            })
             .collect();
         let fed = |daemon: &Daemon| {
             let sessions = daemon.status().streams.into_iter();

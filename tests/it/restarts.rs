@@ -203,7 +203,8 @@ mod alone {
         let mut daemon = Daemon::start(&stream("cam", "1s", ""));
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
-        let state = daemon.place.live().join("cam/state.json");
+        let states = ["cam/state.json", "cam/state.copy.json"];
+        let states = states.map(|name| daemon.place.live().join(name));
         let damages: [fn(String) -> Option<String>; 5] = [
             |_| None,
             |text| Some(text[..text.len() / 2].to_owned()),
@@ -215,9 +216,11 @@ mod alone {
             daemon.stop();
             let before = playlist(&daemon, "cam");
             let last = before.segments.last().unwrap().number;
-            match damage(std::fs::read_to_string(&state).unwrap()) {
-                Some(text) => std::fs::write(&state, text).unwrap(),
-                None => std::fs::remove_file(&state).unwrap(),
+            for state in &states {
+                match damage(std::fs::read_to_string(state).unwrap()) {
+                    Some(text) => std::fs::write(state, text).unwrap(),
+                    None => std::fs::remove_file(state).unwrap(),
+                }
             }
             daemon.restart();
             let now = wait_for("new segments", Duration::from_secs(20), || {

@@ -263,13 +263,13 @@ def arguments():
 def feed(options, stop):
     """Opens sessions and feeds them until the frames are out; prints what became of them."""
     pattern = Pattern(*options.size)
-    session, pause, retry_at, dropped, number = None, 0.1, 0.0, 0, 0
+    session, opened, pause, retry_at, dropped, number = None, 0.0, 0.1, 0.0, 0, 0
     due, framerate = time.monotonic(), options.framerate
     while not stop and (options.frames is None or number < options.frames):
         if session is None and time.monotonic() >= retry_at:
             try:
                 session = Session(options.socket, options.stream, *options.size)
-                pause, framerate = 0.1, options.framerate or session.framerate
+                opened, framerate = time.monotonic(), options.framerate or session.framerate
                 print(f"session open: {session.slots} slots", file=sys.stderr)
             except (Refused, Ended, OSError) as error:
                 # The first connection has to work at once, or a mistake would stay unseen.
@@ -288,6 +288,8 @@ def feed(options, stop):
         except Ended as error:
             session.release()
             session, dropped = None, dropped + 1
+            # Only a session that lasted was a good one.
+            pause = 0.1 if time.monotonic() - opened >= 2 else min(2 * pause, 1.0)
             retry_at = time.monotonic() + pause * random.uniform(0.75, 1.25)
             print(f"session over: {error}", file=sys.stderr)
             if not error.again:

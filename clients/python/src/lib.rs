@@ -8,6 +8,7 @@
 
 mod errors;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -26,7 +27,11 @@ struct Link {
     /// None once it is closed.
     producer: Mutex<Option<SteadyProducer>>,
     events: Events,
+    strays: Strays,
 }
+
+/// Frames whose [`Slot`] Python forgot before it was committed or given back: each is given back when the next frame begins.
+type Strays = Arc<Mutex<Vec<ParkedFrame>>>;
 
 /// What happened to the link since it was last asked: (is it back, words for the log).
 type Events = Arc<Mutex<Vec<(bool, String)>>>;
@@ -44,7 +49,7 @@ impl Link {
     )]
     fn new(
         py: Python<'_>,
-        socket: String,
+        socket: PathBuf,
         stream: String,
         format: &str,
         width: u32,
@@ -58,7 +63,7 @@ impl Link {
         let format = FrameFormat::packed(pixels, width, height)
             .map_err(|error| errors::frame_error(&error.to_string()))?;
         let options = ProducerOptions {
-            socket: socket.into(),
+            socket,
             slots,
             take_over,
             client,
@@ -74,6 +79,7 @@ impl Link {
         Ok(Self {
             producer: Mutex::new(Some(producer)),
             events,
+            strays: Strays::default(),
         })
     }
 
@@ -81,9 +87,13 @@ impl Link {
     fn begin(&self, py: Python<'_>) -> PyResult<Option<Slot>> {
         let mut guard = self.lock(py);
         let producer = guard.as_mut().ok_or_else(closed)?;
+        for stray in std::mem::take(&mut *held(&self.strays)) {
+            drop(producer.resume(stray));
+        }
         // Other threads run meanwhile, as a recording's full ring makes its producer wait.
         let parked = py.detach(|| producer.begin().map(|frame| frame.map(Frame::park)));
-        Ok(parked.map_err(|error| to_python(&error))?.map(Slot::new))
+        let parked = parked.map_err(|error| to_python(&error))?;
+        Ok(parked.map(|parked| Slot::new(parked, Arc::clone(&self.strays))))
     }
 
     /// Hands a slot's frame to the daemon; False if its session is over.
@@ -187,11 +197,24 @@ struct Slot {
     parked: Mutex<Option<ParkedFrame>>,
     memory: SlotMemory,
     number: u64,
+    strays: Strays,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let parked = self
+            .parked
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        // No array looks at the memory any more, as each holds this. The producer itself may be in use at this moment.
+        held(&self.strays).extend(parked.take());
+    }
 }
 
 impl Slot {
-    fn new(parked: ParkedFrame) -> Self {
+    fn new(parked: ParkedFrame, strays: Strays) -> Self {
         Self {
+            strays,
             memory: parked.memory().clone(),
             number: parked.number(),
             parked: Mutex::new(Some(parked)),

@@ -1,6 +1,7 @@
 """The package against a real daemon."""
 
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -169,6 +170,51 @@ def test_a_frame_given_up_is_never_shown(daemon):
     wait_until("only the last frame is shown", lambda: daemon.frames_shown() == [10])
 
 
+@pytest.mark.parametrize("captured", [time.monotonic(), -1, 1 << 64, "now"])
+def test_a_bad_capture_time_is_refused_with_the_mend_and_takes_no_slot(daemon, captured):
+    with producer(daemon, slots=3) as feeder:
+        for _ in range(4):
+            with pytest.raises(ringgear.FrameError, match=r"monotonic_ns\(\)"):
+                feeder.write(black(feeder), captured=captured)
+            with pytest.raises(ringgear.FrameError, match=r"monotonic_ns\(\)"):
+                feeder.slot(captured=captured)
+            slot = feeder.slot()
+            with pytest.raises(ringgear.FrameError, match=r"monotonic_ns\(\)"), slot:
+                slot.captured = captured
+            assert slot.committed is False
+        assert feeder.committed == 0
+        assert feeder.write(black(feeder), captured=np.uint64(time.monotonic_ns()))
+
+
+def test_slots_that_are_forgotten_are_found_again(daemon):
+    with producer(daemon, slots=3) as feeder:
+        for _ in range(7):
+            feeder.slot().__enter__()
+        assert feeder.write(black(feeder))
+
+
+def test_a_frame_that_was_kept_can_not_be_written_into_after_its_block(daemon):
+    with producer(daemon) as feeder:
+        with feeder.slot() as kept:
+            kept[:] = 5
+        for change in (lambda: kept.fill(0), lambda: kept.__setitem__(0, 1)):
+            with pytest.raises(ValueError, match="read-only"):
+                change()
+        with pytest.raises(ZeroDivisionError), feeder.slot() as given_up:
+            _ = 1 / 0
+        assert not given_up.flags.writeable
+        daemon.kill()
+        wait_until("the loss is noticed", lambda: not feeder.check())
+        with feeder.slot() as scratch:
+            scratch[:] = 5
+        assert not scratch.flags.writeable
+
+
+def test_a_socket_may_be_named_by_bytes_too(daemon):
+    with ringgear.Producer("cam", W, H, socket=os.fsencode(daemon.socket)) as feeder:
+        assert feeder.connected
+
+
 def test_too_many_open_slots_are_an_error_that_passes(daemon):
     with producer(daemon, slots=3) as feeder:
         with feeder.slot(), feeder.slot(), feeder.slot(), pytest.raises(ringgear.NoSlot, match="slots"):
@@ -235,7 +281,7 @@ def test_a_killed_daemon_is_found_again_and_old_views_stay_valid(daemon, caplog)
         back_at = feeder.frames
         feed_until(feeder, lambda: max(daemon.frames_shown(), default=0) >= back_at)
         assert feeder.sessions == 2
-        held[:] = 3
+        assert (held == 1).all()
     assert "until the daemon is back" in caplog.text
 
 
@@ -252,6 +298,10 @@ def test_each_refusal_is_an_exception_of_its_own_that_says_what_to_do(daemon, tm
         producer(daemon, "mauve")
     with pytest.raises(ValueError, match="3 to 32"):
         producer(daemon, slots=99)
+    # What cv2's camera.get() tells.
+    for width, height, slots in [(320.0, H, None), (W, 180.0, None), (W, H, 4.0), ("320", H, None)]:
+        with pytest.raises(ringgear.FrameError, match=r"int\(\)"):
+            ringgear.Producer("cam", width, height, slots=slots, socket=daemon.socket)
     with producer(daemon) as first:
         with pytest.raises(ringgear.StreamBusy, match="take_over=True") as busy:
             producer(daemon)

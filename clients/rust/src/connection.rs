@@ -8,7 +8,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, connect, recvmsg, send, socket_with,
+};
 
 use crate::error::ProducerError;
 use crate::messages::{MAX_LINE, Reply, Request};
@@ -30,11 +34,31 @@ enum Received {
 }
 
 impl Connection {
-    pub(crate) fn open(path: &Path) -> Result<Self, ProducerError> {
-        let stream =
-            UnixStream::connect(path).map_err(|error| ProducerError::connecting(path, error))?;
+    /// Connects, waiting for at most `patience` where the daemon's queue of connections is full.
+    pub(crate) fn open(path: &Path, patience: Duration) -> Result<Self, ProducerError> {
+        let failed = |error: Errno| ProducerError::connecting(path, error.into());
+        let address = SocketAddrUnix::new(path).map_err(failed)?;
+        let flags = SocketFlags::CLOEXEC;
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+        // The limit on sending is the one on connecting, too: see unix(7) and socket(7).
+        set_socket_timeout(&socket, Timeout::Send, Some(patience)).map_err(failed)?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match connect(&socket, &address) {
+                Ok(()) => break,
+                // A signal's handler ran, and the wait begins anew: nothing has happened yet.
+                Err(Errno::INTR) if Instant::now() < deadline => {}
+                Err(Errno::AGAIN | Errno::INTR) => {
+                    return Err(ProducerError::NoAnswer {
+                        seconds: patience.as_secs(),
+                    });
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
         Ok(Self {
-            stream,
+            stream: UnixStream::from(socket),
             pending: Vec::new(),
             fd: None,
         })

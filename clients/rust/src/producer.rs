@@ -10,7 +10,7 @@ use crate::connection::Connection;
 use crate::error::ProducerError;
 use crate::messages::{DEFAULT_SOCKET, FrameCounts, Open, Opened, PROTOCOL, Reply, Request};
 
-/// How long the daemon may take to answer `open` and `close`.
+/// How long the daemon may take to accept a connection, and to answer `open` and `close`.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a lossless ring is waited for until the connection is looked at again: nothing else tells of a daemon's death.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -76,12 +76,12 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Opens a session. Waits for the daemon's answer, a few seconds at most.
+    /// Opens a session. Waits for the daemon's answer: at most 5 seconds each for the connection, the request's way out and the answer.
     ///
     /// # Errors
     /// Everything that [`ProducerError`] lists but [`ProducerError::Ended`].
     pub fn open(options: &ProducerOptions) -> Result<Self, ProducerError> {
-        let mut connection = Connection::open(&options.socket)?;
+        let mut connection = Connection::open(&options.socket, PATIENCE)?;
         // A daemon that refuses at once, stopping or out of descriptors, may close before our line is out; its answer then says more than the failure.
         let sent = connection.send(&options.request(), PATIENCE);
         let reply = match connection.receive(PATIENCE) {

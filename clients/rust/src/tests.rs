@@ -10,8 +10,12 @@ use std::time::{Duration, Instant};
 
 use ringgear_ring::layout::Policy;
 use ringgear_ring::{Deadline, MemoryKind, Reader, RingMemory};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, bind, sendmsg, socket_with,
+};
 
+use crate::connection::Connection;
 use crate::messages::*;
 use crate::*;
 
@@ -402,4 +406,35 @@ fn a_stopping_daemon_is_waited_for_and_a_lost_stream_is_not() {
         matches!(&error, ProducerError::Refused(r) if r.code == RefusalCode::UnknownStream),
         "{error}"
     );
+}
+
+#[test]
+fn a_daemon_that_accepts_nobody_is_not_waited_for_for_ever() {
+    let folder = Folder::new("queue");
+    let socket = folder.socket();
+    let queue = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    bind(&queue, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
+    rustix::net::listen(&queue, 0).unwrap();
+    let patience = Duration::from_millis(200);
+    let outcome = on_thread(move || {
+        let mut queued = Vec::new();
+        // How many fit into the queue of none is the kernel's to say: one or two.
+        loop {
+            let began = Instant::now();
+            match Connection::open(&socket, patience) {
+                Ok(connection) => queued.push(connection),
+                Err(error) => return (error, began.elapsed(), queued.len()),
+            }
+        }
+    });
+    let (error, waited, queued) = outcome.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(error, ProducerError::NoAnswer { .. }), "{error}");
+    assert!(waited >= patience, "{waited:?}");
+    assert!(queued < 10);
 }

@@ -11,11 +11,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
-
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
+use super::curtain::Curtain;
 use super::keeper::Crew;
 use super::shared::Shared;
 use crate::clock::{Anchor, MonotonicTime};
@@ -27,8 +26,8 @@ use crate::package::{Part, TrackPackager};
 use crate::picture::{Picture, Size};
 use crate::publish::DiskDesk;
 use crate::sample::{Sample, TrackDescription};
-use crate::tick::{Grid, Tick};
-use crate::window::{Snapshot, Window};
+use crate::tick::{Grid, Tick, UnixTime};
+use crate::window::Window;
 use breaker::Breaker;
 use encoding::State;
 use pace::Pace;
@@ -75,7 +74,7 @@ pub(super) struct Parts {
     /// Starts the owner's own threads.
     pub(super) crew: Crew,
     pub(super) window: Window,
-    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) curtain: Curtain,
     pub(super) disk: DiskDesk,
     /// Whether the first period breaks with what an earlier run published.
     pub(super) discontinuity: bool,
@@ -146,7 +145,9 @@ impl Owner {
     pub(super) fn run(mut self) {
         while !self.done {
             faults::point("stream", self.name());
-            match self.parts.events.recv_timeout(Duration::from_millis(100)) {
+            let rest = Duration::from_millis(100);
+            let wait = self.parts.curtain.lift_when_late(Instant::now());
+            match self.parts.events.recv_timeout(wait.unwrap_or(rest)) {
                 Ok(event) => self.obey(event),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -320,6 +321,7 @@ impl Owner {
         let Some(tick) = self.parts.grid.tick_of_decode_time(sample.decode_time) else {
             return;
         };
+        let captured = self.captured(tick);
         let Some(packager) = self.packagers.get_mut(track) else {
             return;
         };
@@ -330,7 +332,7 @@ impl Owner {
             }
             return;
         }
-        let part = match packager.push(sample) {
+        let part = match packager.push_captured(sample, captured) {
             Ok(part) => part,
             Err(error) => {
                 tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples don't fit the grid");
@@ -344,6 +346,23 @@ impl Owner {
         };
         self.push_part(track, part);
         self.note_return();
+    }
+
+    /// When what `tick` shows was captured. A picture that is shown again is of no moment of its own: then it is the tick's.
+    fn captured(&self, tick: Tick) -> UnixTime {
+        let Parts {
+            grid, anchor, plan, ..
+        } = &self.parts;
+        let shown = grid.time_of(tick);
+        let captured = self
+            .backlog
+            .as_ref()
+            .and_then(|backlog| backlog.captured(tick));
+        let captured = captured.map(|captured| anchor.to_unix(captured));
+        let fresh = grid.framerate.duration_of(u64::from(plan.slack) + 2);
+        captured
+            .filter(|captured| shown.saturating_since(*captured) <= fresh)
+            .map_or(shown, |captured| captured.min(shown))
     }
 
     fn push_part(&mut self, track: usize, part: Option<Part>) {
@@ -446,9 +465,8 @@ impl Owner {
 
     fn publish(&mut self) {
         if std::mem::take(&mut self.dirty) {
-            self.parts
-                .snapshots
-                .send_replace(self.parts.window.snapshot(self.parts.anchor.now()));
+            let snapshot = self.parts.window.snapshot(self.parts.anchor.now());
+            self.parts.curtain.show(snapshot, Instant::now());
         }
     }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import os
 from fractions import Fraction
 from types import TracebackType
@@ -69,20 +70,23 @@ class Producer:
         height: int,
         format: str = "bgr24",
         *,
-        socket: str | os.PathLike[str] | None = None,
+        socket: str | bytes | os.PathLike[str] | None = None,
         slots: int | None = None,
         take_over: bool = False,
         client: str | None = None,
     ) -> None:
         path = socket if socket is not None else os.environ.get("RINGGEAR_SOCKET", _DEFAULT_SOCKET)
+        width, height = _whole("width", width), _whole("height", height)
         for name, side in (("width", width), ("height", height)):
             if not 2 <= side <= 16384:
                 raise FrameError(f"a {name} of {side} is out of range: 2 to 16384 pixels")
-        if slots is not None and not 3 <= slots <= 32:
-            raise FrameError(f"{slots} slots are out of range: 3 to 32; without it the daemon chooses")
+        if slots is not None:
+            slots = _whole("slots", slots)
+            if not 3 <= slots <= 32:
+                raise FrameError(f"{slots} slots are out of range: 3 to 32; without it the daemon chooses")
         self._stream, self._format, self._width, self._height = stream, format, width, height
         self._link = _native.Link(
-            os.fspath(path),
+            os.fsdecode(path),
             stream,
             format,
             width,
@@ -166,16 +170,16 @@ class Producer:
         Returns False if it was dropped because the daemon is away. Raises `FrameError` for an array that
         does not fit, and what opening raises, or `SessionEnded`, when the link can't come back.
         """
-        pixels = self._fitting(frame)
+        pixels, captured = self._fitting(frame), _moment(captured)
         slot = self._begin()
         if slot is None:
             return False
         try:
             np.copyto(self._view(slot), pixels)
+            return self._link.commit(slot, captured)
         except BaseException:
             self._link.discard(slot)
             raise
-        return self._link.commit(slot, captured)
 
     def slot(self, captured: int | None = None) -> Slot:
         """A place in shared memory to draw the next frame into, without any copy::
@@ -185,7 +189,8 @@ class Producer:
                 cv2.circle(frame, (640, 360), 100, (0, 255, 0), -1)
 
         ``frame`` is a numpy array of `shape`, and holds some older frame at first. At the block's end it is
-        committed; an exception gives it up. While the daemon is away the array is ordinary memory, and the frame dropped.
+        committed; an exception gives it up. From then on the array is read-only, for the daemon may be reading it, and later frames
+        appear in it: copy what you want to keep, and keep no views of it. While the daemon is away the array is ordinary memory, and the frame dropped.
         """
         return Slot(self, captured)
 
@@ -268,6 +273,27 @@ class Producer:
         return f"{self._format} at {self._width}x{self._height} needs the latter; resize or convert the frame, or open the producer for its size"
 
 
+def _whole(name: str, value: Any) -> int:
+    """The value as an int, which it has to be: OpenCV, for one, tells sizes as floats."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise FrameError(f"{name}={value!r} is no whole number: give an int, or use int() if it is one in another type") from None
+
+
+def _moment(captured: Any) -> int | None:
+    """A capture time that the ring's word can hold."""
+    if captured is None:
+        return None
+    try:
+        moment = operator.index(captured)
+    except TypeError:
+        moment = -1
+    if not 0 <= moment < 1 << 64:
+        raise FrameError(f"captured={captured!r} is no count of nanoseconds: use time.monotonic_ns(), or leave it out for now")
+    return moment
+
+
 def _mend_dtype(dtype: np.dtype[Any]) -> str:
     if dtype.kind == "f":
         return "scale it to 0 to 255 and use array.astype(numpy.uint8)"
@@ -284,12 +310,21 @@ class Slot:
     def __init__(self, producer: Producer, captured: int | None) -> None:
         self._producer = producer
         self._slot: _native.Slot | None = None
+        self._frame: Pixels | None = None
         self._entered = False
         self._given_up = False
-        #: When the frame was captured, by `time.monotonic_ns`; None for the block's end.
-        self.captured = captured
+        self._captured = _moment(captured)
         #: Whether the frame was committed: True or False once the block is left.
         self.committed: bool | None = None
+
+    @property
+    def captured(self) -> int | None:
+        """When the frame was captured, by `time.monotonic_ns`; None for the block's end."""
+        return self._captured
+
+    @captured.setter
+    def captured(self, captured: int | None) -> None:
+        self._captured = _moment(captured)
 
     @property
     def number(self) -> int | None:
@@ -306,16 +341,26 @@ class Slot:
         self._entered = True
         self._slot = self._producer._begin()
         if self._slot is None:
-            return np.zeros(self._producer.shape, np.uint8)
-        return self._producer._view(self._slot)
+            self._frame = np.zeros(self._producer.shape, np.uint8)
+        else:
+            self._frame = self._producer._view(self._slot)
+        return self._frame
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.committed = False
+        if self._frame is not None:
+            # Who kept the array would write into a frame that the daemon reads, or into a later one.
+            self._frame.flags.writeable = False
+            self._frame = None
         if self._slot is None:
             return
         if kind is not None or self._given_up:
             self._producer._link.discard(self._slot)
-        else:
-            self.committed = self._producer._link.commit(self._slot, self.captured)
+            return
+        try:
+            self.committed = self._producer._link.commit(self._slot, self._captured)
+        except BaseException:
+            self._producer._link.discard(self._slot)
+            raise

@@ -1,0 +1,134 @@
+//! What is answered only once it is there: playlists that a player blocks on, the part that was announced, and the segment that is
+//! being written (rules 15 to 19 and 34). No wait is longer than three target durations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use tokio::time::Instant;
+
+use super::StreamPort;
+use super::directives::{Directives, Verdict};
+use super::media::open_life;
+use super::open_segment::{NoMore, OpenBody, Source};
+use super::origin::{MP4, document, no_such_media};
+use super::reply::{self, Asked, Cache};
+use super::text::Document;
+use super::waiting::Waited;
+use crate::sample::TrackIndex;
+use crate::tick::{PartNumber, SegmentNumber};
+use crate::window::{Place, Snapshot};
+
+/// In target durations: how long an answer may be waited for.
+const PATIENCE: u32 = 3;
+
+fn patience(snapshot: &Snapshot) -> Duration {
+    Duration::from_secs(snapshot.target_duration) * PATIENCE
+}
+
+/// A media playlist by its directives; the track has something listed.
+pub(super) async fn playlist(
+    asked: &Asked,
+    port: &StreamPort,
+    track: TrackIndex,
+    query: Option<&str>,
+) -> Response {
+    let directives = match Directives::parse(query) {
+        Ok(directives) => directives,
+        Err(message) => {
+            return reply::error(StatusCode::BAD_REQUEST, "bad_directive", &message);
+        }
+    };
+    let mut snapshot = Arc::clone(&port.window.borrow());
+    let deadline = Instant::now() + patience(&snapshot);
+    loop {
+        match directives.judge(&snapshot, track) {
+            Verdict::Now => {
+                let wanted = Document::Media(track, directives.extent);
+                return document(asked, port, &snapshot, wanted);
+            }
+            Verdict::TooFar => {
+                let message = "_HLS_msn or _HLS_part is too far ahead of the playlist";
+                return reply::error(StatusCode::BAD_REQUEST, "too_far_ahead", message);
+            }
+            Verdict::Wait(place) => {
+                drop(snapshot);
+                let waited = port.waiting.until(&port.window, track, place, deadline);
+                snapshot = match waited.await {
+                    Waited::Reached(snapshot) => snapshot,
+                    Waited::TooLong | Waited::Over => return not_in_time(port),
+                };
+            }
+        }
+    }
+}
+
+/// The part that EXT-X-PRELOAD-HINT announces, once it is whole; 404 for any other.
+pub(super) async fn coming_part(
+    asked: &Asked,
+    port: &StreamPort,
+    snapshot: &Arc<Snapshot>,
+    track: TrackIndex,
+    part: (SegmentNumber, PartNumber),
+) -> Response {
+    let view = &snapshot.tracks[track];
+    let Some(next) = view.next_place().filter(|_| !snapshot.ended) else {
+        return no_such_media();
+    };
+    if view.next_part() != Some(part) {
+        return no_such_media();
+    }
+    let place = Place {
+        part: next.part + 1,
+        ..next
+    };
+    let deadline = Instant::now() + patience(snapshot);
+    let waited = port.waiting.until(&port.window, track, place, deadline);
+    match waited.await {
+        Waited::Reached(snapshot) => {
+            let view = &snapshot.tracks[track];
+            match view.part(part.0, part.1) {
+                Some((part, _)) => {
+                    let cache = Cache::Immutable(open_life(&snapshot, view));
+                    reply::media(asked, MP4, cache, [part.bytes.clone()])
+                }
+                None => no_such_media(),
+            }
+        }
+        Waited::TooLong | Waited::Over => not_in_time(port),
+    }
+}
+
+/// The segment that is being written, or one that soon will be: from its first part on; 404 for any other.
+pub(super) async fn open_segment(
+    port: &StreamPort,
+    snapshot: &Arc<Snapshot>,
+    track: TrackIndex,
+    number: SegmentNumber,
+) -> Response {
+    let view = &snapshot.tracks[track];
+    let Some(next) = view.next_place().filter(|_| !snapshot.ended) else {
+        return no_such_media();
+    };
+    // A player's clock may be a little ahead of ours: the segment after the one that is being written is waited for too.
+    if number < next.segment || number > next.segment.next() {
+        return no_such_media();
+    }
+    let cache = Cache::Immutable(open_life(snapshot, view));
+    let source = Source::new(port, track, number, patience(snapshot));
+    match source.more(0).await {
+        Ok(first) => reply::growing(MP4, cache, OpenBody::new(source, first)),
+        Err(NoMore::Gone) => no_such_media(),
+        Err(NoMore::TooLong) => not_in_time(port),
+    }
+}
+
+/// 503: the encoder does not run, or the stream is going.
+fn not_in_time(port: &StreamPort) -> Response {
+    let message = format!(
+        "stream '{}' has not got that far in time: ask again",
+        port.name
+    );
+    reply::not_yet(&message)
+}
