@@ -300,27 +300,14 @@ impl Desk for Streams {
     }
 
     fn open(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
-        if open.protocol != ringgear_producer::messages::PROTOCOL {
-            let message = format!(
-                "this daemon speaks protocol {}, the producer {}: update the older of the two",
-                ringgear_producer::messages::PROTOCOL,
-                open.protocol
-            );
-            return Err(refused(RefusalCode::ProtocolMismatch, message));
-        }
         match self.by_name.get(&open.stream) {
             Some(stream) => stream.open(open, peer),
             None => {
-                let known: Vec<_> = self.by_name.keys().map(String::as_str).collect();
                 let given = open.stream.chars().take(64).collect::<String>();
                 let message = format!(
                     "no stream is called '{}': the config has {}",
                     given.escape_debug(),
-                    if known.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        known.join(", ")
-                    }
+                    some_of(self.by_name.keys().map(String::as_str))
                 );
                 Err(refused(RefusalCode::UnknownStream, message))
             }
@@ -337,6 +324,18 @@ impl Desk for Streams {
 
     fn may_administer(&self, peer: Peer) -> bool {
         self.accounts.administers(peer.uid)
+    }
+}
+
+/// The first of many names, for a message that has to stay short.
+fn some_of<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 20;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names.take(SHOWN).collect::<Vec<_>>().join(", ");
+    match (shown.as_str(), more) {
+        ("", _) => "none".to_owned(),
+        (_, 0) => shown,
+        (_, more) => format!("{shown} and {more} more"),
     }
 }
 
@@ -369,4 +368,19 @@ fn tempfile_probe(dir: &std::path::Path) -> std::io::Result<()> {
     let probe = dir.join(format!(".ringgear-probe-{}", std::process::id()));
     std::fs::write(&probe, b"")?;
     std::fs::remove_file(probe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_some_streams_however_many_there_are() {
+        let names: Vec<String> = (0..1000).map(|nth| format!("cam{nth}")).collect();
+        let said = |count: usize| some_of(names[..count].iter().map(String::as_str));
+        assert_eq!(said(0), "none");
+        assert_eq!(said(2), "cam0, cam1");
+        assert!(said(20).ends_with(", cam19"));
+        assert!(said(1000).ends_with(", cam19 and 980 more"));
+    }
 }

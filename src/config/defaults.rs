@@ -37,6 +37,7 @@ pub const LIMITS: Limits = Limits {
     idle_timeout: Duration::from_secs(60),
     sessions_per_user: 64,
     sessions_per_second: 20,
+    frame_pixels: 4096 * 2160,
     memory_per_session: 256 << 20,
     memory_per_user: 1 << 30,
     memory: 2 << 30,

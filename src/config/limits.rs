@@ -31,6 +31,7 @@ pub(super) fn check(section: &Section<sections::Limits>, report: &mut Report) ->
         idle_timeout: or_default!(idle_timeout),
         sessions_per_user: or_default!(sessions_per_user),
         sessions_per_second: or_default!(sessions_per_second),
+        frame_pixels: or_default!(frame_pixels),
         memory_per_session: or_default!(memory_per_session),
         memory_per_user: or_default!(memory_per_user),
         memory: or_default!(memory),
@@ -41,7 +42,7 @@ pub(super) fn check(section: &Section<sections::Limits>, report: &mut Report) ->
     };
     debug_assert_eq!(
         sections::Limits::keys().len(),
-        12,
+        13,
         "every key is read above"
     );
     let order = [

@@ -64,6 +64,8 @@ pub struct Limits {
     pub sessions_per_user: u32,
     /// Sessions that one user may begin in a second, once it has begun as many as it may have at once.
     pub sessions_per_second: u32,
+    /// The pixels of one frame.
+    pub frame_pixels: u32,
     /// The bytes of one session's ring.
     pub memory_per_session: u64,
     /// The bytes of all rings of one user.

@@ -62,6 +62,7 @@ pub(super) struct Limits {
     pub(super) idle_timeout: Entry<Length<1_000, 3_600_000>>,
     pub(super) sessions_per_user: Entry<Whole<1, 4096>>,
     pub(super) sessions_per_second: Entry<Whole<1, 10_000>>,
+    pub(super) frame_pixels: Entry<Whole<4, { 1 << 28 }>>,
     pub(super) memory_per_session: Entry<Bytes<{ 1 << 20 }, { MAX_MEMORY_BYTES as u64 }>>,
     pub(super) memory_per_user: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
     pub(super) memory: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::pace::Pace;
 use crate::config::Limits;
 
 /// How many users are remembered before those who hold nothing are forgotten.
 const USERS_KEPT: usize = 256;
-/// Refusals that are logged in a second; the others are counted.
-const LOGGED_PER_SECOND: u32 = 10;
+/// How often one user's sessions and refusals are logged once it has come too often; the others are counted.
+const LOGGED_EVERY: Duration = Duration::from_secs(3);
+/// A session counts once for each so many bytes of its ring, as zeroing them takes the time that it does.
+const RING_UNIT: u64 = 32 << 20;
 /// The largest share of a whole that is kept back: a part of it for users who hold little, the rest for those who administer.
 const RESERVE: u64 = 8;
 /// The least that is kept back, one half for either.
@@ -63,7 +66,7 @@ pub enum LimitError {
     },
     /// Too many new sessions of one user.
     #[error(
-        "user {uid} begins more than {limit} sessions a second: come back less often, or raise [limits] sessions_per_second"
+        "user {uid} begins more than {limit} sessions (of 32 MiB) a second: come back less often, or raise [limits] sessions_per_second"
     )]
     SessionsTooFast {
         /// The user.
@@ -119,8 +122,6 @@ struct Books {
     connections: u32,
     memory: u64,
     users: HashMap<u32, User>,
-    logged: Pace,
-    unlogged: u64,
 }
 
 #[derive(Debug)]
@@ -130,6 +131,8 @@ struct User {
     memory: u64,
     connected: Pace,
     begun: Pace,
+    logged: Pace,
+    unlogged: u64,
 }
 
 /// Something that counts for a user until it is dropped.
@@ -154,8 +157,6 @@ impl Accounts {
             connections: 0,
             memory: 0,
             users: HashMap::new(),
-            logged: Pace::new(LOGGED_PER_SECOND, LOGGED_PER_SECOND),
-            unlogged: 0,
         };
         Arc::new(Self {
             limits,
@@ -252,7 +253,8 @@ impl Accounts {
             let (bytes, limit) = (of_all, limits.memory);
             return Err(LimitError::Memory { bytes, limit });
         }
-        if !user.begun.try_take(now) {
+        let units = u32::try_from(bytes.div_ceil(RING_UNIT).max(1)).unwrap_or(u32::MAX);
+        if !user.begun.try_take_many(now, units) {
             let limit = limits.sessions_per_second;
             return Err(LimitError::SessionsTooFast { uid, limit });
         }
@@ -262,13 +264,29 @@ impl Accounts {
         Ok(self.hold(uid, Held::Session(bytes)))
     }
 
-    /// Whether a refusal may be logged now, with how many were not since the last one: a flood of them must not fill the log.
-    pub(super) fn may_log(&self) -> Option<u64> {
+    /// Whether something that user `uid` can do as often as it likes may be logged now: a flood of it must not fill the log. Logs how
+    /// much was not since the last time.
+    pub(crate) fn may_log(&self, uid: u32) -> bool {
+        self.may_log_at(uid, Instant::now())
+            .is_some_and(|unlogged| {
+                if unlogged > 0 {
+                    tracing::warn!(
+                        uid,
+                        unlogged,
+                        "this user came and was refused more often than is logged"
+                    );
+                }
+                true
+            })
+    }
+
+    fn may_log_at(&self, uid: u32, now: Instant) -> Option<u64> {
         let mut books = self.books();
-        if books.logged.try_take(Instant::now()) {
-            Some(std::mem::take(&mut books.unlogged))
+        let user = books.user(uid, &self.limits);
+        if user.logged.try_take(now) {
+            Some(std::mem::take(&mut user.unlogged))
         } else {
-            books.unlogged += 1;
+            user.unlogged += 1;
             None
         }
     }
@@ -300,6 +318,9 @@ impl Books {
             memory: 0,
             connected: Pace::new(limits.connections_per_second, limits.connections_per_user),
             begun: Pace::new(limits.sessions_per_second, limits.sessions_per_user),
+            // As many as may begin when the daemon has restarted.
+            logged: Pace::every(LOGGED_EVERY, limits.sessions_per_user),
+            unlogged: 0,
         })
     }
 }
@@ -323,204 +344,5 @@ impl Drop for Hold {
     }
 }
 
-/// So many a second, and so many at once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    interval: Duration,
-    at_once: Duration,
-    /// When all that was taken so far is paid for.
-    paid: Option<Instant>,
-}
-
-impl Pace {
-    /// `per_second` in a second, and `at_once` of them at once after a rest; both at least 1.
-    pub(super) fn new(per_second: u32, at_once: u32) -> Self {
-        let interval = Duration::from_secs(1) / per_second.max(1);
-        Self {
-            interval,
-            at_once: interval * at_once.max(1).saturating_sub(1),
-            paid: None,
-        }
-    }
-
-    /// Takes one if there is one now.
-    pub(super) fn try_take(&mut self, now: Instant) -> bool {
-        let free = self.wait(now).is_zero();
-        if free {
-            let from = self.paid.map_or(now, |paid| paid.max(now));
-            self.paid = Some(from + self.interval);
-        }
-        free
-    }
-
-    /// How long until the next can be taken.
-    pub(super) fn wait(&self, now: Instant) -> Duration {
-        self.paid.map_or(Duration::ZERO, |paid| {
-            paid.saturating_duration_since(now)
-                .saturating_sub(self.at_once)
-        })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The daemon's own user.
-    const OWN: u32 = 5000;
-
-    fn accounts(change: impl FnOnce(&mut Limits)) -> Arc<Accounts> {
-        let mut limits = Limits::default();
-        change(&mut limits);
-        let mut accounts = Arc::into_inner(Accounts::new(limits)).unwrap();
-        accounts.own_uid = OWN;
-        Arc::new(accounts)
-    }
-
-    #[test]
-    fn a_pace_gives_so_many_at_once_and_then_so_many_a_second() {
-        let start = Instant::now();
-        let mut pace = Pace::new(10, 3);
-        let taken = |pace: &mut Pace, at: u64| pace.try_take(start + Duration::from_millis(at));
-        assert!(taken(&mut pace, 0) && taken(&mut pace, 0) && taken(&mut pace, 0));
-        assert!(!taken(&mut pace, 0) && !taken(&mut pace, 99));
-        assert_eq!(pace.wait(start), Duration::from_millis(100));
-        assert!(taken(&mut pace, 100) && !taken(&mut pace, 100));
-        assert!((0..3).all(|_| taken(&mut pace, 5000)), "after a rest");
-        assert!(!taken(&mut pace, 5000), "a long rest gives no more");
-    }
-
-    #[test]
-    fn what_is_dropped_can_be_had_again_and_users_do_not_pay_for_each_other() {
-        let accounts = accounts(|limits| {
-            (limits.connections, limits.connections_per_user) = (8, 2);
-        });
-        let first = accounts.connection(1).unwrap();
-        let _second = accounts.connection(1).unwrap();
-        let refused = accounts.connection(1).unwrap_err();
-        assert_eq!(refused, LimitError::UserConnections { uid: 1, limit: 2 });
-        let _other = accounts.connection(2).unwrap();
-        drop(first);
-        let later = Instant::now() + Duration::from_secs(1);
-        let _again = accounts.connection_at(1, later).unwrap();
-        let refused = accounts.connection(1).unwrap_err();
-        assert_eq!(refused, LimitError::UserConnections { uid: 1, limit: 2 });
-    }
-
-    #[test]
-    fn hoarders_leave_connections_for_users_who_have_few_and_those_for_who_administers() {
-        let accounts = accounts(|_| {});
-        let mut held = Vec::new();
-        // Two users whose limits would be all there is.
-        for uid in [1, 2] {
-            while let Ok(hold) = accounts.connection(uid) {
-                held.push(hold);
-            }
-        }
-        assert_eq!(held.len(), 224);
-        let refused = accounts.connection(2).unwrap_err();
-        let (open, limit) = (224, 256);
-        assert_eq!(refused, LimitError::Connections { open, limit });
-        // However many users come, each with a few, the last ones are kept for root and the daemon's own user.
-        for uid in 100..200 {
-            held.extend(std::iter::from_fn(|| accounts.connection(uid).ok()).take(2));
-        }
-        assert_eq!(held.len(), 240);
-        for uid in [0, OWN] {
-            held.extend((0..8).map(|_| accounts.connection(uid).unwrap()));
-        }
-        let refused = accounts.connection(0).unwrap_err();
-        assert!(matches!(refused, LimitError::Connections { open: 256, .. }));
-    }
-
-    #[test]
-    fn who_connects_too_fast_is_refused_and_who_administers_or_comes_slowly_is_not() {
-        let accounts = accounts(|limits| {
-            (limits.connections_per_second, limits.connections_per_user) = (10, 5);
-        });
-        let now = Instant::now();
-        let connects = |uid, at: u64| {
-            let now = now + Duration::from_millis(at);
-            accounts.connection_at(uid, now).map(drop)
-        };
-        assert!((0..5).all(|_| connects(1, 0).is_ok()));
-        let refused = connects(1, 0).unwrap_err();
-        let (uid, limit) = (1, 10);
-        assert_eq!(refused, LimitError::ConnectionsTooFast { uid, limit });
-        assert!(connects(2, 0).is_ok(), "another user does not wait for it");
-        assert!((0..1000).all(|_| connects(0, 0).is_ok() && connects(OWN, 0).is_ok()));
-        assert!(connects(1, 100).is_ok() && connects(1, 100).is_err());
-    }
-
-    #[test]
-    fn memory_is_bounded_per_session_user_and_in_all() {
-        let accounts = accounts(|limits| {
-            (
-                limits.memory_per_session,
-                limits.memory_per_user,
-                limits.memory,
-            ) = (100, 150, 220);
-        });
-        let refused = accounts.session(1, 101).unwrap_err();
-        assert_eq!(
-            refused,
-            LimitError::SessionMemory {
-                bytes: 101,
-                limit: 100
-            }
-        );
-        let first = accounts.session(1, 100).unwrap();
-        let refused = accounts.session(1, 51).unwrap_err();
-        assert_eq!(
-            refused,
-            LimitError::UserMemory {
-                uid: 1,
-                bytes: 151,
-                limit: 150
-            }
-        );
-        let _second = accounts.session(2, 100).unwrap();
-        // The last of it is kept for those who administer.
-        let refused = accounts.session(3, 8).unwrap_err();
-        let (bytes, limit) = (208, 220);
-        assert_eq!(refused, LimitError::Memory { bytes, limit });
-        let _last = accounts.session(0, 20).unwrap();
-        let refused = accounts.session(0, 1).unwrap_err();
-        let (bytes, limit) = (221, 220);
-        assert_eq!(refused, LimitError::Memory { bytes, limit });
-        drop(first);
-        accounts.session(3, 80).unwrap();
-        let refused = accounts.session(3, u64::MAX).unwrap_err();
-        assert!(matches!(refused, LimitError::SessionMemory { .. }));
-    }
-
-    #[test]
-    fn sessions_are_bounded_in_number_and_pace_and_a_refusal_costs_nothing() {
-        let accounts = accounts(|limits| {
-            (limits.sessions_per_user, limits.sessions_per_second) = (2, 1);
-        });
-        let now = Instant::now();
-        let _held = accounts.session_at(1, 1, now).unwrap();
-        drop(accounts.session_at(1, 1, now).unwrap());
-        let refused = accounts.session_at(1, 1, now).unwrap_err();
-        assert_eq!(refused, LimitError::SessionsTooFast { uid: 1, limit: 1 });
-        accounts.session_at(2, 1, now).unwrap();
-        let later = now + Duration::from_secs(1);
-        let _held_too = accounts.session_at(1, 1, later).unwrap();
-        let much_later = now + Duration::from_secs(9);
-        let refused = accounts.session_at(1, 1, much_later).unwrap_err();
-        assert_eq!(refused, LimitError::UserSessions { uid: 1, limit: 2 });
-    }
-
-    #[test]
-    fn users_who_hold_nothing_are_forgotten() {
-        let accounts = accounts(|_| {});
-        let _held = accounts.connection(0).unwrap();
-        for uid in 1..10_000 {
-            accounts.connection(uid).unwrap();
-        }
-        let books = accounts.books();
-        assert!(books.users.len() <= USERS_KEPT);
-        assert_eq!((books.connections, books.users[&0].connections), (1, 1));
-    }
-}
+mod tests;

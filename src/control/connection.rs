@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use interprocess::local_socket::tokio::Stream as Socket;
 use interprocess::local_socket::traits::StreamCommon as _;
 use ringgear_producer::messages::{
-    EndCode, Ended, FrameCounts, Open, Opened, RefusalCode, Refused, Reply, Request,
+    EndCode, Ended, FrameCounts, Open, Opened, PROTOCOL, RefusalCode, Refused, Reply, Request,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::accounts::Pace;
 use super::lines::{LineError, Lines};
-use super::{Accounts, Desk, Granted, Hold, LimitError, Peer, Seat};
+use super::pace::Pace;
+use super::{Accounts, Desk, Granted, Hold, LimitError, Peer, Seat, unreadable};
 
 /// A peer that does not read its replies for so long is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +48,8 @@ pub(super) struct Connection {
 struct Session {
     number: u64,
     stream: String,
+    /// Whether the log knows of it.
+    logged: bool,
     ended: watch::Receiver<Option<Ended>>,
     /// Gone once the producer has closed.
     seat: Option<Box<dyn Seat>>,
@@ -96,6 +98,7 @@ impl Connection {
         }
         if let Some(session) = &self.session
             && session.seat.is_some()
+            && session.logged
         {
             tracing::info!(stream = %session.stream, session = session.number, pid = peer.pid, "producer is gone");
         }
@@ -140,7 +143,7 @@ impl Connection {
                     return self.reply(&Reply::Ended(ended), None).await;
                 }
                 Next::Closed(counts) => {
-                    if let Some(session) = self.session.take() {
+                    if let Some(session) = self.session.take().filter(|session| session.logged) {
                         tracing::info!(
                             stream = %session.stream, session = session.number, pid = peer.pid, used = counts.used,
                             superseded = counts.superseded, late = counts.late, "producer closed its session"
@@ -154,7 +157,7 @@ impl Connection {
 
     /// Ends the session, if there is one.
     fn leave(&mut self, peer: Peer, reason: &str) {
-        if let Some(session) = self.session.take() {
+        if let Some(session) = self.session.take().filter(|session| session.logged) {
             tracing::info!(
                 stream = %session.stream, session = session.number, pid = peer.pid, %reason,
                 "session ended by the daemon"
@@ -250,11 +253,15 @@ impl Connection {
         let request: Request = match serde_json::from_slice(line) {
             Ok(request) => request,
             Err(error) => {
-                let message = format!("no request could be read: {error}; see docs/protocol.md");
-                return self.refuse(RefusalCode::BadRequest, message).await;
+                let (code, message) = unreadable::refusal(line, &error);
+                return self.refuse(code, message).await;
             }
         };
         match request {
+            Request::Open(open) if open.protocol != PROTOCOL => {
+                let (code, message) = unreadable::mismatch(&open.protocol);
+                self.refuse(code, message).await
+            }
             Request::Open(_) if self.session.is_some() => {
                 let message =
                     "this connection already has a session: close it, or connect again".to_owned();
@@ -265,6 +272,7 @@ impl Connection {
                     self.session = Some(Session {
                         number: granted.opened.session,
                         stream: open.stream,
+                        logged: granted.logged,
                         ended: granted.ended,
                         seat: Some(granted.seat),
                         closing: None,
@@ -396,16 +404,13 @@ fn turn_away(socket: &Socket, limit: &LimitError) {
 }
 
 fn log_refusal(accounts: &Accounts, peer: Peer, stream: &str, reason: &str) {
-    let Some(unlogged) = accounts.may_log() else {
+    if !accounts.may_log(peer.uid) {
         return;
-    };
+    }
     // The reason says the names it has from the producer escaped and cut already.
     let stream: String = stream.chars().take(64).collect();
     tracing::warn!(
         stream = %stream.escape_debug(), pid = peer.pid, uid = peer.uid, %reason,
         "producer refused"
     );
-    if unlogged > 0 {
-        tracing::warn!(unlogged, "more were refused than are logged");
-    }
 }

@@ -6,6 +6,8 @@ mod accounts;
 mod connection;
 mod lines;
 mod listen;
+mod pace;
+mod unreadable;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -66,6 +68,8 @@ pub struct Granted {
     pub memory: Option<OwnedFd>,
     /// The session's end as the stream decides it.
     pub ended: watch::Receiver<Option<Ended>>,
+    /// Whether the log was told of its begin: then it is told of its end.
+    pub logged: bool,
     /// Ends the session when it is closed or dropped.
     pub seat: Box<dyn Seat>,
 }

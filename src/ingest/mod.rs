@@ -219,7 +219,8 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         match session.take(self.plan.slack, now, &self.counters) {
             Ok(fresh) => fresh,
             Err(error) => {
-                tracing::error!(stream = %self.plan.stream, session = session.id, %error, "session ended: its ring can't be read");
+                // Its connection tells the log, as often as its user may have it told.
+                tracing::debug!(stream = %self.plan.stream, session = session.id, %error, "session ended: its ring can't be read");
                 self.session.take().into_iter().for_each(|session| {
                     session.fail(&error, self.anchor.monotonic(), &self.counters)
                 });

@@ -30,26 +30,40 @@ pub(super) struct TooOften {
 }
 
 impl Changes {
-    /// Notes that pictures of `input` will come, unless that is one change too many.
-    pub(super) fn note(&mut self, input: Input, now: UnixTime) -> Result<(), TooOften> {
-        match self.input {
-            Some(before) if before == input => return Ok(()),
-            None => {
-                self.input = Some(input);
-                return Ok(());
-            }
-            Some(_) => {}
+    /// Whether pictures of `input` may come, before anything is made ready for them.
+    ///
+    /// # Errors
+    /// When that is one change too many.
+    pub(super) fn look(&mut self, input: Input, now: UnixTime) -> Result<(), TooOften> {
+        if self.input.is_none_or(|before| before == input) {
+            return Ok(());
         }
         let forgotten = now.saturating_sub(WITHIN);
         while self.recent.front().is_some_and(|then| *then <= forgotten) {
             self.recent.pop_front();
         }
-        if let Some(oldest) = self.recent.front().filter(|_| self.recent.len() >= AT_ONCE) {
-            let wait = oldest.saturating_add(WITHIN).saturating_since(now);
-            return Err(TooOften { wait });
+        match self.recent.front() {
+            Some(oldest) if self.recent.len() >= AT_ONCE => {
+                let wait = oldest.saturating_add(WITHIN).saturating_since(now);
+                Err(TooOften { wait })
+            }
+            _ => Ok(()),
         }
-        self.recent.push_back(now);
-        self.input = Some(input);
+    }
+
+    /// Notes that pictures of `input` will come.
+    ///
+    /// # Errors
+    /// When that is one change too many.
+    pub(super) fn note(&mut self, input: Input, now: UnixTime) -> Result<(), TooOften> {
+        self.look(input, now)?;
+        if self
+            .input
+            .replace(input)
+            .is_some_and(|before| before != input)
+        {
+            self.recent.push_back(now);
+        }
         Ok(())
     }
 }
@@ -71,6 +85,7 @@ mod tests {
         for (second, side) in (0..=6).zip(sides.into_iter().cycle()) {
             changes.note(input(side), at(second)).unwrap();
         }
+        assert!(changes.look(input(32), at(7)).is_err() && changes.look(input(16), at(7)).is_ok());
         let refused = changes.note(input(32), at(7)).unwrap_err();
         assert_eq!(refused.wait, Duration::from_secs(54));
         assert!(refused.to_string().ends_with("in 55 s"), "{refused}");

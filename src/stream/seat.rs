@@ -12,7 +12,7 @@ use ringgear_ring::layout::{Layout, MAX_MEMORY_BYTES, MAX_SLOTS, Policy};
 use ringgear_ring::{MemoryKind, Reader, RingMemory};
 use tokio::sync::{oneshot, watch};
 
-use super::changes::Changes;
+use super::changes::{Changes, TooOften};
 use crate::control::{Accounts, Granted, Peer, Seat};
 use crate::ingest::{Command, NewSession, input_of};
 use crate::status::SessionStatus;
@@ -109,6 +109,14 @@ impl Bench {
     /// Gives `peer` the seat, or says why not.
     pub(super) fn open(&self, open: &Open, peer: Peer, now: UnixTime) -> Result<Granted, Refused> {
         let format = checked_format(open)?;
+        let pixels = u64::from(format.width()) * u64::from(format.height());
+        let most = self.accounts.limits().frame_pixels;
+        if pixels > most.into() {
+            let message = format!(
+                "a frame of {format} has {pixels} pixels, beyond the limit of {most}: send smaller frames, or raise [limits] frame_pixels"
+            );
+            return Err(refused(RefusalCode::BadSize, message));
+        }
         let slots = open.slots.unwrap_or(DEFAULT_SLOTS);
         let bytes = format.bytes() as u64 * u64::from(slots);
         if !SLOTS.contains(&slots) || bytes > MAX_MEMORY_BYTES as u64 {
@@ -126,6 +134,7 @@ impl Bench {
             refused(RefusalCode::OutOfResources, message)
         };
         may_have(open.memory, peer)?;
+        self.changes(|changes| changes.look(input_of(&format), now), &format)?;
         let layout = Layout::new(&format, slots)
             .map_err(|error| refused(RefusalCode::BadSize, error.to_string()))?;
         let hold = self
@@ -149,7 +158,7 @@ impl Bench {
         let mut chair = self.chair();
         // Somebody else may have been quicker.
         self.busy(open, &chair)?;
-        self.changes(&format, now)?;
+        self.changes(|changes| changes.note(input_of(&format), now), &format)?;
         let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
         if let Some(held) = chair.holder.take() {
             let message = format!(
@@ -165,10 +174,13 @@ impl Bench {
             .client
             .as_deref()
             .map(|client| client.chars().take(100).collect::<String>());
-        tracing::info!(
-            stream = %self.stream, session, pid = peer.pid, uid = peer.uid, gid = peer.gid, %format, slots,
-            client = client.as_deref().unwrap_or_default(), "producer opened a session"
-        );
+        let logged = self.accounts.may_log(peer.uid);
+        if logged {
+            tracing::info!(
+                stream = %self.stream, session, pid = peer.pid, uid = peer.uid, gid = peer.gid, %format, slots,
+                client = client.as_deref().unwrap_or_default(), "producer opened a session"
+            );
+        }
         let status = SessionStatus {
             id: session,
             pid: peer.pid,
@@ -207,6 +219,7 @@ impl Bench {
             },
             memory: fd,
             ended: said,
+            logged,
             seat: Box::new(HeldSeat {
                 bench: self.clone(),
                 session,
@@ -240,11 +253,14 @@ impl Bench {
     }
 
     /// Refuses pictures of yet another size or storage.
-    fn changes(&self, format: &FrameFormat, now: UnixTime) -> Result<(), Refused> {
+    fn changes(
+        &self,
+        ask: impl FnOnce(&mut Changes) -> Result<(), TooOften>,
+        format: &FrameFormat,
+    ) -> Result<(), Refused> {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.note(input_of(format), now).map_err(|error| {
+        ask(&mut changes).map_err(|error| {
             let message = format!("stream '{}' can't take {format} now: {error}", self.stream);
-            tracing::warn!(stream = %self.stream, %format, "a producer is refused: {error}");
             refused(RefusalCode::OutOfResources, message)
         })
     }

@@ -67,8 +67,14 @@ impl Liar {
     /// A session on `stream`, taken over from whoever has it.
     #[track_caller]
     pub(crate) fn session(daemon: &Daemon, stream: &str) -> Self {
+        Self::session_of(daemon, open_request(stream))
+    }
+
+    /// A session of frames as `open` has them.
+    #[track_caller]
+    pub(crate) fn session_of(daemon: &Daemon, open: Open) -> Self {
         let mut liar = Self::connect(daemon);
-        match liar.ask(&Request::Open(open_request(stream))) {
+        match liar.ask(&Request::Open(open)) {
             Some(Reply::Opened(opened)) => liar.opened = Some(opened),
             other => panic!("no session: {other:?}"),
         }

@@ -1,5 +1,6 @@
 //! Producers that lie, flood, hoard and stall: each one's own session ends with a named error, what the daemon holds stays
 //! bounded, and not one tick of the neighbour's stream is overdue (DESIGN 3.8, 3.9).
+
 mod users;
 
 mod alone {
@@ -305,6 +306,10 @@ mod alone {
                 other => panic!("{other:?}"),
             }
             liars.push(liar);
+            if liars.len() == 20 {
+                // The first ones' rings go, so that it is their pace that counts from here.
+                std::thread::sleep(4 * TICK);
+            }
         }
         eprintln!("refused: {refused:?}");
         assert!(refused.contains_key("connections_per_user"), "{refused:?}");
@@ -366,5 +371,93 @@ mod alone {
         eprintln!("dropped after {:?}: {dropped}", said.elapsed());
         free(&siege.daemon);
         siege.end("unread replies", 0.8);
+    }
+
+    fn encoders_started(siege: &Siege) -> usize {
+        let log = siege.daemon.log();
+        let started = |line: &&str| line.contains("encoder started stream=bad");
+        log.lines().filter(started).count()
+    }
+
+    #[test]
+    fn frames_are_as_large_as_the_limit_at_most_and_cost_what_it_allows() {
+        let siege = Siege::begin("");
+        let mut open = open_request("bad");
+        (open.format, open.slots) = ("nv12".to_owned(), Some(3));
+        (open.width, open.height) = (7280, 4000);
+        match Liar::connect(&siege.daemon).ask(&Request::Open(open.clone())) {
+            Some(Reply::Refused(refused)) => {
+                assert_eq!(refused.code, RefusalCode::BadSize, "{refused:?}");
+                assert!(refused.message.contains("frame_pixels"), "{refused:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        // The largest that is allowed, for a rendition of 320x180.
+        (open.width, open.height) = (4096, 2160);
+        let liar = Liar::session_of(&siege.daemon, open);
+        for sequence in 1..=100 {
+            liar.commit(sequence % 3, sequence);
+            std::thread::sleep(TICK);
+        }
+        // What is kept for an encoder that has just started, and for its death: 2.5 s and 500 ms of pictures of 13 MiB.
+        let picture_kb = 4096 * 2160 * 3 / 2 / 1024;
+        let peak = siege.peak_grew_by_kb();
+        eprintln!("its memory grew by {peak} kB at most");
+        assert!(peak < 100 * picture_kb, "its memory grew by {peak} kB");
+        drop(liar);
+        // The stream shows its last picture until another comes.
+        let liar = Liar::session(&siege.daemon, "bad");
+        liar.commit(0, 1);
+        wait_for("a small one is taken", Duration::from_secs(5), || {
+            (siege.daemon.stream("bad").session?.committed == 1).then_some(())
+        });
+        drop(liar);
+        siege.end("the largest frames", 0.7);
+    }
+
+    #[test]
+    fn a_size_that_changes_with_each_session_starts_few_encoders() {
+        let siege = Siege::begin("sessions_per_second = 1000");
+        let before = encoders_started(&siege);
+        let mut refused = 0;
+        for session in 0..60 {
+            let mut open = open_request("bad");
+            open.width += 2 * (session % 2);
+            let mut liar = Liar::connect(&siege.daemon);
+            match liar.ask(&Request::Open(open)) {
+                Some(Reply::Opened(_)) => {
+                    liar.commit(0, 1);
+                    std::thread::sleep(4 * TICK);
+                }
+                Some(Reply::Refused(said)) => {
+                    assert_eq!(said.code, RefusalCode::OutOfResources, "{said:?}");
+                    assert!(said.message.contains("changed their size"), "{said:?}");
+                    refused += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // After six changes, only those of the size that the last one brought are let in.
+        assert_eq!(refused, 27);
+        let started = encoders_started(&siege) - before;
+        eprintln!("{started} encoders were started, {refused} sessions refused");
+        // Six changes; the slate between two sessions has the size of the pictures before.
+        assert!(started <= 7, "{started} encoders were started");
+        siege.end("changing sizes", 0.7);
+    }
+
+    #[test]
+    fn sessions_without_end_do_not_fill_the_log() {
+        let siege = Siege::begin("sessions_per_second = 1000\nsessions_per_user = 16");
+        let before = siege.daemon.log().lines().count();
+        for _ in 0..200 {
+            drop(Liar::session(&siege.daemon, "bad"));
+            std::thread::sleep(TICK / 2);
+        }
+        let lines = siege.daemon.log().lines().count() - before;
+        eprintln!("{lines} lines for 200 sessions");
+        // Begin and end of the first 16, and of one in 3 s.
+        assert!((20..=60).contains(&lines), "{}", siege.daemon.log());
+        siege.end("sessions without end", 0.8);
     }
 }

@@ -91,6 +91,11 @@ impl Siege {
         }
     }
 
+    /// The most memory that the daemon has had, beyond what it had before.
+    pub(crate) fn peak_grew_by_kb(&self) -> u64 {
+        memory_kb(self.daemon.pid(), "VmHWM") - self.resident_kb
+    }
+
     /// What the attack came to: nothing is left of it, and the neighbour did not feel it. `cores` bounds the daemon's own
     /// processor time.
     #[track_caller]
@@ -186,9 +191,10 @@ fn quiet_is_demanded() -> bool {
     std::env::var_os("RINGGEAR_QUIET").is_some()
 }
 
-/// Whether three quarters of the processors' time are free before the test; what ran before may take a few seconds to end.
+/// Whether three quarters of the processors' time are free before the test; what ran before may take a moment to end.
 fn machine_is_quiet() -> bool {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let patience = if quiet_is_demanded() { 30 } else { 1 };
+    let deadline = Instant::now() + Duration::from_secs(patience);
     loop {
         let (idle, all) = processor_time();
         std::thread::sleep(Duration::from_millis(500));

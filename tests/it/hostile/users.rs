@@ -95,15 +95,14 @@ mod alone {
         let _machine = crate::harness::alone();
         let mut daemon = Daemon::start(STREAMS);
         let (took, _) = flooded(&daemon.place.socket(), || {
+            // From a thread that runs already: to start a program beside so many busy threads takes longer than its answer.
             let asked = Instant::now();
-            let stop = run(
-                daemon.place.command(Who::Daemon).arg("stop"),
-                Duration::from_secs(10),
-            );
-            assert_eq!(stop.code, Some(0), "{stop:?}");
+            let stop = Liar::connect(&daemon).ask(&Request::Stop {});
+            assert_eq!(stop, Some(Reply::Done {}));
             asked.elapsed()
         });
-        assert!(took < SOON, "`ringgear stop` took {took:?}");
+        eprintln!("`stop` took {took:?}");
+        assert!(took < SOON, "`stop` took {took:?}");
         assert_eq!(daemon.wait(Duration::from_secs(6)).code(), Some(0));
     }
 
