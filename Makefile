@@ -2,11 +2,12 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak fuzz sanitize bench bench-viewers audit web lint fmt fmt-check setup
+.PHONY: help demo test faults soak fuzz sanitize bench bench-viewers audit web lint fmt fmt-check setup
 
 help:
 	@echo "make demo   two test cameras in a browser"
 	@echo "make test   formatting, lints, and all tests"
+	@echo "make faults the whole fault matrix: each part broken under three players"
 	@echo "make soak   the long tests: minutes of load instead of seconds"
 	@echo "make fuzz   hostile bytes into every reader, ten minutes each"
 	@echo "make sanitize  the tests of the ring and its clients under sanitizers and Miri"
@@ -30,12 +31,19 @@ test:
 	@$(MAKE) --no-print-directory lint
 	@scripts/test
 
+# docs/reliability.md. `make test` runs six of its rows.
+faults:
+	@scripts/setup test
+	cargo test --locked --test faults -- --include-ignored --test-threads=1 --nocapture --skip random
+
 # What takes too long for every change: the tests that a duration is given to, for ten minutes, and a thousand crashes. On a
 # machine that is busy with other work it fails, for whether attacks delay other streams can't be measured there.
 soak:
 	@scripts/setup test
 	RINGGEAR_SOAK_SECONDS=600 cargo test --release --locked --test it -- --test-threads=1 --nocapture load::
 	RINGGEAR_KILLS=1000 RINGGEAR_QUIET=1 cargo test --release --locked --test it -- --test-threads=1 --nocapture crashes:: hostile::
+	RINGGEAR_KILLS=100 cargo test --release --locked --test faults -- --include-ignored --test-threads=1 --nocapture --skip random
+	RINGGEAR_SOAK_SECONDS=1800 cargo test --release --locked --test faults -- --nocapture random
 	@scripts/loom long
 
 # RINGGEAR_FUZZ_SANITIZER=address adds AddressSanitizer.

@@ -127,6 +127,7 @@ impl Ground {
         self.commands = Some(obeyed);
         let mut report = self.shared.report();
         report.failure = Some(cause);
+        report.broken = true;
         report.encoder.pid = None;
         report.starting = false;
     }
@@ -273,6 +274,7 @@ impl Life {
                 return Err(no_thread(source));
             }
         }
+        ground.shared.report().broken = false;
         ground.bench.reopen();
         Ok(life)
     }

@@ -25,7 +25,7 @@ pub(super) struct Report {
     pub(super) starting: bool,
     /// Why the encoder does not run, for people.
     pub(super) failure: Option<String>,
-    /// Whether it has failed so often that it is tried only now and then.
+    /// Whether it has failed so often that it is tried only now and then, or has no threads at all.
     pub(super) broken: bool,
     /// Why renditions are encoded by their fallbacks, for people.
     pub(super) fallen: Vec<Option<String>>,

@@ -55,6 +55,7 @@ fn killed_under_three_players() {
 }
 
 #[test]
+#[ignore = "the whole matrix takes minutes: make faults"]
 fn killed_and_its_state_damaged() {
     let mut scene = Scene::begin("daemon killed, state.json damaged", STREAM);
     let state = scene.daemon.place.live().join("cam/state.json");
@@ -78,19 +79,20 @@ fn killed_and_its_state_damaged() {
 
 /// Longer than `backfill`: a gap, and a new period.
 #[test]
+#[ignore = "the whole matrix takes minutes: make faults"]
 fn away_for_longer_than_can_be_filled_in() {
-    let config = STREAM.replace("window =", "backfill = \"1s\"\n    window =");
-    let mut scene = Scene::begin("daemon away for long", &config);
+    let mut scene = Scene::begin("daemon away for long", STREAM);
     scene.daemon.kill();
-    std::thread::sleep(Duration::from_secs(6));
+    // `backfill` is 5 s.
+    std::thread::sleep(Duration::from_secs(7));
     comes_back(&mut scene);
     // dash.js, which keeps its delay, waits before a gap for as long as the gap is.
-    scene.recovers_within(Duration::from_secs(14));
+    scene.recovers_within(Duration::from_secs(16));
     scene.end(Allowed {
         rules: AWAY,
         filled: 2 * FRAMERATE,
         replaced: FRAMERATE,
-        missing: 9 * FRAMERATE,
+        missing: 11 * FRAMERATE,
         ..Allowed::default()
     });
 }

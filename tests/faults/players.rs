@@ -54,8 +54,9 @@ impl HeldPlayers {
         std::fs::write(&plan, json!({"runs": runs}).to_string()).unwrap();
         let mut process = Process::start(
             "held players",
-            Command::new("node")
-                .arg("hold.mjs")
+            // Viewers have machines of their own: theirs must not take the processor from the encoder, which is at 10.
+            Command::new("nice")
+                .args(["-n", "15", "node", "hold.mjs"])
                 .arg(&plan)
                 .current_dir(&folder)
                 .stdin(Stdio::piped()),
