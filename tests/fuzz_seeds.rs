@@ -67,7 +67,7 @@ fn the_nut_reader_stands_its_seeds() {
 fn the_fuzz_crate_is_whole_and_its_lock_file_is_up_to_date() {
     let manifest = repository("fuzz/Cargo.toml");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["metadata", "--locked", "--format-version=1"]);
+    cargo.args(["metadata", "--no-deps", "--format-version=1"]);
     let output = cargo
         .arg("--manifest-path")
         .arg(&manifest)
@@ -91,4 +91,25 @@ fn the_fuzz_crate_is_whole_and_its_lock_file_is_up_to_date() {
         let body = format!("#[path = \"../bodies/{name}.rs\"]");
         assert!(target.unwrap().contains(&body), "{name} runs its body");
     }
+    let read = |path: &str| -> toml::Table {
+        let text = std::fs::read_to_string(repository(path)).unwrap();
+        text.parse().unwrap()
+    };
+    let asked = read("Cargo.toml");
+    let mut asked: Vec<&str> = asked["dependencies"]
+        .as_table()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    asked.sort_unstable();
+    let lock = read("fuzz/Cargo.lock");
+    let mut packages = lock["package"].as_array().unwrap().iter();
+    let ours = packages.find(|package| package["name"].as_str() == Some("ringgear"));
+    let locked = ours.unwrap()["dependencies"].as_array().unwrap().iter();
+    // With a version where there are two of that name.
+    let locked = locked.map(|name| name.as_str().unwrap().split(' ').next().unwrap());
+    let mut locked: Vec<&str> = locked.collect();
+    locked.sort_unstable();
+    assert_eq!(locked, asked, "cargo update --workspace in fuzz/ mends it");
 }

@@ -1,12 +1,12 @@
 //! Players that are held open in a browser while something happens to what they play.
 
 use std::io::Write as _;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::players::browser_folder;
+use crate::harness::players::browser_driver;
 use crate::harness::process::Process;
 use crate::harness::wait_for;
 
@@ -42,7 +42,6 @@ impl HeldPlayers {
     /// Opens the three players on a stream, and waits until they play.
     #[track_caller]
     pub(crate) fn open(stream_url: &str) -> Self {
-        let folder = browser_folder();
         let dir = tempfile::tempdir().unwrap();
         let plan = dir.path().join("plan.json");
         let run = |player: &str, manifest: &str| json!({"player": player, "url": format!("{stream_url}/{manifest}")});
@@ -54,12 +53,7 @@ impl HeldPlayers {
         std::fs::write(&plan, json!({"runs": runs}).to_string()).unwrap();
         let mut process = Process::start(
             "held players",
-            // Viewers have machines of their own: theirs must not take the processor from the encoder, which is at 10.
-            Command::new("nice")
-                .args(["-n", "15", "node", "hold.mjs"])
-                .arg(&plan)
-                .current_dir(&folder)
-                .stdin(Stdio::piped()),
+            browser_driver("hold.mjs").arg(&plan).stdin(Stdio::piped()),
         );
         let commands = process.take_stdin().unwrap();
         let line = wait_for("the players play", Duration::from_secs(60), || {
