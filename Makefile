@@ -31,10 +31,10 @@ test:
 	@$(MAKE) --no-print-directory lint
 	@scripts/test
 
-# docs/reliability.md. `make test` runs six of its rows.
+# docs/reliability.md. `make test` runs five of its rows.
 faults:
 	@scripts/setup test
-	cargo test --locked --test faults -- --include-ignored --test-threads=1 --nocapture --skip random
+	cargo test --locked --test faults -- --include-ignored --test-threads=1 --nocapture
 
 # What takes too long for every change: the tests that a duration is given to, for ten minutes, and a thousand crashes. On a
 # machine that is busy with other work it fails, for whether attacks delay other streams can't be measured there.
@@ -43,7 +43,7 @@ soak:
 	RINGGEAR_SOAK_SECONDS=600 cargo test --release --locked --test it -- --test-threads=1 --nocapture load::
 	RINGGEAR_KILLS=1000 RINGGEAR_QUIET=1 cargo test --release --locked --test it -- --test-threads=1 --nocapture crashes:: hostile::
 	RINGGEAR_KILLS=100 cargo test --release --locked --test faults -- --include-ignored --test-threads=1 --nocapture --skip random
-	RINGGEAR_SOAK_SECONDS=1800 cargo test --release --locked --test faults -- --nocapture random
+	RINGGEAR_SOAK_SECONDS=1800 cargo test --release --locked --test faults -- --include-ignored --nocapture random
 	@scripts/loom long
 
 # RINGGEAR_FUZZ_SANITIZER=address adds AddressSanitizer.

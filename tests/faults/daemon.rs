@@ -19,6 +19,7 @@ fn comes_back(scene: &mut Scene) -> Duration {
 }
 
 #[test]
+#[ignore = "the whole matrix takes minutes: make faults"]
 fn terminated_and_started_again() {
     let mut scene = Scene::begin("daemon restarted", STREAM);
     scene.daemon.stop();
