@@ -31,10 +31,11 @@ test:
 	@$(MAKE) --no-print-directory lint
 	@scripts/test
 
-# docs/reliability.md. `make test` runs five of its rows.
+# docs/reliability.md. `make test` runs a part of its rows.
 faults:
 	@scripts/setup test
 	cargo test --locked --test faults -- --include-ignored --test-threads=1 --nocapture
+	cargo test --locked --test it -- --include-ignored --test-threads=1 --nocapture camera_faults:: encoder:: disk:: restarts:: isolation:: clocks:: limits::
 
 # What takes too long for every change: the tests that a duration is given to, for ten minutes, and a thousand crashes. On a
 # machine that is busy with other work it fails, for whether attacks delay other streams can't be measured there.

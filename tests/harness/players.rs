@@ -132,7 +132,10 @@ pub(crate) fn read_mpd_with_gstreamer(url: &str) {
 #[track_caller]
 fn assert_no_complaints(url: &str, said: &str) {
     let words = [" WARN ", "WARNING", "ERROR", "CRITICAL"];
-    let complains = |line: &&str| words.iter().any(|word| line.contains(word));
+    // GStreamer 1.22 doesn't know the boxes that tell when a part was captured (ISO/IEC 14496-12, 8.16.5), and skips them, as it should.
+    let known = "Unknown fourcc while parsing header : prft";
+    let complains =
+        |line: &&str| words.iter().any(|word| line.contains(word)) && !line.contains(known);
     let complaints: Vec<&str> = said.lines().filter(complains).collect();
     assert!(
         complaints.is_empty(),

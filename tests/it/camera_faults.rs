@@ -90,6 +90,7 @@ mod alone {
     use crate::harness::alone;
 
     #[test]
+    #[ignore = "the whole matrix takes minutes: make faults"]
     fn slow_fast_bursty_and_ill_clocked_cameras_leave_the_timeline_whole() {
         let _machine = alone();
         let names = ["slow", "fast", "bursty", "backwards", "foreign"];
@@ -184,6 +185,7 @@ mod alone {
     }
 
     #[test]
+    #[ignore = "the whole matrix takes minutes: make faults"]
     fn another_size_at_the_reopening_is_scaled_and_taking_turns_is_refused_with_the_reason() {
         let _machine = alone();
         let mut daemon = Daemon::start(&stream("cam"));

@@ -3,7 +3,7 @@
 
 mod users;
 
-mod alone {
+mod besieged {
     use std::io::IoSlice;
     use std::mem::MaybeUninit;
     use std::os::fd::AsFd as _;

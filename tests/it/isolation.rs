@@ -125,6 +125,7 @@ mod alone {
     }
 
     #[test]
+    #[ignore = "the whole matrix takes minutes: make faults"]
     fn a_stream_that_panics_in_a_loop_is_failed_backs_off_and_comes_back() {
         let _machine = alone();
         let mut daemon = Daemon::start(STREAMS);

@@ -19,6 +19,9 @@ fn soak_time() -> Duration {
 }
 
 mod alone {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread::JoinHandle;
     use std::time::{Duration, Instant};
 
     use ringgear::status::{StreamState, StreamsStatus};
@@ -56,6 +59,7 @@ mod alone {
             (Instant::now() >= settled).then_some(())
         });
         let before = daemon.status();
+        let hiccups = Hiccups::count();
         let until = Instant::now() + soak_time();
         let mut most = 0;
         let mut look = Instant::now();
@@ -71,10 +75,13 @@ mod alone {
             "RssAnon less windows: at most {most} kB; ticks fed: {}",
             ticks(&after)
         );
-        assert_eq!(
-            overdue(&after) - overdue(&before),
-            0,
-            "overdue ticks after the first 5 s"
+        // Where the machine itself stands still for a moment, so do our threads.
+        let hiccups = hiccups.end();
+        let late = overdue(&after) - overdue(&before);
+        eprintln!("overdue: {late}; moments in which the machine stood still: {hiccups}");
+        assert!(
+            late <= hiccups * u64::try_from(CAMERAS.len()).unwrap(),
+            "{late} overdue ticks after the first 5 s, and {hiccups} hiccups of the machine"
         );
         assert!(
             most < 60 * 1024,
@@ -95,6 +102,35 @@ mod alone {
                 (0, 0),
                 "{stream:?}"
             );
+        }
+    }
+
+    /// Counts how often a thread that does nothing is woken much too late.
+    struct Hiccups {
+        stop: Arc<AtomicBool>,
+        thread: JoinHandle<u64>,
+    }
+
+    impl Hiccups {
+        fn count() -> Self {
+            let stop = Arc::new(AtomicBool::new(false));
+            let stopped = Arc::clone(&stop);
+            let thread = std::thread::spawn(move || {
+                let (rest, mut count) = (Duration::from_millis(5), 0);
+                while !stopped.load(Ordering::Relaxed) {
+                    let asleep = Instant::now();
+                    std::thread::sleep(rest);
+                    // Half of a tick.
+                    count += u64::from(asleep.elapsed() > rest + Duration::from_millis(16));
+                }
+                count
+            });
+            Self { stop, thread }
+        }
+
+        fn end(self) -> u64 {
+            self.stop.store(true, Ordering::Relaxed);
+            self.thread.join().unwrap()
         }
     }
 

@@ -37,6 +37,7 @@ mod alone {
     /// Restarts of four streams under load cost each at most 2 s of its frames, with short segments and with long ones, and neither
     /// a gap nor a discontinuity.
     #[test]
+    #[ignore = "the whole matrix takes minutes: make faults"]
     fn a_restart_under_load_costs_at_most_two_seconds_and_leaves_no_hole() {
         let _machine = alone();
         let names = ["a", "b", "c", "long"];
@@ -144,6 +145,7 @@ mod alone {
     }
 
     #[test]
+    #[ignore = "the whole matrix takes minutes: make faults"]
     fn a_gap_longer_than_the_backfill_is_told_and_begins_a_new_period() {
         let _machine = alone();
         let mut daemon = Daemon::start(&stream("cam", "1s", "backfill = \"1s\""));
@@ -198,6 +200,7 @@ mod alone {
     }
 
     #[test]
+    #[ignore = "the whole matrix takes minutes: make faults"]
     fn a_lost_or_damaged_state_costs_the_window_and_never_the_numbers() {
         let _machine = alone();
         let mut daemon = Daemon::start(&stream("cam", "1s", ""));
