@@ -64,6 +64,7 @@ fn killed() {
 
 /// Nothing tells of a stopped process but that nothing comes: half a second of `encoder_timeout` goes by first.
 #[test]
+#[ignore = "the whole matrix takes minutes: make faults"]
 fn stopped() {
     let mut scene = Scene::begin("encoder stopped", STREAM);
     let waits = break_it(&mut scene, 2, Signal::STOP);

@@ -24,6 +24,7 @@ const ANOTHER: Allowed = Allowed {
 };
 
 #[test]
+#[ignore = "the whole matrix takes minutes: make faults"]
 fn killed_and_back() {
     let mut scene = Scene::begin("producer killed", STREAM);
     scene.camera = None;
