@@ -26,6 +26,8 @@ def example(daemon, tmp_path):
                 env={**os.environ, "RINGGEAR_SOCKET": daemon.socket},
                 stdout=log,
                 stderr=log,
+                # A shell that started the tests in the background has it ignored, and so would the example.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         started.append(process)
         return process

@@ -234,7 +234,7 @@ def test_other_threads_run_while_a_frame_is_copied(daemon):
 
     thread = threading.Thread(target=spin)
     before = sys.getswitchinterval()
-    with ringgear.Producer("cam", 4000, 4000, socket=daemon.socket, slots=3) as feeder:
+    with ringgear.Producer("cam", 4096, 2160, socket=daemon.socket, slots=3) as feeder:
         frame = np.ones(feeder.shape, np.uint8)
         thread.start()
         try:
