@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::wait_for;
-use crate::scene::{Allowed, FRAMERATE, STREAM, Scene};
+use crate::scene::{Allowed, FRAMERATE, Scene, stream};
 
 /// While the daemon is away nothing new appears, and nothing that its origin served is served.
 const AWAY: &[u8] = &[2, 5];
@@ -21,7 +21,7 @@ fn comes_back(scene: &mut Scene) -> Duration {
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn terminated_and_started_again() {
-    let mut scene = Scene::begin("daemon restarted", STREAM);
+    let mut scene = Scene::begin("daemon restarted", &stream());
     scene.daemon.stop();
     let first_tick = comes_back(&mut scene);
     scene.recovers();
@@ -39,7 +39,7 @@ fn terminated_and_started_again() {
 
 #[test]
 fn killed_under_three_players() {
-    let mut scene = Scene::begin("daemon killed", STREAM);
+    let mut scene = Scene::begin("daemon killed", &stream());
     for _ in 0..2 {
         scene.daemon.kill();
         std::thread::sleep(Duration::from_secs(1));
@@ -58,7 +58,7 @@ fn killed_under_three_players() {
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn killed_and_its_state_damaged() {
-    let mut scene = Scene::begin("daemon killed, state.json damaged", STREAM);
+    let mut scene = Scene::begin("daemon killed, state.json damaged", &stream());
     let state = scene.daemon.place.live().join("cam/state.json");
     for damage in ["", "{\"version\": 99999999999999999999}", "\u{0}\u{0}\u{0}"] {
         scene.daemon.kill();
@@ -82,7 +82,7 @@ fn killed_and_its_state_damaged() {
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn away_for_longer_than_can_be_filled_in() {
-    let mut scene = Scene::begin("daemon away for long", STREAM);
+    let mut scene = Scene::begin("daemon away for long", &stream());
     scene.daemon.kill();
     // `backfill` is 5 s.
     std::thread::sleep(Duration::from_secs(7));

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::harness::checker::{Checker, FolderOrigin};
+use crate::harness::checker::Checker;
 use crate::harness::place::give_to_daemon;
 use crate::harness::wait_for;
-use crate::scene::{Allowed, STREAM, Scene};
+use crate::scene::{Allowed, Scene, stream};
 
 /// The folder's own rules can't hold while it is not there.
 const FOLDER: &[u8] = &[1, 2, 3, 5, 6];
@@ -13,7 +13,7 @@ const FOLDER: &[u8] = &[1, 2, 3, 5, 6];
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn removed_then_replaced() {
-    let mut scene = Scene::begin("folder removed", STREAM);
+    let mut scene = Scene::begin("folder removed", &stream());
     let folder = scene.daemon.place.live().join("cam");
     // The daemon writes into it meanwhile.
     wait_for("the folder is gone", Duration::from_secs(5), || {
@@ -32,12 +32,7 @@ fn removed_then_replaced() {
     std::fs::write(folder.join("small/notes.txt"), "somebody else's").unwrap();
     scene.recovers();
     assert!(folder.join("small/notes.txt").exists());
-    let checker = Checker::start(
-        FolderOrigin {
-            dir: scene.daemon.place.live(),
-        },
-        "cam",
-    );
+    let checker = Checker::of_folder(&scene.daemon, "cam");
     std::thread::sleep(Duration::from_secs(3));
     checker.finish().assert_clean();
     scene.end(Allowed {
@@ -49,7 +44,7 @@ fn removed_then_replaced() {
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn foreign_files() {
-    let mut scene = Scene::begin("foreign files", STREAM);
+    let mut scene = Scene::begin("foreign files", &stream());
     let folder = scene.daemon.place.live().join("cam/small");
     let outside = scene.daemon.place.path().join("outside");
     std::fs::create_dir(&outside).unwrap();

@@ -4,16 +4,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::wait_for;
-use crate::scene::{Allowed, STREAM, Scene, longest_wait_for_a_part};
-
-/// As often as `RINGGEAR_KILLS` says, five times otherwise.
-fn kills() -> u32 {
-    let asked = std::env::var("RINGGEAR_KILLS").ok();
-    asked.map_or(5, |kills| {
-        kills.parse().expect("RINGGEAR_KILLS is a number")
-    })
-}
+use crate::harness::{asked_for, wait_for};
+use crate::scene::{Allowed, Scene, longest_wait_for_a_part, stream};
 
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -21,7 +13,7 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 /// Breaks the encoder so often, and gives how long viewers waited for a part each time, sorted.
-fn break_it(scene: &mut Scene, times: u32, how: Signal) -> Vec<Duration> {
+fn break_it(scene: &mut Scene, times: u64, how: Signal) -> Vec<Duration> {
     let mut waits: Vec<Duration> = (0..times)
         .map(|_| {
             let pid = scene.encoder_pid();
@@ -51,12 +43,12 @@ fn within_a_second(row: &str, waits: &[Duration], limit: Duration) {
 
 #[test]
 fn killed() {
-    let mut scene = Scene::begin("encoder killed", STREAM);
-    let times = kills();
+    let mut scene = Scene::begin("encoder killed", &stream());
+    let times = asked_for("RINGGEAR_KILLS", 5);
     let waits = break_it(&mut scene, times, Signal::KILL);
     scene.recovers();
     let status = scene.daemon.stream("cam");
-    assert_eq!(status.encoder.restarts, u64::from(times));
+    assert_eq!(status.encoder.restarts, times);
     assert_eq!(status.encoder.replaced, 0);
     scene.end(Allowed::default());
     within_a_second("encoder killed", &waits, Duration::from_secs(1));
@@ -66,7 +58,7 @@ fn killed() {
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn stopped() {
-    let mut scene = Scene::begin("encoder stopped", STREAM);
+    let mut scene = Scene::begin("encoder stopped", &stream());
     let waits = break_it(&mut scene, 2, Signal::STOP);
     scene.recovers();
     assert_eq!(scene.daemon.stream("cam").encoder.restarts, 2);

@@ -8,7 +8,7 @@ use ringgear_producer::{Captured, FrameFormat, PixelFormat, Producer, ProducerOp
 use rustix::process::Signal;
 
 use crate::harness::{beside_others, daemon::Daemon};
-use crate::scene::{Allowed, CAMERA, FRAMERATE, STREAM, Scene};
+use crate::scene::{Allowed, CAMERA, FRAMERATE, Scene, stream};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,7 +26,7 @@ const ANOTHER: Allowed = Allowed {
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn killed_and_back() {
-    let mut scene = Scene::begin("producer killed", STREAM);
+    let mut scene = Scene::begin("producer killed", &stream());
     scene.camera = None;
     scene
         .daemon
@@ -43,7 +43,7 @@ fn killed_and_back() {
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn stopped_and_continued() {
-    let mut scene = Scene::begin("producer stopped", STREAM);
+    let mut scene = Scene::begin("producer stopped", &stream());
     let camera = scene.camera.take().unwrap();
     camera.signal(Signal::STOP);
     scene
@@ -62,7 +62,7 @@ fn stopped_and_continued() {
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn too_slow_then_too_fast() {
-    let mut scene = Scene::begin("producer of another rate", STREAM);
+    let mut scene = Scene::begin("producer of another rate", &stream());
     for rate in ["7", "60"] {
         let before = scene.daemon.stream("cam");
         scene.camera = None;
@@ -85,7 +85,7 @@ fn too_slow_then_too_fast() {
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn another_size() {
-    let mut scene = Scene::begin("producer of another size", STREAM);
+    let mut scene = Scene::begin("producer of another size", &stream());
     for size in ["1280x720", "640x480", "320x180"] {
         scene.camera = None;
         scene.camera = Some(scene.daemon.producer(&["pattern", "cam", "--size", size]));
@@ -110,7 +110,7 @@ fn another_size() {
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn bursts_and_foolish_capture_times() {
     let machine = beside_others();
-    let daemon = Daemon::start(STREAM);
+    let daemon = Daemon::start(&stream());
     let format = FrameFormat::packed(PixelFormat::Bgr24, 320, 180).unwrap();
     let mut options = ProducerOptions::new("cam", format.clone());
     options.socket = daemon.place.socket();

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use ringgear::status::StreamState;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::checker::{Checker, HttpOrigin};
+use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
-use crate::harness::held::Held;
+use crate::harness::dice::Dice;
+use crate::harness::held::{Held, memory_kb};
 use crate::harness::process::Process;
-use crate::harness::{alone, pause};
+use crate::harness::streams::small_stream;
+use crate::harness::{alone, asked_for, pause};
 
 const STREAMS: [&str; 4] = ["one", "two", "three", "four"];
 const EVERY: Duration = Duration::from_secs(5);
@@ -29,40 +31,20 @@ enum Fault {
     DaemonKilled,
 }
 
-/// SplitMix64, so that a seed gives the same faults again.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((mixed ^ mixed >> 31) % u64::try_from(limit).unwrap()).unwrap()
-    }
-
-    fn fault(&mut self) -> Fault {
-        match self.below(24) {
-            0 => Fault::DaemonKilled,
-            1 => Fault::DaemonRestarted,
-            2..=4 => Fault::FolderRemoved,
-            5..=8 => Fault::CameraKilled,
-            9..=12 => Fault::CameraStopped,
-            13..=16 => Fault::EncoderStopped,
-            _ => Fault::EncoderKilled,
-        }
+fn next_fault(dice: &mut Dice) -> Fault {
+    match dice.below(24) {
+        0 => Fault::DaemonKilled,
+        1 => Fault::DaemonRestarted,
+        2..=4 => Fault::FolderRemoved,
+        5..=8 => Fault::CameraKilled,
+        9..=12 => Fault::CameraStopped,
+        13..=16 => Fault::EncoderStopped,
+        _ => Fault::EncoderKilled,
     }
 }
 
 fn camera(daemon: &Daemon, stream: &str) -> Process {
     daemon.producer(&["pattern", stream, "--size", "320x180"])
-}
-
-fn resident_kb(daemon: &Daemon) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .unwrap()
 }
 
 fn files(daemon: &Daemon) -> usize {
@@ -78,26 +60,34 @@ fn all_live(daemon: &Daemon) {
     }
 }
 
-/// What the daemon holds, once it is at rest.
+/// What the daemon holds, once all streams are live.
 #[track_caller]
-fn at_rest(daemon: &Daemon) -> (Held, u64, usize) {
+fn held(daemon: &Daemon) -> (Held, u64, usize) {
     all_live(daemon);
-    // Threads that helped out for a moment stay for ten seconds.
+    (
+        Held::by(daemon),
+        memory_kb(daemon.pid(), "VmRSS"),
+        files(daemon),
+    )
+}
+
+/// The same at rest, to compare with: threads that helped out for a moment, which stay for ten seconds, are no part of it.
+#[track_caller]
+fn held_at_rest(daemon: &Daemon) -> (Held, u64, usize) {
+    all_live(daemon);
     std::thread::sleep(Duration::from_secs(12));
-    all_live(daemon);
-    (Held::by(daemon), resident_kb(daemon), files(daemon))
+    held(daemon)
 }
 
 /// Nothing that the daemon holds may grow by what happened to its parts.
 #[track_caller]
 fn no_leak(before: (Held, u64, usize), daemon: &Daemon) {
     let end = Instant::now() + SETTLED;
-    let now = loop {
-        let now = at_rest(daemon);
-        if now.0.is_no_more_than(&before.0) || Instant::now() > end {
-            break now;
-        }
-    };
+    let mut now = held(daemon);
+    while !now.0.is_no_more_than(&before.0) && Instant::now() < end {
+        pause();
+        now = held(daemon);
+    }
     eprintln!("random faults: held {before:?} -> {now:?}");
     assert!(now.0.is_no_more_than(&before.0), "{before:?} -> {now:?}");
     assert!(now.1 <= before.1 + 32 * 1024, "{before:?} -> {now:?}");
@@ -110,19 +100,12 @@ mod alone {
     #[test]
     #[ignore = "a minute at least: make faults, and half an hour of it in make soak"]
     fn nothing_leaks_and_nothing_needs_a_hand() {
-        let seconds = std::env::var("RINGGEAR_SOAK_SECONDS").map_or(20, |text| {
-            text.parse().expect("RINGGEAR_SOAK_SECONDS is a number")
-        });
-        let seed = std::env::var("RINGGEAR_SEED")
-            .map_or(1, |text| text.parse().expect("RINGGEAR_SEED is a number"));
+        let seconds = asked_for("RINGGEAR_SOAK_SECONDS", 20);
+        let seed = asked_for("RINGGEAR_SEED", 1);
         let _machine = alone();
         let config: String = STREAMS
             .iter()
-            .map(|name| {
-                crate::scene::STREAM
-                    .replace("streams.cam", &format!("streams.{name}"))
-                    .replace("window = \"90s\"", "window = \"10s\"")
-            })
+            .map(|name| small_stream(name, "window = \"10s\"\ndegrade = \"off\""))
             .collect();
         let mut daemon = Daemon::start(&config);
         let mut cameras: BTreeMap<&str, Process> = STREAMS
@@ -132,19 +115,18 @@ mod alone {
         for name in STREAMS {
             daemon.wait_until_playable(name);
         }
-        let port = daemon.place.port;
         let checkers: Vec<(&str, Checker)> = STREAMS
             .iter()
-            .map(|name| (*name, Checker::start(HttpOrigin { port }, name)))
+            .map(|name| (*name, Checker::over_http(&daemon, name)))
             .collect();
         let mut dice = Dice(seed);
         let mut done: BTreeMap<Fault, u32> = BTreeMap::new();
-        let mut before = at_rest(&daemon);
+        let mut before = held_at_rest(&daemon);
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
             let next = Instant::now() + EVERY;
-            let fault = dice.fault();
-            let stream = STREAMS[dice.below(STREAMS.len())];
+            let fault = next_fault(&mut dice);
+            let stream = STREAMS[usize::try_from(dice.below(4)).unwrap()];
             *done.entry(fault).or_default() += 1;
             let encoder = |signal| {
                 let pid = daemon.stream(stream).encoder.pid;
@@ -178,7 +160,7 @@ mod alone {
                         daemon.stop();
                     }
                     daemon.restart();
-                    before = at_rest(&daemon);
+                    before = held_at_rest(&daemon);
                 }
             }
             while Instant::now() < next {

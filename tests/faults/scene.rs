@@ -5,27 +5,18 @@ use std::time::{Duration, Instant};
 
 use ringgear::tick::Framerate;
 
-use crate::harness::checker::{Checker, FolderOrigin, HttpOrigin};
+use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
 use crate::harness::process::Process;
+use crate::harness::streams::small_stream;
 use crate::harness::tick_log::Kind;
 use crate::harness::{Machine, beside_others, hls, media, tick_log, wait_for};
 use crate::players::HeldPlayers;
 
 /// The stream that most rows break. Its window holds the whole test, so that every picture can be decoded at the end.
-pub(crate) const STREAM: &str = r#"
-    [streams.cam]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "90s"
-    degrade = "off"
-    [[streams.cam.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-"#;
+pub(crate) fn stream() -> String {
+    small_stream("cam", "window = \"90s\"\ndegrade = \"off\"")
+}
 
 /// Its framerate.
 pub(crate) const FRAMERATE: u64 = 25;
@@ -90,18 +81,8 @@ impl Scene {
         wait_for("six segments are listed", Duration::from_secs(30), || {
             (daemon.stream("cam").window.segments >= 6).then_some(())
         });
-        let http = Checker::start(
-            HttpOrigin {
-                port: daemon.place.port,
-            },
-            "cam",
-        );
-        let folder = Checker::start(
-            FolderOrigin {
-                dir: daemon.place.live(),
-            },
-            "cam",
-        );
+        let http = Checker::over_http(&daemon, "cam");
+        let folder = Checker::of_folder(&daemon, "cam");
         let players = HeldPlayers::open(&daemon.url("/cam"));
         Self {
             daemon,

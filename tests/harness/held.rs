@@ -63,3 +63,13 @@ pub(crate) fn cpu_seconds(daemon: &Daemon) -> f64 {
         .sum();
     f64::from(ticks) / f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap())
 }
+
+/// A line of `/proc/PID/status`, in kB.
+pub(crate) fn memory_kb(pid: u32, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in /proc/{pid}/status"))
+}

@@ -3,6 +3,7 @@
 pub(crate) mod checker;
 pub(crate) mod daemon;
 pub(crate) mod dash;
+pub(crate) mod dice;
 pub(crate) mod held;
 pub(crate) mod hls;
 pub(crate) mod http;
@@ -13,6 +14,7 @@ pub(crate) mod place;
 pub(crate) mod players;
 pub(crate) mod process;
 pub(crate) mod reference;
+pub(crate) mod streams;
 pub(crate) mod tick_log;
 pub(crate) mod truth;
 
@@ -66,6 +68,15 @@ pub(crate) fn wait_for<T>(
         assert!(Instant::now() < deadline, "not within {within:?}: {what}");
         pause();
     }
+}
+
+/// What the environment asks for, so that one test serves in every run and for hours: the number in `variable`, or `otherwise`.
+#[track_caller]
+pub(crate) fn asked_for(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| {
+        let number = text.parse();
+        number.unwrap_or_else(|error| panic!("{variable}={text}: {error}"))
+    })
 }
 
 /// The pause between two looks at a condition.

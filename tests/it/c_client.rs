@@ -11,20 +11,11 @@ use crate::harness::beside_others;
 use crate::harness::daemon::Daemon;
 use crate::harness::place::{Who, command_as};
 use crate::harness::process::Process;
+use crate::harness::streams::small_stream;
 
-const STREAM: &str = r#"
-    [streams.cam]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "6s"
-    stale_after = "1m"
-    [[streams.cam.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-"#;
+fn stream() -> String {
+    small_stream("cam", "window = \"6s\"\nstale_after = \"1m\"")
+}
 
 /// How a program is built and linked.
 #[derive(Clone, Copy)]
@@ -136,7 +127,7 @@ fn run(command: &mut Command) -> String {
 #[test]
 fn the_example_feeds_a_stream_from_c_and_from_cpp() {
     let _machine = beside_others();
-    let daemon = Daemon::start(STREAM);
+    let daemon = Daemon::start(&stream());
     let installed = Installed::new(&daemon);
     for build in [C, STATIC_C, CPP] {
         let program = installed.build(&repository("clients/c/example.c"), build);
@@ -169,7 +160,7 @@ fn a_cpp_producer_outlives_its_daemon_twice() {
 
 fn life(build: Build) {
     let _machine = beside_others();
-    let mut daemon = Daemon::start(STREAM);
+    let mut daemon = Daemon::start(&stream());
     let installed = Installed::new(&daemon);
     let program = installed.build(&repository("tests/it/c_client.c"), build);
     let mut command = installed.command(&daemon, &program, build.linked);

@@ -3,22 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::harness::checker::{Checker, HttpOrigin};
+use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
+use crate::harness::streams::small_stream;
 use crate::harness::{hls, tick_log, wait_for};
 
-const STREAM: &str = r#"
-    [streams.cam]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "8s"
-    [[streams.cam.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-"#;
+fn stream() -> String {
+    small_stream("cam", "window = \"8s\"")
+}
+
 const HOUR: f64 = 3600.0;
 
 /// Debian's library, wherever this machine's architecture has it.
@@ -96,11 +89,10 @@ mod alone {
             "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
             "DONT_FAKE_MONOTONIC=1".to_owned(),
         ];
-        let mut daemon = Daemon::start_in(place, STREAM, &environment);
+        let mut daemon = Daemon::start_in(place, &stream(), &environment);
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
-        let port = daemon.place.port;
-        let checker = Checker::start(HttpOrigin { port }, "cam");
+        let checker = Checker::over_http(&daemon, "cam");
         for (offset, step) in [(HOUR, HOUR), (-HOUR, -2.0 * HOUR)] {
             set(&file, offset);
             wait_for("the step is logged", Duration::from_secs(10), || {
@@ -132,7 +124,7 @@ mod alone {
         assert!(rows.windows(2).all(|pair| pair[1].tick == pair[0].tick + 1));
         let last = rows.last().unwrap().tick;
         daemon.restart();
-        let checker = Checker::start(HttpOrigin { port }, "cam");
+        let checker = Checker::over_http(&daemon, "cam");
         wait_for(
             "segments go on from the last",
             Duration::from_secs(15),

@@ -7,28 +7,16 @@ mod alone {
     use std::time::{Duration, Instant};
 
     use crate::harness::daemon::Daemon;
+    use crate::harness::dice::Dice;
     use crate::harness::held::Held;
     use crate::harness::place::{Who, command_as};
     use crate::harness::process::Process;
     use crate::harness::truth::published_is_what_ingest_meant;
-    use crate::harness::{alone, wait_for};
+    use crate::harness::{alone, asked_for, wait_for};
 
     const CAMERAS: usize = 10;
     /// Kills after which everything that is made once has been made.
     const WARM: u64 = 10;
-
-    fn kills() -> u64 {
-        let kills = std::env::var("RINGGEAR_KILLS").ok();
-        kills.map_or(50, |text| text.parse().expect("RINGGEAR_KILLS is a number"))
-    }
-
-    /// A number below `limit` that looks random, and is the same in every run.
-    fn random(seed: u64, limit: u64) -> u64 {
-        let mut mixed = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ mixed >> 31) % limit
-    }
 
     /// Microseconds, to the microsecond: the moment of death is the test's input.
     fn spin(micros: u64) {
@@ -113,7 +101,8 @@ mod alone {
         };
         let mut warm = settled(&daemon, &any);
         let (mut young, mut streaming) = (0, 0);
-        for kill in 0..kills() {
+        let mut dice = Dice(1);
+        for kill in 0..asked_for("RINGGEAR_KILLS", 50) {
             // In Rust and in Python, with a memfd and with a named ring; each of them in both of its ages.
             let python = |memory| in_python(&daemon, "cam", memory, "640x360", "240");
             let (mut camera, youth) = match kill / 2 % 4 {
@@ -123,7 +112,7 @@ mod alone {
             };
             if kill % 2 == 0 {
                 // Anywhere from its first instruction to its first frames.
-                spin(random(kill, youth));
+                spin(dice.below(youth));
                 young += 1;
             } else {
                 wait_for("its frames arrive", Duration::from_secs(10), || {
@@ -131,7 +120,7 @@ mod alone {
                     let its = u32::try_from(session.pid) == Ok(camera.pid());
                     (its && session.committed > 0).then_some(())
                 });
-                spin(random(kill, 10_000));
+                spin(dice.below(10_000));
                 streaming += 1;
             }
             camera.kill();

@@ -11,24 +11,16 @@ use std::time::Duration;
 use ringgear::status::StreamStatus;
 use tempfile::TempDir;
 
-use crate::harness::checker::{Checker, HttpOrigin};
+use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
 use crate::harness::place::{Place, give_to_daemon, is_root};
+use crate::harness::streams::small_stream;
 use crate::harness::{alone, beside_others, hls, wait_for};
 
-const STREAM: &str = r#"
-    keep_free = "0"
-    [streams.cam]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "6s"
-    [[streams.cam.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-"#;
+fn stream() -> String {
+    let stream = small_stream("cam", "window = \"6s\"");
+    format!("keep_free = \"0\"\n{stream}")
+}
 
 fn run(program: &str, arguments: &[&str]) {
     let status = Command::new(program).args(arguments).status().unwrap();
@@ -121,18 +113,13 @@ impl Drop for Mount {
 fn live(folder: &Path) -> (Daemon, crate::harness::process::Process, Checker) {
     let place = Place::new();
     place.publish_to(folder);
-    let daemon = Daemon::start_in(place, STREAM, &[]);
+    let daemon = Daemon::start_in(place, &stream(), &[]);
     let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
     wait_for("the folder has a playlist", Duration::from_secs(5), || {
         folder.join("cam/small/media.m3u8").exists().then_some(())
     });
-    let checker = Checker::start(
-        HttpOrigin {
-            port: daemon.place.port,
-        },
-        "cam",
-    );
+    let checker = Checker::over_http(&daemon, "cam");
     (daemon, camera, checker)
 }
 
@@ -240,7 +227,7 @@ fn a_daemon_starts_on_a_read_only_disk_and_publishes_once_it_can() {
     let place = Place::new();
     place.publish_to(&mount.at);
     mount.remount("ro");
-    let mut daemon = Daemon::start_in(place, STREAM, &[]);
+    let mut daemon = Daemon::start_in(place, &stream(), &[]);
     let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
     wait_for_detail(&daemon, "mount it writable");

@@ -12,7 +12,7 @@ mod alone {
 
     use crate::harness::daemon::Daemon;
     use crate::harness::process::run;
-    use crate::harness::{alone, hls, media, pause, place, tick_log, wait_for};
+    use crate::harness::{alone, asked_for, hls, media, pause, place, tick_log, wait_for};
 
     /// The first encodes at once, the second looks thirty pictures ahead.
     const STREAMS: [(&str, &str); 2] = [
@@ -155,8 +155,7 @@ mod alone {
         let before = daemon.wait_until_playable("cam");
         let processors = std::thread::available_parallelism().unwrap().get();
         let busy: Vec<Busy> = (0..3 * processors).map(|_| Busy::start()).collect();
-        let seconds = std::env::var("RINGGEAR_SOAK_SECONDS").ok();
-        let seconds = seconds.map_or(15, |text| text.parse().expect("a number"));
+        let seconds = asked_for("RINGGEAR_SOAK_SECONDS", 15);
         let until = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < until {
             pause();

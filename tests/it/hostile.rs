@@ -12,6 +12,7 @@ mod besieged {
     use ringgear_producer::messages::{EndCode, RefusalCode, Reply, Request};
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+    use crate::harness::dice::Dice;
     use crate::harness::held::Held;
     use crate::harness::liar::{
         COMMITTED, FREE, Liar, READING, READY, SLOT_HEADER_BYTES, SLOT_HEADERS, SUPERSEDED,
@@ -19,24 +20,6 @@ mod besieged {
     };
     use crate::harness::wait_for;
     use crate::siege::{Siege, TICK, free};
-
-    /// SplitMix64.
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut mixed = self.0;
-            mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-            mixed ^ mixed >> 31
-        }
-
-        fn bytes(&mut self, count: usize) -> Vec<u8> {
-            let words = (0..count.div_ceil(8)).flat_map(|_| self.roll().to_le_bytes());
-            words.take(count).collect()
-        }
-    }
 
     #[test]
     fn random_bytes_all_over_the_memory_end_only_their_own_session() {
@@ -55,10 +38,10 @@ mod besieged {
                     liar.write(0, &dice.bytes(length));
                 } else {
                     // One live word at a time, small values as likely as large ones.
-                    let slot = SLOT_HEADERS + SLOT_HEADER_BYTES * (dice.roll() % 6);
+                    let slot = SLOT_HEADERS + SLOT_HEADER_BYTES * dice.below(6);
                     let offset = [COMMITTED, SUPERSEDED, slot, slot + 8, slot + 16]
-                        [usize::try_from(dice.roll() % 5).unwrap()];
-                    let shift = dice.roll() % 64;
+                        [usize::try_from(dice.below(5)).unwrap()];
+                    let shift = dice.below(64);
                     liar.word(offset, dice.roll() >> shift);
                 }
             }

@@ -1,4 +1,4 @@
-//! A panic in one stream's code ends and starts again that stream alone (issue: isolation). The panics are real, in the
+//! A panic in one stream's code ends and starts again that stream alone. The panics are real, in the
 //! real program: `src/faults.rs` raises them where a file asks for one. Builds without debug assertions need the feature
 //! `faults` for that.
 
@@ -6,33 +6,16 @@ use std::time::{Duration, Instant};
 
 use ringgear::status::{StreamState, StreamStatus};
 
-use crate::harness::checker::{Checker, HttpOrigin};
+use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
+use crate::harness::streams::small_stream;
 use crate::harness::{alone, wait_for};
 
-const STREAMS: &str = r#"
-    [streams.cam]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "12s"
-    [[streams.cam.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-
-    [streams.other]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "12s"
-    [[streams.other.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-"#;
+fn streams() -> String {
+    ["cam", "other"]
+        .map(|name| small_stream(name, "window = \"12s\""))
+        .concat()
+}
 
 fn ask(daemon: &Daemon, fault: &str, text: &str) {
     std::fs::write(daemon.place.faults().join(fault), text).unwrap();
@@ -69,16 +52,13 @@ mod alone {
     #[test]
     fn a_panic_anywhere_in_a_stream_starts_that_stream_again_alone() {
         let _machine = alone();
-        let mut daemon = Daemon::start(STREAMS);
+        let mut daemon = Daemon::start(&streams());
         let _cam = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         let _other = daemon.producer(&["pattern", "other", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
         daemon.wait_until_playable("other");
-        let origin = |daemon: &Daemon| HttpOrigin {
-            port: daemon.place.port,
-        };
-        let cam = Checker::start(origin(&daemon), "cam");
-        let other = Checker::start(origin(&daemon), "other");
+        let cam = Checker::over_http(&daemon, "cam");
+        let other = Checker::over_http(&daemon, "other");
         let other_before = daemon.stream("other");
         // The panic's task, and whether it takes the whole stream with it.
         for (task, whole) in [
@@ -128,7 +108,7 @@ mod alone {
     #[ignore = "the whole matrix takes minutes: make faults"]
     fn a_stream_that_panics_in_a_loop_is_failed_backs_off_and_comes_back() {
         let _machine = alone();
-        let mut daemon = Daemon::start(STREAMS);
+        let mut daemon = Daemon::start(&streams());
         let _cam = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         let _other = daemon.producer(&["pattern", "other", "--size", "320x180"]);
         daemon.wait_until_playable("cam");

@@ -7,24 +7,16 @@ use std::time::{Duration, Instant};
 use ringgear::tick::Framerate;
 use rustix::process::Signal;
 
-use crate::harness::checker::{Checker, FolderOrigin, HttpOrigin};
+use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
 use crate::harness::hls::{self, MediaPlaylist};
 use crate::harness::place::Place;
+use crate::harness::streams::small_stream;
 use crate::harness::{alone, beside_others, tick_log, wait_for};
 
-const STREAM: &str = r#"
-    [streams.cam]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "12s"
-    [[streams.cam.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-"#;
+fn stream() -> String {
+    small_stream("cam", "window = \"12s\"")
+}
 
 fn playlist(daemon: &Daemon) -> MediaPlaylist {
     let path = daemon.place.live().join("cam/small/media.m3u8");
@@ -34,7 +26,7 @@ fn playlist(daemon: &Daemon) -> MediaPlaylist {
 #[test]
 fn sigterm_publishes_the_last_segment_and_ends_with_status_0() {
     let _machine = beside_others();
-    let mut daemon = Daemon::start(STREAM);
+    let mut daemon = Daemon::start(&stream());
     let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
     daemon.stop();
@@ -63,7 +55,7 @@ fn sigterm_publishes_the_last_segment_and_ends_with_status_0() {
 #[test]
 fn a_second_signal_stops_at_once() {
     let _machine = beside_others();
-    let mut daemon = Daemon::start(STREAM);
+    let mut daemon = Daemon::start(&stream());
     let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
     daemon.signal(Signal::INT);
@@ -96,7 +88,7 @@ fn a_service_manager_is_told_of_the_start_the_life_and_the_stop() {
         format!("NOTIFY_SOCKET={}", path.display()),
         "WATCHDOG_USEC=300000".to_owned(),
     ];
-    let mut daemon = Daemon::start_in(place, STREAM, &environment);
+    let mut daemon = Daemon::start_in(place, &stream(), &environment);
     assert_eq!(next(), "READY=1");
     // A stream that nobody feeds goes on too.
     for _ in 0..5 {
@@ -127,7 +119,7 @@ mod alone {
         );
         std::fs::write(&ffmpeg, script).unwrap();
         std::fs::set_permissions(&ffmpeg, PermissionsExt::from_mode(0o755)).unwrap();
-        let mut daemon = Daemon::start(&format!("[ffmpeg]\npath = {ffmpeg:?}\n{STREAM}"));
+        let mut daemon = Daemon::start(&format!("[ffmpeg]\npath = {ffmpeg:?}\n{}", stream()));
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
         let started = || std::fs::read_to_string(&starts).unwrap().lines().count();
@@ -159,21 +151,11 @@ mod alone {
     #[test]
     fn a_restart_goes_on_in_the_same_folder_with_the_right_numbers() {
         let _machine = alone();
-        let mut daemon = Daemon::start(STREAM);
+        let mut daemon = Daemon::start(&stream());
         let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
-        let folder = Checker::start(
-            FolderOrigin {
-                dir: daemon.place.live(),
-            },
-            "cam",
-        );
-        let http = Checker::start(
-            HttpOrigin {
-                port: daemon.place.port,
-            },
-            "cam",
-        );
+        let folder = Checker::of_folder(&daemon, "cam");
+        let http = Checker::over_http(&daemon, "cam");
         for end in ["SIGTERM", "SIGKILL"] {
             let before = playlist(&daemon);
             if end == "SIGTERM" {

@@ -9,13 +9,11 @@ use ringgear::status::StreamState;
 use crate::harness::daemon::Daemon;
 use crate::harness::held::{Held, cpu_seconds};
 use crate::harness::place::{Place, Who, command_as};
+use crate::harness::streams::small_stream;
 use crate::harness::{alone, beside_others, http, pause, wait_for};
 
 fn stream(name: &str) -> String {
-    format!(
-        "[streams.{name}]\nframerate = 25\nsegment = \"1s\"\nwindow = \"12s\"\n[[streams.{name}.renditions]]\nname = \"small\"\n\
-         size = \"320x180\"\nbitrate = \"300k\"\npreset = \"ultrafast\"\n"
-    )
+    small_stream(name, "window = \"12s\"")
 }
 
 #[test]

@@ -2,20 +2,10 @@
 
 use std::time::Duration;
 
-/// A line of `/proc/PID/status`, in kB.
-pub(crate) fn memory_kb(pid: u32, name: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    value.unwrap_or_else(|| panic!("no {name} in /proc/{pid}/status"))
-}
+use crate::harness::asked_for;
 
 fn soak_time() -> Duration {
-    let seconds = std::env::var("RINGGEAR_SOAK_SECONDS").ok();
-    let seconds = seconds.map(|text| text.parse().expect("RINGGEAR_SOAK_SECONDS is a number"));
-    Duration::from_secs(seconds.unwrap_or(60))
+    Duration::from_secs(asked_for("RINGGEAR_SOAK_SECONDS", 60))
 }
 
 mod alone {
@@ -26,8 +16,9 @@ mod alone {
 
     use ringgear::status::{StreamState, StreamsStatus};
 
-    use super::{memory_kb, soak_time};
+    use super::soak_time;
     use crate::harness::daemon::Daemon;
+    use crate::harness::held::memory_kb;
     use crate::harness::{alone, pause, wait_for};
 
     const CAMERAS: [&str; 4] = ["one", "two", "three", "four"];
@@ -120,8 +111,8 @@ mod alone {
                 while !stopped.load(Ordering::Relaxed) {
                     let asleep = Instant::now();
                     std::thread::sleep(rest);
-                    // Half of a tick.
-                    count += u64::from(asleep.elapsed() > rest + Duration::from_millis(16));
+                    // Three quarters of a tick.
+                    count += u64::from(asleep.elapsed() > rest + Duration::from_millis(25));
                 }
                 count
             });

@@ -9,24 +9,16 @@ use ringgear_producer::MemoryKind;
 use ringgear_producer::messages::{EndCode, Open, PROTOCOL, RefusalCode, Refused, Reply, Request};
 
 use crate::harness::daemon::Daemon;
-use crate::harness::held::Held;
+use crate::harness::held::{Held, memory_kb};
 use crate::harness::place::{Who, command_as, is_root};
 use crate::harness::process::Process;
+use crate::harness::streams::small_stream;
 use crate::harness::{alone, beside_others, wait_for};
 
-const STREAM: &str = r#"
-    [streams.cam]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "6s"
-    stale_after = "2s"
-    [[streams.cam.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-"#;
+fn stream() -> String {
+    small_stream("cam", "window = \"6s\"\nstale_after = \"2s\"")
+}
+
 const PATTERN: [&str; 4] = ["pattern", "cam", "--size", "320x180"];
 
 fn open_request() -> Open {
@@ -68,7 +60,7 @@ fn refusal(daemon: &Daemon, open: Open) -> Refused {
 #[test]
 fn each_wrong_request_has_a_refusal_of_its_own() {
     let _machine = beside_others();
-    let daemon = Daemon::start(STREAM);
+    let daemon = Daemon::start(&stream());
     let cases = [
         (
             RefusalCode::UnknownStream,
@@ -133,7 +125,7 @@ fn each_wrong_request_has_a_refusal_of_its_own() {
 #[test]
 fn a_second_producer_is_refused_with_the_holders_pid_unless_it_takes_over() {
     let _machine = beside_others();
-    let daemon = Daemon::start(STREAM);
+    let daemon = Daemon::start(&stream());
     let mut first = daemon.producer(&PATTERN);
     daemon.wait_for_state("cam", StreamState::Live, Duration::from_secs(15));
     let refused = refusal(&daemon, open_request());
@@ -205,7 +197,7 @@ fn cutter(daemon: &Daemon, bytes: u64) -> Process {
 #[test]
 fn a_producer_that_cuts_its_named_ring_ends_its_own_session_and_the_daemon_lives() {
     let _machine = beside_others();
-    let daemon = Daemon::start(STREAM);
+    let daemon = Daemon::start(&stream());
     // The words and all, then the pixels alone.
     for bytes in [0, 8192] {
         let mut producer = cutter(&daemon, bytes);
@@ -228,7 +220,7 @@ fn a_producer_that_cuts_its_named_ring_ends_its_own_session_and_the_daemon_lives
 #[test]
 fn what_a_killed_daemon_leaves_in_dev_shm_the_next_one_removes() {
     let _machine = beside_others();
-    let mut daemon = Daemon::start(STREAM);
+    let mut daemon = Daemon::start(&stream());
     let mut command = python();
     // It says nothing after its request, and holds the session until it is killed.
     let open = Open {
@@ -252,7 +244,7 @@ fn what_a_killed_daemon_leaves_in_dev_shm_the_next_one_removes() {
 #[test]
 fn named_memory_is_refused_to_other_users() {
     let _machine = beside_others();
-    let daemon = Daemon::start(STREAM);
+    let daemon = Daemon::start(&stream());
     if !is_root() {
         eprintln!("not tested: only root can be somebody else than the daemon's user");
         return;
@@ -273,7 +265,7 @@ mod alone {
     #[test]
     fn a_killed_producer_leaves_the_stream_going_repeating_then_with_the_slate() {
         let _machine = alone();
-        let daemon = Daemon::start(STREAM);
+        let daemon = Daemon::start(&stream());
         let mut camera = daemon.producer(&PATTERN);
         daemon.wait_until_playable("cam");
         let before = daemon.stream("cam");
@@ -316,7 +308,7 @@ mod alone {
         let _machine = alone();
         // Nobody's cameras come so fast.
         let limits = "[limits]\nsessions_per_second = 1000\n";
-        let daemon = Daemon::start(&format!("{limits}{STREAM}"));
+        let daemon = Daemon::start(&format!("{limits}{}", stream()));
         let mut warm = None;
         for kill in 0..KILLS {
             let mut camera = daemon.producer(&PATTERN);
@@ -357,6 +349,6 @@ mod alone {
                 rests(&held).then_some(held)
             },
         );
-        (held, crate::load::memory_kb(daemon.pid(), "VmRSS"))
+        (held, memory_kb(daemon.pid(), "VmRSS"))
     }
 }

@@ -3,7 +3,7 @@
 mod alone {
     use std::time::{Duration, Instant};
 
-    use crate::harness::checker::{Checker, FolderOrigin};
+    use crate::harness::checker::Checker;
     use crate::harness::daemon::Daemon;
     use crate::harness::hls::{self, MediaPlaylist};
     use crate::harness::process::run;
@@ -179,8 +179,7 @@ mod alone {
         let mut daemon = Daemon::start(&stream("cam", "1s", ""));
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
-        let dir = daemon.place.live();
-        let checker = Checker::start(FolderOrigin { dir }, "cam");
+        let checker = Checker::of_folder(&daemon, "cam");
         for kill in 0..8_u64 {
             // Anywhere from its first instruction on.
             let spared = Duration::from_millis(kill * 7919 % 2503);

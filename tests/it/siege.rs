@@ -5,34 +5,17 @@ use std::time::{Duration, Instant};
 use ringgear::status::TickStatus;
 
 use crate::harness::daemon::Daemon;
-use crate::harness::held::{Held, cpu_seconds};
+use crate::harness::held::{Held, cpu_seconds, memory_kb};
 use crate::harness::process::Process;
+use crate::harness::streams::small_stream;
 use crate::harness::{Machine, alone, beside_others, wait_for};
-use crate::load::memory_kb;
 
 /// Two streams with a second of everything.
-pub(crate) const STREAMS: &str = r#"
-    [streams.good]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "6s"
-    [[streams.good.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-    [streams.bad]
-    framerate = 25
-    segment = "1s"
-    part = "200ms"
-    window = "6s"
-    [[streams.bad.renditions]]
-    name = "small"
-    size = "320x180"
-    bitrate = "300k"
-    preset = "ultrafast"
-"#;
+pub(crate) fn streams() -> String {
+    ["good", "bad"]
+        .map(|name| small_stream(name, "window = \"6s\""))
+        .concat()
+}
 
 /// A tick of the streams.
 pub(crate) const TICK: Duration = Duration::from_millis(40);
@@ -65,10 +48,10 @@ impl Siege {
             quiet || !demanded,
             "other work fills the machine: whether ticks suffer can't be measured beside it (RINGGEAR_QUIET demands that it is)"
         );
-        let far_daemon = Daemon::start(STREAMS);
+        let far_daemon = Daemon::start(&streams());
         let far_neighbour = far_daemon.producer(&["pattern", "good", "--size", "320x180"]);
         far_daemon.wait_until_playable("good");
-        let daemon = Daemon::start(&format!("[limits]\n{limits}\n{STREAMS}"));
+        let daemon = Daemon::start(&format!("[limits]\n{limits}\n{}", streams()));
         let neighbour = daemon.producer(&["pattern", "good", "--size", "320x180"]);
         // The other stream has its encoder by then, so that its start is no part of what is measured.
         let camera = daemon.producer(&["pattern", "bad", "--size", "320x180"]);

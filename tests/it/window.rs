@@ -3,7 +3,7 @@
 mod alone {
     use std::time::{Duration, Instant};
 
-    use crate::harness::checker::{Checker, FolderOrigin, HttpOrigin};
+    use crate::harness::checker::Checker;
     use crate::harness::daemon::Daemon;
     use crate::harness::{alone, pause, wait_for};
 
@@ -35,18 +35,8 @@ mod alone {
         wait_for("the stream is listed", Duration::from_secs(15), || {
             (daemon.stream("cam").window.segments > 0).then_some(())
         });
-        let http = Checker::start(
-            HttpOrigin {
-                port: daemon.place.port,
-            },
-            "cam",
-        );
-        let folder = Checker::start(
-            FolderOrigin {
-                dir: daemon.place.live(),
-            },
-            "cam",
-        );
+        let http = Checker::over_http(&daemon, "cam");
+        let folder = Checker::of_folder(&daemon, "cam");
         let until = Instant::now() + WATCHED;
         while Instant::now() < until {
             pause();

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use origin::{FolderOrigin, HttpOrigin, Origin};
 
+use crate::harness::daemon::Daemon;
+
 const ROUND: Duration = Duration::from_millis(40);
 /// More than any run can use; a broken stream must not fill the memory with reports of it.
 const VIOLATIONS_KEPT: usize = 200;
@@ -129,6 +131,18 @@ impl Checker {
         let stream = stream.to_owned();
         let thread = std::thread::spawn(move || watch(origin, &stream, &stopped));
         Self { stop, thread }
+    }
+
+    /// Watches it as the daemon's origin serves it.
+    pub(crate) fn over_http(daemon: &Daemon, stream: &str) -> Self {
+        let port = daemon.place.port;
+        Self::start(HttpOrigin { port }, stream)
+    }
+
+    /// Watches it as it lies in the daemon's publish folder.
+    pub(crate) fn of_folder(daemon: &Daemon, stream: &str) -> Self {
+        let dir = daemon.place.live();
+        Self::start(FolderOrigin { dir }, stream)
     }
 
     /// Stops watching, and says what it saw.

@@ -14,7 +14,7 @@ mod alone {
     use crate::harness::place::{Who, become_user, is_root};
     use crate::harness::process::run;
     use crate::harness::wait_for;
-    use crate::siege::{STREAMS, Siege};
+    use crate::siege::{Siege, streams};
 
     /// A producer's user who only wants to connect.
     const CROWD: Who = Who::Member(0);
@@ -93,7 +93,7 @@ mod alone {
             return;
         }
         let _machine = crate::harness::alone();
-        let mut daemon = Daemon::start(STREAMS);
+        let mut daemon = Daemon::start(&streams());
         let (took, _) = flooded(&daemon.place.socket(), || {
             // From a thread that runs already: to start a program beside so many busy threads takes longer than its answer.
             let asked = Instant::now();
