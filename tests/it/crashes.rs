@@ -95,7 +95,7 @@ mod alone {
         let any = Held {
             descriptors: usize::MAX,
             threads: usize::MAX,
-            mappings: usize::MAX / 2,
+            mappings: usize::MAX,
             rings: 0,
             names: 0,
         };
