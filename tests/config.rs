@@ -100,6 +100,7 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         (stream("allow_groups = [0, 4294967295]"), 3, 20, "4294967295", "a number from 0"),
         (stream("allow_groups = [\"no such group\"]"), 3, 17, "no group named", "groupadd"),
         (stream("at_exit = \"stop\""), 3, 11, "can't be \"stop\"", "\"keep\""),
+        (stream("pace = \"fast\""), 3, 8, "can't be \"fast\"", "\"arrival\""),
         (stream("degrade = \"half\""), 3, 11, "can't be \"half\"", "\"skip\""),
         ("[ffmpeg]\nfailures = 1".into(), 2, 12, "integer `1`", "from 2 to 100"),
         ("[ffmpeg]\nretry_every = \"0s\"".into(), 2, 15, "\"0s\"", "from 1s"),

@@ -26,7 +26,8 @@ pub(crate) use feeders::user_name;
 pub use feeders::{Account, Feeders};
 pub use machine::{Environment, FfmpegCheck, FfmpegProblem, ListenCheck};
 pub use plan::{
-    AtExit, BreakerPlan, Degrade, Limits, Plan, RateControl, RenditionPlan, StreamPlan, TlsPlan,
+    AtExit, BreakerPlan, Degrade, Limits, Pace, Plan, RateControl, RenditionPlan, StreamPlan,
+    TlsPlan,
 };
 
 use error::{Offset, Report};

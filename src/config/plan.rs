@@ -106,6 +106,8 @@ pub struct StreamPlan {
     pub stale_after: Duration,
     /// How many newer frames may wait while an older one is taken.
     pub slack: u32,
+    /// When a tick takes its frame.
+    pub pace: Pace,
     /// How much missed time is encoded afterwards.
     pub backfill: Duration,
     /// How long the encoder may return nothing though it was fed.
@@ -132,6 +134,16 @@ impl StreamPlan {
     pub fn replay(&self) -> Duration {
         self.encoder_timeout + super::defaults::ENCODER_START
     }
+}
+
+/// When a tick takes its frame. With none, its deadline is when it begins, in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// At its deadline: frames reach the encoder as evenly as the clock ticks.
+    #[default]
+    Tick,
+    /// As soon as one arrives, from the deadline of the tick before on.
+    Arrival,
 }
 
 /// What is done when an encoder is too slow for its stream's framerate.

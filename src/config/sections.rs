@@ -79,6 +79,7 @@ pub(super) struct Stream {
     pub(super) window: Entry<Length<3_000, 3_600_000>>,
     pub(super) stale_after: Entry<Length<1, 3_600_000>>,
     pub(super) slack: Entry<Whole<0, 4>>,
+    pub(super) pace: Entry<Text>,
     pub(super) backfill: Entry<Length<0, 60_000>>,
     pub(super) encoder_timeout: Entry<Length<100, 60_000>>,
     pub(super) degrade: Entry<Text>,

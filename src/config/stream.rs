@@ -10,7 +10,7 @@ use super::error::{Offset, Report};
 use super::sections::Stream;
 use super::table::{self, Section};
 use super::value::{Read, Text};
-use super::{AtExit, Degrade, MIN_SEGMENTS, StreamPlan, defaults, feeders, rendition};
+use super::{AtExit, Degrade, MIN_SEGMENTS, Pace, StreamPlan, defaults, feeders, rendition};
 use crate::tick::{Framerate, Grid};
 
 /// How many streams one daemon has at most.
@@ -106,6 +106,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         backfill: length(&stream.backfill, |l| l.0).unwrap_or(defaults::BACKFILL),
         encoder_timeout: length(&stream.encoder_timeout, |l| l.0)
             .unwrap_or(defaults::ENCODER_TIMEOUT),
+        pace: check_pace(&section, report),
         degrade: check_degrade(&section, report),
         max_bytes: length(&stream.max_bytes, |b| b.0),
         hls,
@@ -243,6 +244,22 @@ fn check_formats(section: &Section<Stream>, report: &mut Report) -> (bool, bool)
         report.error(formats.span().start, "formats is empty", mend);
     }
     (hls, dash)
+}
+
+fn check_pace(section: &Section<Stream>, report: &mut Report) -> Pace {
+    let Some(entry) = &section.values.pace else {
+        return Pace::default();
+    };
+    match entry.get_ref().0.0.as_str() {
+        "tick" => Pace::Tick,
+        "arrival" => Pace::Arrival,
+        other => {
+            let what = format!("pace can't be {other:?}");
+            let mend = "write \"tick\" (a tick takes its frame at its deadline) or \"arrival\" (as soon as one arrives)";
+            report.error(entry.span().start, what, mend);
+            Pace::default()
+        }
+    }
 }
 
 fn check_degrade(section: &Section<Stream>, report: &mut Report) -> Degrade {

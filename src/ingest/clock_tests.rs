@@ -25,6 +25,7 @@ fn ticks(
         stream: "cam".to_owned(),
         grid,
         slack: 1,
+        pace: Pace::Tick,
         stale_after: Duration::from_secs(2),
         backfill: BACKFILL,
         remembered: Some((PictureFormat::I420, Size::new(16, 16))),

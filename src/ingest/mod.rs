@@ -1,6 +1,8 @@
 //! The ring's end of the street: one picture per tick, by absolute deadlines. Each tick takes a waiting frame, or shows
 //! the last picture again, or the slate; every frame and every tick is accounted for. A tick never waits for a producer.
 
+#[cfg(test)]
+mod arrival_tests;
 mod choose;
 #[cfg(test)]
 mod clock_tests;
@@ -24,10 +26,15 @@ pub(crate) use tick_log::TickLog;
 pub(crate) use tick_log::TickLogError;
 
 use crate::clock::Anchor;
+use crate::config::Pace;
 use crate::picture::{Picture, PictureFormat, Size};
-use crate::tick::{Grid, Tick};
-use session::Session;
+use crate::tick::{Grid, Tick, UnixTime};
+use session::{Fresh, Session};
 use slate::Slate;
+
+/// How often within a tick a producer may wake its stream without a frame. One that does so more often is looked at when
+/// the tick is due.
+const MOST_WAKES: usize = 8;
 
 /// What a tick shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +73,7 @@ pub(crate) struct IngestPlan {
     pub(crate) stream: String,
     pub(crate) grid: Grid,
     pub(crate) slack: u32,
+    pub(crate) pace: Pace,
     pub(crate) stale_after: Duration,
     /// How far behind the clock ticks are still made one by one; beyond, they are skipped.
     pub(crate) backfill: Duration,
@@ -128,17 +136,12 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         let grid = self.plan.grid;
         let backfill = u64::from(grid.framerate.ticks_in(self.plan.backfill).get());
         let mut tick = grid.tick_at(self.anchor.now()).next();
-        loop {
-            self.anchor.sleep_until(grid.time_of(tick));
-            self.counters.turned.set(self.anchor.monotonic().0);
-            if !self.obey_commands() {
-                break;
-            }
+        while let Some(fresh) = self.await_frame(tick) {
             let due = grid.tick_at(self.anchor.now());
-            if due.since(tick) > backfill {
+            if due > tick && due.since(tick) > backfill {
                 tick = due;
             }
-            self.make(tick);
+            self.make(tick, fresh);
             tick = tick.next();
         }
         if let Some(session) = self.session.take() {
@@ -168,9 +171,39 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         }
     }
 
-    fn make(&mut self, tick: Tick) {
+    /// The frame of `tick`, if there is one: at its deadline, or before, when the stream's pace is that of arrivals. Nothing once
+    /// it is told to stop.
+    fn await_frame(&mut self, tick: Tick) -> Option<Option<Fresh>> {
+        let deadline = self.plan.grid.time_of(tick);
+        if self.plan.pace == Pace::Arrival {
+            self.turn(self.plan.grid.time_of(Tick(tick.0.saturating_sub(1))))?;
+            for _ in 0..MOST_WAKES {
+                let fresh = self.take_fresh();
+                if fresh.is_some() {
+                    return Some(fresh);
+                }
+                let Some(session) = &mut self.session else {
+                    break;
+                };
+                let left = deadline.saturating_since(self.anchor.now());
+                if left.is_zero() || !session.wait(left) {
+                    break;
+                }
+            }
+        }
+        self.turn(deadline)?;
+        Some(self.take_fresh())
+    }
+
+    /// Sleeps until `time` and does what it is told then; nothing once that is to stop.
+    fn turn(&mut self, time: UnixTime) -> Option<()> {
+        self.anchor.sleep_until(time);
+        self.counters.turned.set(self.anchor.monotonic().0);
+        self.obey_commands().then_some(())
+    }
+
+    fn make(&mut self, tick: Tick, fresh: Option<Fresh>) {
         self.count_second(tick);
-        let fresh = self.take_fresh();
         let session = self.session.as_ref().map_or(0, |session| session.id);
         if self.session.as_mut().is_some_and(Session::is_drained) {
             self.session
@@ -213,7 +246,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         });
     }
 
-    fn take_fresh(&mut self) -> Option<session::Fresh> {
+    fn take_fresh(&mut self) -> Option<Fresh> {
         let session = self.session.as_mut()?;
         let now = (self.anchor.monotonic(), self.anchor.suspended());
         match session.take(self.plan.slack, now, &self.counters) {

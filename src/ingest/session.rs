@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringgear_producer::messages::{EndCode, Ended, FrameCounts};
 use ringgear_ring::format::FrameFormat;
 use ringgear_ring::layout::MAX_SLOTS;
-use ringgear_ring::{Captured, Reader, ReadySlot, RingError, Taken};
+use ringgear_ring::{Captured, Deadline, Reader, ReadySlot, RingError, Taken};
 use tokio::sync::{oneshot, watch};
 
 use super::choose::{Choice, choose};
@@ -125,6 +125,12 @@ impl Session {
             committed,
             frames_left: MAX_SLOTS,
         });
+    }
+
+    /// Sleeps until a frame may have been committed since the last look, for at most `pause`; says whether one may have. What can't be
+    /// read shows at the next look.
+    pub(crate) fn wait(&mut self, pause: Duration) -> bool {
+        self.reader.wait(Deadline::after(pause)).unwrap_or(false)
     }
 
     /// The frame that this tick takes, if one waits. `suspended` is how long the machine has been suspended since its boot.
@@ -265,7 +271,7 @@ fn believable(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use ringgear_ring::format::PixelFormat;
     use ringgear_ring::{RingMemory, Writer};
 
@@ -273,7 +279,8 @@ mod tests {
     use crate::config::Limits;
     use crate::control::Accounts;
 
-    fn open(slots: u32) -> (Session, Writer) {
+    /// A session as ingest gets it, and its producer's end.
+    pub(in crate::ingest) fn begun(slots: u32) -> (NewSession, Writer) {
         let format = FrameFormat::packed(PixelFormat::Gray, 16, 16).unwrap();
         let memory = RingMemory::create(&format, slots).unwrap();
         let fd = memory.fd().try_clone_to_owned().unwrap();
@@ -285,6 +292,11 @@ mod tests {
             ended: watch::Sender::new(None),
             hold: Accounts::new(Limits::default()).session(0, 1).unwrap(),
         };
+        (new, writer)
+    }
+
+    fn open(slots: u32) -> (Session, Writer) {
+        let (new, writer) = begun(slots);
         (Session::new(new, MonotonicTime(0)), writer)
     }
 

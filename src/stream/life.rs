@@ -218,6 +218,7 @@ impl Life {
             stream: ground.plan.name.clone(),
             grid: ground.grid,
             slack: ground.plan.slack,
+            pace: ground.plan.pace,
             stale_after: ground.plan.stale_after,
             backfill: ground.plan.backfill,
             remembered,
