@@ -15,6 +15,7 @@ mod daemon;
 mod descriptors;
 pub mod encode;
 mod faults;
+mod histogram;
 pub mod http;
 mod ingest;
 pub mod manifest;

@@ -79,6 +79,50 @@ pub struct StreamStatus {
     pub renditions: Vec<RenditionStatus>,
     /// What viewers may fetch.
     pub window: WindowStatus,
+    /// How long frames take on their way.
+    #[serde(default)]
+    pub latency: LatencyStatus,
+}
+
+/// How long frames take, since the stream's start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyStatus {
+    /// From a tick's deadline until its picture is given to the encoder; 0 for one that is given before it.
+    pub tick_lateness: Distribution,
+    /// From a picture's way into the encoder until the last rendition's sample has come out.
+    pub encoder_delay: Distribution,
+    /// From the commit of a part's first frame (or its capture, where the producer says when that was) until viewers can fetch the part:
+    /// its own length, and all that is added. A repeated picture counts from its tick. One count for each part of each rendition.
+    pub commit_to_part: Distribution,
+}
+
+/// Durations as a histogram.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// How many.
+    pub count: u64,
+    /// All of them together.
+    pub sum_seconds: f64,
+    /// Half of them are shorter: an estimate within its bucket, as the two below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_seconds: Option<f64>,
+    /// 95 % of them are shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_seconds: Option<f64>,
+    /// 99 % of them are shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_seconds: Option<f64>,
+    /// How many are at most so long, by rising bounds.
+    pub buckets: Vec<Bucket>,
+}
+
+/// How many durations are at most so long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The bound; none in the last bucket, which counts all.
+    pub le_seconds: Option<f64>,
+    /// How many, those of the buckets before included.
+    pub count: u64,
 }
 
 /// The producer's session.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ringgear_producer::messages::{Reply, Request};
 
 use super::CliError;
-use crate::status::{StreamStatus, StreamsStatus};
+use crate::status::{LatencyStatus, StreamStatus, StreamsStatus};
 
 /// No answer is longer.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
@@ -137,8 +137,26 @@ fn table(status: &StreamsStatus) -> String {
         if let Some(detail) = &stream.detail {
             let _ = writeln!(text, "{}: {detail}", stream.name);
         }
+        if let Some(latency) = latency(&stream.latency) {
+            let _ = writeln!(text, "{}: {latency}", stream.name);
+        }
     }
     text
+}
+
+/// Median and 99th percentile of each distribution that has any; nothing before the first tick.
+fn latency(latency: &LatencyStatus) -> Option<String> {
+    let told = [
+        ("tick late", &latency.tick_lateness),
+        ("in the encoder", &latency.encoder_delay),
+        ("commit to part", &latency.commit_to_part),
+    ];
+    let told = told.into_iter().filter_map(|(what, distribution)| {
+        let (p50, p99) = (distribution.p50_seconds?, distribution.p99_seconds?);
+        Some(format!("{what} {:.1}/{:.1} ms", p50 * 1e3, p99 * 1e3))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| format!("{} (half/99 %)", told.join(", ")))
 }
 
 fn whole_seconds(seconds: f64) -> Duration {

@@ -79,9 +79,14 @@ pub(super) async fn coming_part(
     if view.next_part() != Some(part) {
         return no_such_media();
     }
+    let (segment, before) = match part.0 == next.segment {
+        true => (next.segment, next.part),
+        // All parts of the segment that is being written are there.
+        false => (part.0, 0),
+    };
     let place = Place {
-        part: next.part + 1,
-        ..next
+        segment,
+        part: before + 1,
     };
     let deadline = Instant::now() + patience(snapshot);
     let waited = port.waiting.until(&port.window, track, place, deadline);

@@ -8,6 +8,7 @@ mod live;
 #[cfg(test)]
 mod live_tests;
 mod media;
+mod metrics;
 mod open_segment;
 mod origin;
 mod range;

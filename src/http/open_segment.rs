@@ -94,7 +94,7 @@ impl Source {
         let view = snapshot.tracks.get(self.track)?;
         let (parts, done) = match (view.segment(self.number), &view.open) {
             (Some(segment), _) => (&segment.parts, true),
-            (None, Some(open)) if open.number == self.number => (&open.parts, false),
+            (None, Some(open)) if open.number == self.number => (&open.parts, open.is_whole()),
             _ => {
                 let passed = view
                     .next_place()

@@ -17,7 +17,7 @@ use super::reply::{self, Asked, Cache};
 use super::route::{Item, Target};
 use super::serve::ClientAddress;
 use super::text::{Document, Text};
-use super::{Site, StreamPort, live, media};
+use super::{Site, StreamPort, live, media, metrics};
 use crate::status::{StreamState, StreamStatus, StreamsStatus};
 use crate::tick::UnixTime;
 use crate::window::{Snapshot, TrackView};
@@ -84,6 +84,10 @@ async fn answer_target(
         Target::Time => {
             let now = Bytes::from(site.anchor.now().rfc3339());
             reply::media(asked, TEXT, Cache::NoStore, [now])
+        }
+        Target::Metrics => {
+            let text = Bytes::from(metrics::text(&site.status()));
+            reply::media(asked, metrics::MEDIA_TYPE, Cache::NoStore, [text])
         }
         Target::ApiStreams => reply::json(asked, &site.status()),
         Target::ApiStream(name) => match site.stream(name) {

@@ -12,6 +12,7 @@ pub(super) enum Target<'a> {
     Healthz,
     Readyz,
     Time,
+    Metrics,
     ApiStreams,
     ApiStream(&'a str),
     /// A stream's name without the slash after it.
@@ -43,6 +44,7 @@ impl<'a> Target<'a> {
             "healthz" => return Some(Self::Healthz),
             "readyz" => return Some(Self::Readyz),
             "time" => return Some(Self::Time),
+            "metrics" => return Some(Self::Metrics),
             "api/v1/streams" => return Some(Self::ApiStreams),
             _ => {}
         }
@@ -131,6 +133,7 @@ mod tests {
                 "/door/720p/881234567.11.m4s",
                 stream(Item::Part("720p", SegmentNumber(881_234_567), 11)),
             ),
+            ("/metrics", Some(Target::Metrics)),
             ("/api/v1/streams", Some(Target::ApiStreams)),
             ("/api/v1/streams/door", Some(Target::ApiStream("door"))),
             ("/healthz", Some(Target::Healthz)),

@@ -17,8 +17,8 @@ use crate::package::Part;
 use crate::picture::{PictureFormat, PixelBuffer, Size};
 use crate::sample::TrackDescription;
 use crate::status::{
-    EncoderStatus, FrameStatus, RenditionStatus, SessionStatus, StreamState, TickStatus,
-    WindowStatus,
+    EncoderStatus, FrameStatus, LatencyStatus, RenditionStatus, SessionStatus, StreamState,
+    TickStatus, WindowStatus,
 };
 use crate::tick::{Framerate, Grid, SegmentNumber, Tick, UnixTime};
 use crate::window::{OpenSegment, Period, Segment, TrackInit, TrackView};
@@ -271,6 +271,7 @@ fn status(name: &str, state: StreamState, segments: u64) -> StreamStatus {
             average_bits_per_second: if fed { 912_000 } else { 0 },
             peak_bits_per_second: 1_000_000,
         }],
+        latency: LatencyStatus::default(),
         window: WindowStatus {
             segments,
             seconds: 12.0,
@@ -496,6 +497,7 @@ fn every_route_answers_with_its_type() {
         ("/door/360p/12.1.m4s", "video/mp4"),
         ("/door/360p/13.0.m4s", "video/mp4"),
         ("/door/snapshot.jpg", "image/jpeg"),
+        ("/metrics", "text/plain; version=0.0.4"),
         ("/api/v1/streams", "application/json"),
         ("/api/v1/streams/door", "application/json"),
         ("/healthz", "text/plain; charset=utf-8"),
@@ -518,7 +520,7 @@ fn every_route_answers_with_its_type() {
         assert_eq!(head.status, 200, "HEAD {path}");
         assert_eq!(head.header("content-type"), content_type, "HEAD {path}");
         assert!(head.body.is_empty(), "HEAD {path}");
-        let varies = ["/api/v1/streams", "/api/v1/streams/door"].contains(&path);
+        let varies = ["/metrics", "/api/v1/streams", "/api/v1/streams/door"].contains(&path);
         if !varies {
             assert_eq!(
                 head.header("content-length"),

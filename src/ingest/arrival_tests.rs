@@ -109,7 +109,7 @@ fn a_frame_is_taken_as_it_arrives_and_each_tick_has_one_picture() {
         .filter(|made| made.early >= Duration::from_millis(20))
         .count();
     assert!(
-        early > TICKS as usize / 2,
+        early as u64 > TICKS / 2,
         "{early} of {TICKS} frames were taken before their tick's deadline"
     );
     let repeated: Vec<&Made> = made

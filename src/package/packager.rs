@@ -159,6 +159,11 @@ impl TrackPackager {
         self.push_captured(sample, captured)
     }
 
+    /// When the first picture of the part under way was captured, or if none is, that of the part before.
+    pub fn captured(&self) -> UnixTime {
+        self.captured
+    }
+
     /// Takes the next sample as [`Self::push`] does, with the time at which its picture was captured: each part's `prft` box tells that
     /// of its first sample.
     pub fn push_captured(

@@ -1,13 +1,16 @@
-//! What viewers see of the window. A finished segment is shown once the publisher is through with it: then a daemon that is
-//! killed and started again goes on behind what anybody has seen, and no list steps back. A disk that takes long is not waited for.
+//! What viewers see of the window. A finished segment is listed for them once the publisher is through with it: then a daemon that is
+//! killed and started again goes on behind what anybody has seen listed, and no list steps back. Its last part they see at once.
+//! A disk that takes long is not waited for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::shared::Latency;
+use crate::clock::Anchor;
 use crate::tick::UnixTime;
-use crate::window::Snapshot;
+use crate::window::{OpenSegment, Snapshot, TrackView};
 
 /// The longest that a disk is waited for.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -18,18 +21,25 @@ pub(super) struct Curtain {
     newest: watch::Sender<Arc<Snapshot>>,
     shown: watch::Sender<Arc<Snapshot>>,
     held: Arc<Mutex<Option<Held>>>,
+    anchor: Anchor,
+    latency: Arc<Latency>,
 }
 
 /// A snapshot that viewers don't see yet.
-#[derive(Clone, Copy)]
 struct Held {
     updated: UnixTime,
     since: Instant,
+    /// When the first pictures of the parts were captured that nobody sees yet.
+    parts: Vec<UnixTime>,
 }
 
 impl Curtain {
-    /// One behind which `first` stands; and what viewers see.
-    pub(super) fn new(first: Arc<Snapshot>) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+    /// One behind which `first` stands; and what viewers see. How long parts took until they were seen is counted in `latency`.
+    pub(super) fn new(
+        first: Arc<Snapshot>,
+        anchor: Anchor,
+        latency: Arc<Latency>,
+    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (newest, _) = watch::channel(Arc::clone(&first));
         let (shown, seen) = watch::channel(first);
         let held = Arc::default();
@@ -37,6 +47,8 @@ impl Curtain {
             newest,
             shown,
             held,
+            anchor,
+            latency,
         };
         (curtain, seen)
     }
@@ -51,22 +63,35 @@ impl Curtain {
         Arc::clone(&self.newest.borrow())
     }
 
-    /// Takes the next snapshot: at once for the publisher, and for viewers too unless a segment has been finished.
-    pub(super) fn show(&self, next: Arc<Snapshot>, now: Instant) {
+    /// Takes the next snapshot: at once for the publisher, and for viewers too, but for a segment that has been finished. `parts` says when
+    /// the first pictures of those parts were captured that the snapshot before did not have.
+    pub(super) fn show(&self, next: Arc<Snapshot>, parts: Vec<UnixTime>, now: Instant) {
         let mut held = self.held();
         let finished = !next.ended && newest_number(&next) > newest_number(&self.shown.borrow());
         self.newest.send_replace(Arc::clone(&next));
-        match *held {
+        match &mut *held {
             None if finished => {
+                let (updated, since) = (next.updated, now);
+                let ahead = without_finished(&self.shown.borrow(), &next);
+                let parts = match ahead {
+                    Some(ahead) => {
+                        self.reveal(Arc::new(ahead), parts);
+                        Vec::new()
+                    }
+                    None => parts,
+                };
                 *held = Some(Held {
-                    updated: next.updated,
-                    since: now,
+                    updated,
+                    since,
+                    parts,
                 });
             }
-            Some(waiting) if finished && now.duration_since(waiting.since) < PATIENCE => {}
+            Some(waiting) if finished && now.duration_since(waiting.since) < PATIENCE => {
+                waiting.parts.extend(parts);
+            }
             _ => {
-                *held = None;
-                self.shown.send_replace(next);
+                let before = held.take().map_or_else(Vec::new, |held| held.parts);
+                self.reveal(next, before.into_iter().chain(parts));
             }
         }
     }
@@ -74,27 +99,71 @@ impl Curtain {
     /// The publisher is through with a snapshot of `updated`, whether it succeeded or not.
     pub(super) fn passed(&self, updated: UnixTime) {
         let mut held = self.held();
-        if held.is_some_and(|held| held.updated <= updated) {
-            *held = None;
-            self.shown.send_replace(self.newest());
+        if let Some(held) = held.take_if(|held| held.updated <= updated) {
+            self.reveal(self.newest(), held.parts);
         }
     }
 
     /// How long until viewers are not kept waiting any more, if they are now.
     pub(super) fn lift_when_late(&self, now: Instant) -> Option<Duration> {
         let mut held = self.held();
-        let left = PATIENCE.saturating_sub(now.duration_since((*held)?.since));
+        let since = held.as_ref()?.since;
+        let left = PATIENCE.saturating_sub(now.duration_since(since));
         if left.is_zero() {
-            *held = None;
-            self.shown.send_replace(self.newest());
+            let parts = held.take().map_or_else(Vec::new, |held| held.parts);
+            self.reveal(self.newest(), parts);
             return None;
         }
         Some(left)
     }
 
+    fn reveal(&self, snapshot: Arc<Snapshot>, parts: impl IntoIterator<Item = UnixTime>) {
+        self.shown.send_replace(snapshot);
+        let now = self.anchor.now();
+        for captured in parts {
+            let taken = now.saturating_since(captured);
+            self.latency.commit_to_part.record(taken);
+        }
+    }
+
     fn held(&self) -> MutexGuard<'_, Option<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What viewers may see of `next` before its newest segment is on the disk: all of its parts, but as those of a segment that is still being
+/// written. None if it has more that is new.
+fn without_finished(shown: &Snapshot, next: &Snapshot) -> Option<Snapshot> {
+    let tracks = shown.tracks.iter().zip(&next.tracks).map(|(shown, next)| {
+        let (before, last) = (shown.listed.last()?, next.listed.last()?);
+        let open = if last.number == before.number {
+            next.open.clone()
+        } else if last.number == before.number.next() && !last.gap && next.open.is_none() {
+            Some(OpenSegment {
+                number: last.number,
+                period: Arc::clone(&last.period),
+                first_tick: last.first_tick,
+                parts: last.parts.clone(),
+            })
+        } else {
+            return None;
+        };
+        Some(TrackView {
+            open,
+            ..shown.clone()
+        })
+    });
+    Some(Snapshot {
+        stream: shown.stream.clone(),
+        target_duration: shown.target_duration,
+        media_sequence: shown.media_sequence,
+        discontinuity_sequence: shown.discontinuity_sequence,
+        window_ticks: shown.window_ticks,
+        tracks: tracks.collect::<Option<_>>()?,
+        longest_playlist: shown.longest_playlist,
+        ended: shown.ended,
+        updated: next.updated,
+    })
 }
 
 /// The number of the newest segment that all tracks list.
@@ -108,6 +177,7 @@ fn newest_number(snapshot: &Snapshot) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
     use crate::http::tests::snapshot;
 
     /// The number that viewers see as the newest.
@@ -121,11 +191,44 @@ mod tests {
         Arc::new(snapshot)
     }
 
+    fn curtain(first: Arc<Snapshot>) -> (Curtain, watch::Receiver<Arc<Snapshot>>) {
+        let anchor = Anchor::new(Arc::new(SystemClock));
+        Curtain::new(first, anchor, Arc::default())
+    }
+
+    #[test]
+    fn the_last_part_of_a_finished_segment_is_seen_at_once_and_the_segment_when_it_is_on_the_disk()
+    {
+        let (curtain, viewers) = curtain(at(0, 7));
+        let before = seen(&viewers);
+        let mut finished = Arc::into_inner(at(1000, 8)).unwrap();
+        finished.tracks[0].open = None;
+        let finished = Arc::new(finished);
+        let captured = curtain.anchor.now();
+        curtain.show(Arc::clone(&finished), vec![captured], Instant::now());
+        {
+            let ahead = viewers.borrow();
+            let track = &ahead.tracks[0];
+            assert_eq!(newest_number(&ahead), before);
+            let (open, last) = (
+                track.open.as_ref().unwrap(),
+                finished.tracks[0].listed.last().unwrap(),
+            );
+            assert_eq!((open.number, &open.parts), (last.number, &last.parts));
+            assert!(open.is_whole());
+            assert_eq!(track.next_part(), Some((last.number.next(), 0)));
+        }
+        assert_eq!(curtain.latency.commit_to_part.distribution().count, 1);
+        curtain.passed(finished.updated);
+        assert_eq!(*viewers.borrow(), finished);
+        assert_eq!(curtain.latency.commit_to_part.distribution().count, 1);
+    }
+
     #[test]
     fn a_finished_segment_is_seen_when_the_publisher_is_through_with_it() {
-        let (curtain, viewers) = Curtain::new(at(0, 7));
+        let (curtain, viewers) = curtain(at(0, 7));
         let (now, before) = (Instant::now(), seen(&viewers));
-        curtain.show(at(1000, 8), now);
+        curtain.show(at(1000, 8), Vec::new(), now);
         assert_eq!(newest_number(&curtain.newest()), before.map(|n| n + 1));
         assert_eq!(seen(&viewers), before);
         // A pass that began before the segment was finished says nothing of it.
@@ -134,15 +237,15 @@ mod tests {
         curtain.passed(at(1000, 8).updated);
         assert_eq!(seen(&viewers), before.map(|n| n + 1));
         // What finishes no segment is seen at once.
-        curtain.show(at(1200, 8), now);
+        curtain.show(at(1200, 8), Vec::new(), now);
         assert_eq!(viewers.borrow().updated, at(1200, 8).updated);
     }
 
     #[test]
     fn a_disk_that_takes_long_is_not_waited_for() {
-        let (curtain, viewers) = Curtain::new(at(0, 7));
+        let (curtain, viewers) = curtain(at(0, 7));
         let (now, before) = (Instant::now(), seen(&viewers));
-        curtain.show(at(1000, 8), now);
+        curtain.show(at(1000, 8), Vec::new(), now);
         let late = now + PATIENCE;
         assert!(
             curtain
@@ -152,8 +255,8 @@ mod tests {
         assert_eq!(seen(&viewers), before);
         assert_eq!(curtain.lift_when_late(late), None);
         assert_eq!(seen(&viewers), before.map(|n| n + 1));
-        curtain.show(at(2000, 9), late);
-        curtain.show(at(2200, 9), late + PATIENCE);
+        curtain.show(at(2000, 9), Vec::new(), late);
+        curtain.show(at(2200, 9), Vec::new(), late + PATIENCE);
         assert_eq!(seen(&viewers), before.map(|n| n + 2));
     }
 }

@@ -128,9 +128,13 @@ impl Stream {
             target_duration: target_duration(&start.grid),
         };
         let window = Window::new(settings.clone(), restored.snapshot.as_deref());
-        let (curtain, snapshot) = Curtain::new(window.snapshot(house.anchor.now()));
         let (newest, picture) = watch::channel(None);
         let shared = Arc::new(Shared::new());
+        let (curtain, snapshot) = Curtain::new(
+            window.snapshot(house.anchor.now()),
+            house.anchor.clone(),
+            Arc::clone(&shared.latency),
+        );
         // Its start counts as a tick: it has not been late yet.
         let now = house.anchor.monotonic();
         shared.counters.turned.set(now.0);

@@ -4,9 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::StreamPlan;
+use crate::histogram::Histogram;
 use crate::ingest::Counters;
 use crate::status::{
-    EncoderStatus, RenditionStatus, SessionStatus, StreamState, StreamStatus, WindowStatus,
+    EncoderStatus, LatencyStatus, RenditionStatus, SessionStatus, StreamState, StreamStatus,
+    WindowStatus,
 };
 use crate::tick::UnixTime;
 use crate::window::Snapshot;
@@ -15,7 +17,26 @@ use crate::window::Snapshot;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) counters: std::sync::Arc<Counters>,
+    pub(super) latency: std::sync::Arc<Latency>,
     report: Mutex<Report>,
+}
+
+/// How long frames take; see [`LatencyStatus`].
+#[derive(Debug, Default)]
+pub(super) struct Latency {
+    pub(super) tick_lateness: Histogram,
+    pub(super) encoder_delay: Histogram,
+    pub(super) commit_to_part: Histogram,
+}
+
+impl Latency {
+    fn status(&self) -> LatencyStatus {
+        LatencyStatus {
+            tick_lateness: self.tick_lateness.distribution(),
+            encoder_delay: self.encoder_delay.distribution(),
+            commit_to_part: self.commit_to_part.distribution(),
+        }
+    }
 }
 
 /// What changes seldom, or is told by the stream's owner.
@@ -44,6 +65,7 @@ impl Shared {
     pub(super) fn new() -> Self {
         Self {
             counters: std::sync::Arc::default(),
+            latency: std::sync::Arc::default(),
             report: Mutex::default(),
         }
     }
@@ -87,6 +109,7 @@ impl Shared {
             encoder: report.encoder,
             renditions,
             window: window(snapshot),
+            latency: self.latency.status(),
         }
     }
 }

@@ -68,6 +68,11 @@ impl OpenSegment {
         self.period.starts_discontinuity_at(self.first_tick)
     }
 
+    /// Whether all of its parts are here, though it is not listed yet.
+    pub fn is_whole(&self) -> bool {
+        self.parts.last().is_some_and(|part| part.last)
+    }
+
     /// How many parts it will have.
     fn expected_parts(&self) -> u32 {
         let grid = &self.period.grid;
@@ -112,6 +117,7 @@ impl TrackView {
     /// The name on the grid of the part at [`Self::next_place`]: what EXT-X-PRELOAD-HINT announces.
     pub fn next_part(&self) -> Option<(SegmentNumber, PartNumber)> {
         match &self.open {
+            Some(open) if open.is_whole() => Some((open.number.next(), 0)),
             Some(open) => {
                 let part = open.period.grid.part_of(open.end_tick());
                 Some((open.number, part))

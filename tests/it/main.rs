@@ -35,5 +35,6 @@ mod producers;
 mod protocol_page;
 mod restarts;
 mod siege;
+mod timing;
 mod unprivileged;
 mod window;

@@ -305,11 +305,16 @@ impl Owner {
             let counters = &self.parts.shared.counters;
             if tick.0 > counters.last_tick.get() {
                 counters.last_tick.set(tick.0);
-                if self.parts.anchor.to_unix(now) >= grid.time_of(tick.next())
-                    && self.stopping.is_none()
-                    && tick >= self.filled_to
-                {
-                    counters.overdue.add(1);
+                if self.stopping.is_none() && tick >= self.filled_to {
+                    let late = self
+                        .parts
+                        .anchor
+                        .to_unix(now)
+                        .saturating_since(grid.time_of(tick));
+                    self.parts.shared.latency.tick_lateness.record(late);
+                    if late >= grid.framerate.duration_of(1) {
+                        counters.overdue.add(1);
+                    }
                 }
             }
         }

@@ -112,6 +112,8 @@ pub(super) struct Owner {
     /// The longest that the encoder took from picture to last sample, slowly forgotten.
     delay: Duration,
     stopping: Option<MonotonicTime>,
+    /// When the first pictures of the parts were captured that the window has got since it was last shown.
+    unshown: Vec<UnixTime>,
     dirty: bool,
     done: bool,
 }
@@ -136,6 +138,7 @@ impl Owner {
             replaced: 0,
             delay: Duration::ZERO,
             stopping: None,
+            unshown: Vec::new(),
             dirty: true,
             done: false,
         }
@@ -344,7 +347,8 @@ impl Owner {
                 return;
             }
         };
-        self.push_part(track, part);
+        let captured = packager.captured();
+        self.push_part(track, part, captured);
         self.note_return();
     }
 
@@ -365,10 +369,14 @@ impl Owner {
             .map_or(shown, |captured| captured.min(shown))
     }
 
-    fn push_part(&mut self, track: usize, part: Option<Part>) {
+    /// Puts a part, whose first picture was `captured`, into the window.
+    fn push_part(&mut self, track: usize, part: Option<Part>, captured: UnixTime) {
         let Some(part) = part else { return };
         match self.parts.window.push(track, part, self.parts.anchor.now()) {
-            Ok(()) => self.dirty = true,
+            Ok(()) => {
+                self.unshown.push(captured);
+                self.dirty = true;
+            }
             Err(error) => {
                 tracing::error!(stream = %self.name(), %error, "a part does not fit the window")
             }
@@ -399,6 +407,7 @@ impl Owner {
         let fed = backlog.release_before(all);
         if let Some(fed) = fed.filter(|fed| returned.is_some_and(|first| *fed >= first)) {
             let delay = now.saturating_since(fed);
+            self.parts.shared.latency.encoder_delay.record(delay);
             self.delay = delay.max(self.delay - self.delay / 64);
             let mut report = self.parts.shared.report();
             let before = report.encoder.delay_seconds.unwrap_or(delay.as_secs_f64());
@@ -455,7 +464,7 @@ impl Owner {
         if self.parts.plan.at_exit == AtExit::End {
             for track in 0..self.packagers.len() {
                 let part = self.packagers[track].flush();
-                self.push_part(track, part);
+                self.push_part(track, part, self.packagers[track].captured());
             }
             self.parts.window.end(self.parts.anchor.now());
         }
@@ -466,7 +475,8 @@ impl Owner {
     fn publish(&mut self) {
         if std::mem::take(&mut self.dirty) {
             let snapshot = self.parts.window.snapshot(self.parts.anchor.now());
-            self.parts.curtain.show(snapshot, Instant::now());
+            let parts = std::mem::take(&mut self.unshown);
+            self.parts.curtain.show(snapshot, parts, Instant::now());
         }
     }
 }
