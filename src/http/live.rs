@@ -107,6 +107,7 @@ pub(super) async fn coming_part(
 
 /// The segment that is being written, or one that soon will be: from its first part on; 404 for any other.
 pub(super) async fn open_segment(
+    asked: &Asked,
     port: &StreamPort,
     snapshot: &Arc<Snapshot>,
     track: TrackIndex,
@@ -123,6 +124,8 @@ pub(super) async fn open_segment(
     let cache = Cache::Immutable(open_life(snapshot, view));
     let source = Source::new(port, track, number, patience(snapshot));
     match source.more(0).await {
+        // It is whole, but not listed yet.
+        Ok(all) if all.done => reply::media(asked, MP4, cache, all.parts),
         Ok(first) => reply::growing(MP4, cache, OpenBody::new(source, first)),
         Err(NoMore::Gone) => no_such_media(),
         Err(NoMore::TooLong) => not_in_time(port),

@@ -32,9 +32,9 @@ pub(super) struct Source {
 
 /// The parts that have come since.
 pub(super) struct More {
-    parts: VecDeque<Bytes>,
+    pub(super) parts: VecDeque<Bytes>,
     /// Whether these are the segment's last.
-    done: bool,
+    pub(super) done: bool,
 }
 
 /// Why there are no more.

@@ -152,7 +152,7 @@ async fn answer_item(
                     live::coming_part(asked, port, &snapshot, index, (number, part)).await
                 }
                 Item::Segment(_, number) => {
-                    live::open_segment(port, &snapshot, index, number).await
+                    live::open_segment(asked, port, &snapshot, index, number).await
                 }
                 _ => no_such_media(),
             }

@@ -98,9 +98,12 @@ impl Playlist {
 
     /// The segment and index of the part after the newest.
     fn next(&self) -> (u64, usize) {
+        // All parts of a segment may be there before it is listed: then the hint is of the next one.
+        let hinted = self.hints.first().and_then(|hint| hint.split('.').next());
+        let hinted = hinted.map_or(self.open(), |segment| segment.parse().unwrap());
         match self.parts.keys().next_back() {
-            Some((segment, index)) if *segment == self.open() => (*segment, index + 1),
-            _ => (self.open(), 0),
+            Some((segment, index)) if *segment == hinted => (*segment, index + 1),
+            _ => (hinted, 0),
         }
     }
 

@@ -23,7 +23,8 @@ fn status_and_metrics_show_how_long_frames_take_on_their_way() {
         let parts = latency.commit_to_part.p50_seconds.unwrap();
         assert!(parts >= 0.1, "{parts}");
         assert!(latency.tick_lateness.count >= 40, "{latency:?}");
-        assert!(latency.encoder_delay.count >= 40, "{latency:?}");
+        // Pictures that waited for the encoder to start are not counted.
+        assert!(latency.encoder_delay.count >= 20, "{latency:?}");
         let metrics = daemon.get("/metrics").text();
         let value = |name: &str| -> f64 {
             let line = metrics
@@ -50,10 +51,10 @@ fn status_and_metrics_show_how_long_frames_take_on_their_way() {
                 latency.encoder_delay.count,
             ),
             (
-                "ringgear_ticks_total{kind=\"fresh\",stream=\"cam\"}",
+                "ringgear_ticks_total{stream=\"cam\",kind=\"fresh\"}",
                 stream.ticks.fresh,
             ),
-            ("ringgear_stream_state{state=\"live\",stream=\"cam\"}", 1),
+            ("ringgear_stream_state{stream=\"cam\",state=\"live\"}", 1),
         ] {
             assert!(
                 value(name) >= least as f64,
