@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test faults soak fuzz sanitize bench bench-viewers audit web lint fmt fmt-check setup
+.PHONY: help demo test faults soak fuzz sanitize bench bench-viewers bench-latency audit web lint fmt fmt-check setup
 
 help:
 	@echo "make demo   two test cameras in a browser"
@@ -13,6 +13,7 @@ help:
 	@echo "make sanitize  the tests of the ring and its clients under sanitizers and Miri"
 	@echo "make bench  the ring beside memcpy, GStreamer and a socket"
 	@echo "make bench-viewers  2,000 viewers waiting for one part, beside a bare loop of writes"
+	@echo "make bench-latency  commit to fetchable part, beside FFmpeg's muxers and StreamGear; encoders' delays"
 	@echo "make lint   formatting and lints"
 	@echo "make fmt    format the code"
 	@echo "make web    the player, bundled into the next build"
@@ -60,6 +61,12 @@ bench:
 
 bench-viewers:
 	cargo bench --locked -p ringgear --bench viewers
+
+# StreamGear is installed from PyPI into target/bench.
+bench-latency:
+	@scripts/setup test
+	cargo build --release --locked
+	python3 benches/latency.py --ringgear "$${CARGO_TARGET_DIR:-target}/release/ringgear"
 
 lint: fmt-check
 	cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -87,7 +87,7 @@ class Daemon:
             self.port = probe.getsockname()[1]
         self.names = [f"s{n}" for n in range(streams)]
         text = (
-            f'[server]\nlisten = "127.0.0.1:{self.port}"\nsocket = "{self.folder}/control.sock"\n'
+            f'[http]\nlisten = "127.0.0.1:{self.port}"\n[daemon]\nsocket = "{self.folder}/control.sock"\n'
             f'[publish]\ndir = "{self.folder}/live"\n'
         )
         renditions = rendition if isinstance(rendition, list) else [(f"{size[0]}x{size[1]}", rendition)]
