@@ -404,9 +404,9 @@ ENCODERS = [
     ("libx264 veryfast", (1280, 720), 'codec = "libx264"\npreset = "veryfast"\nbitrate = "2M"'),
     ("libx264 ultrafast, three renditions", (1280, 720), LADDER),
     ("libx265 ultrafast", (640, 360), 'codec = "libx265"\npreset = "ultrafast"\nbitrate = "600k"'),
-    ("libvpx-vp9, cpu-used 8", (640, 360), 'codec = "libvpx-vp9"\npreset = "8"\nbitrate = "600k"'),
+    ("libvpx-vp9, cpu-used 8", (640, 360), 'codec = "libvpx-vp9"\nbitrate = "600k"'),
     ("libsvtav1, preset 12", (640, 360), 'codec = "libsvtav1"\npreset = "12"\nbitrate = "600k"'),
-    ("libaom-av1, cpu-used 8", (640, 360), 'codec = "libaom-av1"\npreset = "8"\nbitrate = "600k"'),
+    ("libaom-av1, cpu-used 8", (640, 360), 'codec = "libaom-av1"\nbitrate = "600k"'),
 ]
 
 
