@@ -28,6 +28,7 @@ use crate::picture::{Picture, PictureFormat, Size};
 use crate::tick::{Grid, Tick};
 use session::Session;
 use slate::Slate;
+pub(crate) use slate::notice;
 
 /// What a tick shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

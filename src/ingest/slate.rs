@@ -10,6 +10,7 @@ use crate::clock::MonotonicTime;
 use crate::picture::{Picture, PictureFormat, PicturePool, PixelBuffer, Size};
 
 const BLACK: u8 = 16;
+const DARK: u8 = BLACK + 12;
 const WHITE: u8 = 235;
 const NEUTRAL: u8 = 128;
 
@@ -49,7 +50,7 @@ impl Slate {
     pub(crate) fn plain(stream: &str, format: PictureFormat, size: Size) -> Self {
         let luma = size.width as usize * size.height as usize;
         let mut background = vec![NEUTRAL; format.bytes(size)];
-        background[..luma].fill(BLACK + 12);
+        background[..luma].fill(DARK);
         Self {
             stream: stream.to_owned(),
             background,
@@ -94,6 +95,33 @@ impl Slate {
         self.drawn = Some((second, picture.clone()));
         picture
     }
+}
+
+/// A dark picture that says `words` under the stream's name.
+///
+/// # Errors
+/// When the system has no memory for it.
+pub(crate) fn notice(
+    stream: &str,
+    words: &str,
+    format: PictureFormat,
+    size: Size,
+) -> std::io::Result<Picture> {
+    let mut buffer = PicturePool::new(format.bytes(size)).take()?;
+    let (luma, chroma) = buffer
+        .bytes_mut()
+        .split_at_mut(size.width as usize * size.height as usize);
+    luma.fill(DARK);
+    chroma.fill(NEUTRAL);
+    let canvas = &mut Canvas { luma, size };
+    canvas.write_centred(stream, 42, 60);
+    canvas.write_centred(words, 56, 70);
+    Ok(Picture::new(
+        format,
+        size,
+        MonotonicTime(0),
+        Arc::new(buffer),
+    ))
 }
 
 /// `7 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`.
