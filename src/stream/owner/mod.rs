@@ -6,6 +6,7 @@ mod encoding;
 mod pace;
 mod recovery;
 mod stall;
+mod stand_in;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::window::Window;
 use breaker::Breaker;
 use encoding::State;
 use pace::Pace;
+use stand_in::{Reel, StandIn, StandInError};
 
 /// How many events may wait: pictures and samples of more than a second.
 pub(super) const EVENTS: usize = 1024;
@@ -51,6 +53,11 @@ pub(super) enum Event {
     Encoder {
         generation: u64,
         event: EncoderEvent,
+    },
+    /// The slate was encoded as these descriptions say.
+    StandIn {
+        descriptions: Vec<TrackDescription>,
+        made: Result<Vec<Reel>, StandInError>,
     },
     /// Ingest has ended: publish what is there and end.
     Stop,
@@ -103,6 +110,8 @@ pub(super) struct Owner {
     replaced: u64,
     breaker: Breaker,
     pace: Pace,
+    /// What is shown while the encoder fails.
+    stand_in: StandIn,
     /// Why each rendition is encoded by its fallback, if it is.
     fallen: Vec<Option<String>>,
     /// The most pictures that the encoder held when it returned its first sample.
@@ -122,6 +131,7 @@ impl Owner {
         Self {
             breaker: Breaker::new(parts.breaker, &plan.name),
             pace: Pace::new(plan.degrade, grid.framerate, grid.ticks_per_part),
+            stand_in: StandIn::default(),
             fallen: vec![None; plan.renditions.len()],
             held: None,
             counted: Tick(0),
@@ -181,6 +191,7 @@ impl Owner {
             },
             // An encoder that was replaced has nothing more to say.
             Event::Encoder { .. } => {}
+            Event::StandIn { descriptions, made } => self.take_stand_in(&descriptions, made),
             Event::Stop => self.begin_stop(),
             Event::Abandon => {
                 self.discard_encoder();
@@ -233,15 +244,26 @@ impl Owner {
         backlog.push(picture);
     }
 
-    /// Gives up the ticks that are too late to be encoded: the stream goes on at the segment that holds `tick`.
+    /// Gives up the ticks that are too late to be encoded. While the encoder fails they show its slate, if there is one; else the stream goes
+    /// on at the segment that holds `tick`.
     fn skip_to(&mut self, tick: Tick) {
         let Some(backlog) = &self.backlog else { return };
+        let (first, next) = (backlog.first(), backlog.next());
+        if self.breaker.in_a_row() > 0 && self.show_stand_in(next) {
+            if matches!(self.state, State::Running(_)) {
+                // It was started again and has not come so far: those ticks are shown without it.
+                self.discard_encoder();
+                let waited = self.parts.plan.backfill.max(LEAST_LAG);
+                self.rest(format!("FFmpeg fell {waited:?} behind"), Vec::new());
+            }
+            return;
+        }
         let from = self
             .packagers
             .iter()
             .map(TrackPackager::next_tick)
             .min()
-            .unwrap_or(backlog.first());
+            .unwrap_or(first);
         let start = self.parts.grid.segment_start(tick);
         if start <= from {
             return;
@@ -288,6 +310,12 @@ impl Owner {
         {
             // Nothing is started any more, or an encoder that never drains would be killed and replaced for ever.
             return self.give_up_draining();
+        }
+        if self.breaker.is_open()
+            && !matches!(self.state, State::Running(_))
+            && let Some(next) = self.backlog.as_ref().map(Backlog::next)
+        {
+            self.show_stand_in(next);
         }
         match &self.state {
             State::Waiting => self.start(),
@@ -388,6 +416,8 @@ impl Owner {
             }
         }
         self.note_recovery();
+        self.stand_in.encoder_works();
+        self.prepare_stand_in();
         let (Some(all), Some(backlog)) = (all, &mut self.backlog) else {
             return;
         };

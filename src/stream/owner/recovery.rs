@@ -164,7 +164,7 @@ impl Owner {
     }
 
     /// Whether an encoder that started at `first` has published a part's length: then its end says nothing against the next.
-    fn has_worked(&self, first: Tick) -> bool {
+    pub(super) fn has_worked(&self, first: Tick) -> bool {
         let part = u64::from(self.parts.grid.ticks_per_part.get());
         let published = self.packagers.iter().map(TrackPackager::next_tick).min();
         published.is_some_and(|published| published.since(first) >= part)
