@@ -5,6 +5,7 @@ mod breaker;
 mod encoding;
 mod pace;
 mod recovery;
+mod room;
 mod stall;
 mod stand_in;
 
@@ -23,12 +24,12 @@ use crate::config::{AtExit, BreakerPlan, StreamPlan};
 use crate::encode::{EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
 use crate::faults;
 use crate::ingest::{TickKind, TickPicture};
-use crate::package::{Part, TrackPackager};
+use crate::package::TrackPackager;
 use crate::picture::{Picture, Size};
 use crate::publish::DiskDesk;
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick, UnixTime};
-use crate::window::Window;
+use crate::window::{GivenUp, Window};
 use breaker::Breaker;
 use encoding::State;
 use pace::Pace;
@@ -121,6 +122,8 @@ pub(super) struct Owner {
     /// The longest that the encoder took from picture to last sample, slowly forgotten.
     delay: Duration,
     stopping: Option<MonotonicTime>,
+    /// What was last told of the window's lack of memory, and when.
+    told_shortage: Option<(GivenUp, UnixTime)>,
     dirty: bool,
     done: bool,
 }
@@ -146,6 +149,7 @@ impl Owner {
             replaced: 0,
             delay: Duration::ZERO,
             stopping: None,
+            told_shortage: None,
             dirty: true,
             done: false,
         }
@@ -303,6 +307,7 @@ impl Owner {
     /// Whatever is due: a start, pictures to be fed, a stall, the end.
     fn tend(&mut self) {
         self.dirty |= self.parts.window.expire(self.parts.anchor.now());
+        self.tell_shortage();
         let now = self.parts.anchor.monotonic();
         if self
             .stopping
@@ -363,7 +368,7 @@ impl Owner {
         let part = match packager.push_captured(sample, captured) {
             Ok(part) => part,
             Err(error) => {
-                tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples don't fit the grid");
+                tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples can't be published");
                 self.parts.shared.report().failure = Some(error.to_string());
                 self.inits = None;
                 if let State::Running(running) = &mut self.state {
@@ -391,16 +396,6 @@ impl Owner {
         captured
             .filter(|captured| shown.saturating_since(*captured) <= fresh)
             .map_or(shown, |captured| captured.min(shown))
-    }
-
-    fn push_part(&mut self, track: usize, part: Option<Part>) {
-        let Some(part) = part else { return };
-        match self.parts.window.push(track, part, self.parts.anchor.now()) {
-            Ok(()) => self.dirty = true,
-            Err(error) => {
-                tracing::error!(stream = %self.name(), %error, "a part does not fit the window")
-            }
-        }
     }
 
     /// Lets go of the pictures that every track has returned.
