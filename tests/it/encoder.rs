@@ -2,7 +2,7 @@
 
 mod alone {
     use std::collections::HashMap;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
     use std::process::Command;
     use std::time::{Duration, Instant};
 
@@ -10,12 +10,13 @@ mod alone {
     use ringgear::tick::Framerate;
     use rustix::process::{Pid, Signal, kill_process};
 
+    use crate::harness::broken_ffmpeg::BrokenFfmpeg;
     use crate::harness::checker::Checker;
     use crate::harness::daemon::Daemon;
     use crate::harness::media::Shown;
     use crate::harness::process::run;
     use crate::harness::tick_log::Row;
-    use crate::harness::{alone, asked_for, hls, media, pause, place, tick_log, wait_for};
+    use crate::harness::{alone, asked_for, hls, media, pause, tick_log, wait_for};
 
     /// The first encodes at once, the second looks thirty pictures ahead.
     const STREAMS: [(&str, &str); 2] = [
@@ -197,44 +198,10 @@ mod alone {
         );
     }
 
-    /// An FFmpeg that ends at once whenever it is to encode live and `broken` says so, in a folder of its own.
-    struct Wrapped {
-        folder: tempfile::TempDir,
-    }
-
-    impl Wrapped {
-        fn new(condition: &str) -> Self {
-            use std::os::unix::fs::PermissionsExt;
-            let folder = tempfile::tempdir().unwrap();
-            place::give_to_daemon(folder.path());
-            let path = folder.path().join("ffmpeg");
-            let script = format!(
-                "#!/bin/sh\ncase \"$*\" in\n*\"-f nut\"*) if {condition}; then echo '[error] the device is lost' >&2; exit 1; fi ;;\nesac\n\
-                 exec ffmpeg \"$@\"\n"
-            );
-            let script = script.replace("BROKEN", folder.path().join("broken").to_str().unwrap());
-            std::fs::write(&path, script).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-            Self { folder }
-        }
-
-        fn config(&self, more: &str) -> String {
-            format!("[ffmpeg]\npath = {:?}\n{more}\n", self.path())
-        }
-
-        fn path(&self) -> PathBuf {
-            self.folder.path().join("ffmpeg")
-        }
-
-        fn broken(&self) -> PathBuf {
-            self.folder.path().join("broken")
-        }
-    }
-
     #[test]
     fn while_an_encoder_keeps_failing_its_slate_is_shown_until_it_comes_back_by_itself() {
         let _machine = alone();
-        let ffmpeg = Wrapped::new("[ -e BROKEN ]");
+        let ffmpeg = BrokenFfmpeg::new("[ -e BROKEN ]");
         let config = ffmpeg.config("failures = 4\nretry_every = \"2s\"");
         let mut daemon = Daemon::start(&(config + &stream("cam", "25", "")));
         let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
@@ -243,7 +210,7 @@ mod alone {
             daemon.log().contains("slate encoded").then_some(())
         });
         let checker = Checker::over_http(&daemon, "cam");
-        std::fs::write(ffmpeg.broken(), "").unwrap();
+        ffmpeg.break_it();
         signal_encoder(&daemon.stream("cam"), Signal::KILL);
         let failed = daemon.wait_for_state("cam", StreamState::Failed, Duration::from_secs(15));
         let detail = failed.detail.clone().unwrap();
@@ -262,7 +229,7 @@ mod alone {
             let goes_on = now.window.last_segment >= failed.window.last_segment.map(|at| at + 3);
             (goes_on && now.encoder.failures > 4).then_some(())
         });
-        std::fs::remove_file(ffmpeg.broken()).unwrap();
+        ffmpeg.mend_it();
         let back = daemon.wait_for_state("cam", StreamState::Live, Duration::from_secs(15));
         assert_eq!(back.detail, None);
         let healed = wait_for("new segments", Duration::from_secs(15), || {
@@ -311,7 +278,7 @@ mod alone {
     fn an_encoder_that_cant_be_used_or_keeps_failing_is_replaced_by_the_fallback() {
         let _machine = alone();
         // Two fail when they are tried, the third when it has to encode.
-        let ffmpeg = Wrapped::new("case \"$*\" in *libx265*) true ;; *) false ;; esac");
+        let ffmpeg = BrokenFfmpeg::new("case \"$*\" in *libx265*) true ;; *) false ;; esac");
         let streams = [
             ("cam", "codec = \"h264_nvenc\""),
             ("yard", "codec = \"h264_vaapi\""),
