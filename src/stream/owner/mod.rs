@@ -43,8 +43,6 @@ const DRAIN: Duration = Duration::from_secs(3);
 const LONGEST_REST: Duration = Duration::from_secs(2);
 /// How many pictures an encoder may hold until it is known how many it does: more than any lookahead.
 const LOOKAHEAD: usize = 64;
-/// However little `backfill` is, ticks this late are still encoded while the daemon runs.
-const LEAST_LAG: Duration = Duration::from_secs(2);
 
 /// What reaches the owner.
 pub(super) enum Event {
@@ -217,7 +215,7 @@ impl Owner {
         self.newest = Some(picture.clone());
         let first = self.parts.resume.take().unwrap_or(tick);
         let (max_pictures, max_bytes) = self.kept();
-        let lag_limit = self.ticks(self.parts.plan.backfill.max(LEAST_LAG)) as u64;
+        let lag_limit = self.ticks(self.longest_lag()) as u64;
         let backlog = self
             .backlog
             .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
@@ -253,13 +251,7 @@ impl Owner {
     fn skip_to(&mut self, tick: Tick) {
         let Some(backlog) = &self.backlog else { return };
         let (first, next) = (backlog.first(), backlog.next());
-        if self.breaker.in_a_row() > 0 && self.show_stand_in(next) {
-            if matches!(self.state, State::Running(_)) {
-                // It was started again and has not come so far: those ticks are shown without it.
-                self.discard_encoder();
-                let waited = self.parts.plan.backfill.max(LEAST_LAG);
-                self.rest(format!("FFmpeg fell {waited:?} behind"), Vec::new());
-            }
+        if self.stand_in_for_late_ticks(next) {
             return;
         }
         let from = self

@@ -225,6 +225,20 @@ impl Owner {
         self.stand_in.stage = Stage::Missing;
     }
 
+    /// Shows the slate on the ticks before `until`, which are too late to be encoded, if the encoder fails; false if there is none.
+    pub(super) fn stand_in_for_late_ticks(&mut self, until: Tick) -> bool {
+        if self.breaker.in_a_row() == 0 || !self.show_stand_in(until) {
+            return false;
+        }
+        if matches!(self.state, State::Running(_)) {
+            // It was started again and has not come so far.
+            self.discard_encoder();
+            let cause = format!("FFmpeg fell {:?} behind", self.longest_lag());
+            self.rest(cause, Vec::new());
+        }
+        true
+    }
+
     /// Shows the slate in all whole parts before `until` that lack pictures; false if there is none that fits. The pictures
     /// that were kept for them are let go.
     pub(super) fn show_stand_in(&mut self, until: Tick) -> bool {
