@@ -18,6 +18,7 @@ use crate::http::{self, Site};
 use crate::service::Watchdog;
 use crate::status::{StreamStatus, StreamsStatus};
 use crate::stream::{House, Stream, StreamError, hear_panics, refused};
+use crate::window::WindowMemory;
 
 /// How often the wall clock is compared with the anchor.
 const STEP_CHECK: Duration = Duration::from_secs(1);
@@ -150,6 +151,7 @@ impl Daemon {
             tick_log: plan.tick_log.clone(),
             accounts: Accounts::new(plan.limits),
             descriptors: Descriptors::new(plan.limits.connections),
+            window_memory: WindowMemory::new(plan.limits.window_memory),
         };
         let mut by_name = BTreeMap::new();
         for (name, stream) in &plan.streams {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Logs, listeners, the runtime's own, and a reserve.
+/// Logs, listeners, the runtime's own, the one slate that is encoded at a time, and a reserve.
 const HOUSE: u64 = 64;
 /// The fewest viewers' connections that are worth a start.
 const LEAST_VIEWERS: u64 = 64;

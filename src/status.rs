@@ -198,6 +198,9 @@ pub struct EncoderStatus {
     pub delay_seconds: Option<f64>,
     /// Pictures shown again because more waited for the encoder than memory is kept for.
     pub replaced: u64,
+    /// Ticks that show the slate instead of their picture, because the encoder had failed. They are not `missed`.
+    #[serde(default)]
+    pub slate: u64,
     /// Ticks that show the picture before, because the encoder is too slow for all of them.
     #[serde(default)]
     pub skipped: u64,

@@ -367,6 +367,15 @@ fn what_works_but_is_hardly_meant_is_a_warning() {
         warning.starts_with("bad.toml:2:15: socket_mode 0666 lets every user"),
         "{warning}"
     );
+    let loaded = parse(
+        "[limits]\nwindow_memory = \"96MiB\"\n[streams.cam]\nframerate = 25\nwindow = \"60s\"\n[[streams.cam.renditions]]\nname = \"a\"\nbitrate = \"8M\"\n",
+    );
+    let warning = loaded.unwrap().warnings[0].to_string();
+    assert!(
+        warning.starts_with("bad.toml:2:17: the windows hold about 123 MiB")
+            && warning.ends_with("raise [limits] window_memory, shorten windows or lower bitrates"),
+        "{warning}"
+    );
 }
 
 #[test]

@@ -78,6 +78,7 @@ pub(super) fn summary(plan: &Plan) -> String {
     line(&mut text, 1, "publish", plan.publish_dir.display());
     line(&mut text, 1, "ffmpeg", plan.ffmpeg.display());
     line(&mut text, 1, "pages", format!("http://{}/", plan.listen));
+    line(&mut text, 1, "window memory", window_memory(plan));
     for stream in plan.streams.values() {
         describe(&mut text, plan, stream);
     }
@@ -141,6 +142,22 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
     }
 }
 
+/// What the windows may hold, and what they need as far as the config tells.
+fn window_memory(plan: &Plan) -> String {
+    let needed: u64 = plan
+        .streams
+        .values()
+        .fold(0, |sum, stream| sum.saturating_add(stream.window_bytes()));
+    let limit = mebibytes(plan.limits.window_memory);
+    match needed {
+        0 => format!("at most {limit}"),
+        needed => format!(
+            "at most {limit}; the renditions with a bitrate need about {}",
+            mebibytes(needed)
+        ),
+    }
+}
+
 /// What is kept for the encoder's restart.
 fn replay(plan: &Plan, stream: &StreamPlan) -> String {
     const EXAMPLE: Size = Size::new(1920, 1080);
@@ -192,6 +209,7 @@ mod tests {
             "[streams.door]\nframerate = 29.97\npart = \"200ms\"\n",
         ));
         for expected in [
+            "window memory    at most 1024 MiB\n",
             "framerate        30000/1001",
             "segment          2.002 s = 60 ticks",
             "part             0.2 s = 6 ticks",
@@ -203,6 +221,17 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
+    }
+
+    #[test]
+    fn the_summary_shows_what_windows_of_known_bitrates_need() {
+        // Twice the window and four segments of 2 s.
+        let text = summary(&plan(
+            "[limits]\nwindow_memory = \"96MiB\"\n[streams.door]\nframerate = 30\n[[streams.door.renditions]]\nname = \"a\"\nbitrate = \"8M\"\n",
+        ));
+        let expected =
+            "window memory    at most 96 MiB; the renditions with a bitrate need about 65 MiB\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub const LIMITS: Limits = Limits {
     memory_per_user: 1 << 30,
     memory: 2 << 30,
     replay_memory: None,
+    window_memory: 1 << 30,
 };
 
 /// `segment`.

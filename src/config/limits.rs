@@ -1,9 +1,9 @@
-//! `[limits]`: what clients of the control socket may use up.
+//! `[limits]`: what clients of the control socket may use up, and what the windows may hold.
 
-use super::error::Report;
+use super::error::{Offset, Report};
 use super::sections;
 use super::table::{Entries as _, Section};
-use super::{Limits, defaults};
+use super::{Limits, Plan, defaults};
 
 /// The limits as the file has them, the others by default. A limit that another makes pointless
 /// is hardly meant.
@@ -39,10 +39,11 @@ pub(super) fn check(section: &Section<sections::Limits>, report: &mut Report) ->
             .replay_memory
             .as_ref()
             .map(|entry| entry.get_ref().0.0),
+        window_memory: or_default!(window_memory),
     };
     debug_assert_eq!(
         sections::Limits::keys().len(),
-        13,
+        14,
         "every key is read above"
     );
     let order = [
@@ -98,4 +99,26 @@ pub(super) fn check(section: &Section<sections::Limits>, report: &mut Report) ->
         }
     }
     limits
+}
+
+/// Warns when the windows need more memory than they may have, as far as the config tells.
+pub(super) fn check_windows(plan: &Plan, at: Offset, report: &mut Report) {
+    let needed: u64 = plan
+        .streams
+        .values()
+        .fold(0, |sum, stream| sum.saturating_add(stream.window_bytes()));
+    let given = plan.limits.window_memory;
+    if needed > given {
+        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        let what = format!(
+            "the windows hold about {} MiB by their lengths and bitrates, but window_memory is {} MiB, so segments go before their time",
+            mebibytes(needed),
+            mebibytes(given)
+        );
+        report.warning(
+            at,
+            what,
+            "raise [limits] window_memory, shorten windows or lower bitrates",
+        );
+    }
 }

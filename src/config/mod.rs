@@ -194,6 +194,7 @@ fn check(
     let publish = table::read::<Publish>("[publish]", publish, publish_at, report);
     let ffmpeg = table::read::<Ffmpeg>("[ffmpeg]", ffmpeg, ffmpeg_at, report);
     let limits = table::read::<sections::Limits>("[limits]", limits, limits_at, report);
+    let window_memory_at = place(&limits.values.window_memory, limits.at);
     let limits = limits::check(&limits, report);
     let streams = stream::check_all(streams, report);
     if streams.is_empty() && !report.has_errors() {
@@ -277,6 +278,7 @@ fn check(
         streams: plans,
     };
     check_daemon(&plan, &daemon.values, places.socket, report);
+    limits::check_windows(&plan, window_memory_at, report);
     machine::check(&plan, &places, environment, report);
     plan
 }

@@ -74,6 +74,8 @@ pub struct Limits {
     pub memory: u64,
     /// The bytes of the pictures that one stream keeps for its encoder's restart; none for those of [`StreamPlan::replay`].
     pub replay_memory: Option<u64>,
+    /// The bytes of what the windows of all streams hold.
+    pub window_memory: u64,
 }
 
 impl Default for Limits {
@@ -133,6 +135,28 @@ impl StreamPlan {
     /// and until another one has started.
     pub fn replay(&self) -> Duration {
         self.encoder_timeout + super::defaults::ENCODER_START
+    }
+
+    /// How long a segment stays in memory: while the playlists list it, and as long again for players that have it in theirs.
+    pub fn retention(&self) -> Duration {
+        let grid = &self.grid;
+        let segment = grid
+            .framerate
+            .duration_of(u64::from(grid.ticks_per_segment.get()));
+        2 * self.window + 4 * segment
+    }
+
+    /// The bytes that its window holds by the bitrates that the config names; renditions without one are not in it.
+    pub fn window_bytes(&self) -> u64 {
+        let bits = self
+            .renditions
+            .iter()
+            .map(|rendition| match rendition.rate {
+                RateControl::Bitrate(bits) => u128::from(bits),
+                RateControl::Crf(_) => 0,
+            });
+        let bytes = bits.sum::<u128>() * self.retention().as_millis() / 8000;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 }
 

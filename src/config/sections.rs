@@ -67,6 +67,7 @@ pub(super) struct Limits {
     pub(super) memory_per_user: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
     pub(super) memory: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
     pub(super) replay_memory: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
+    pub(super) window_memory: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::clock::MonotonicTime;
 use crate::config::RateControl;
-use crate::encode::{EncodeRendition, ProbeCache, find_ffmpeg, probe};
+use crate::encode::{EncodeRendition, ProbeCache, encode_ahead, find_ffmpeg, probe};
 use crate::picture::PixelBuffer;
 use crate::tick::Framerate;
 
@@ -623,6 +623,51 @@ fn delay_of_a_picture() {
                 at(99),
                 at(100)
             );
+        }
+    }
+}
+
+/// `idr_pic_id` of an x264 keyframe (ITU-T H.264, 7.3.3): behind the first macroblock, the slice's type, the picture parameter set and
+/// four bits of `frame_num`.
+fn idr_picture_id(sample: &Sample) -> u32 {
+    let mut rest = &sample.data[..];
+    while let Some((size, tail)) = rest.split_first_chunk::<4>() {
+        let (nal, next) = tail.split_at(u32::from_be_bytes(*size) as usize);
+        if nal[0] & 31 == 5 {
+            let header = u32::from_be_bytes([nal[1], nal[2], nal[3], nal[4]]);
+            assert_eq!(header >> 19, 0b1_0001_0001_0000, "as x264 writes it");
+            return match header << 13 >> 29 {
+                0b100..=0b111 => 0,
+                0b010 => 1,
+                other => panic!("{other:03b} is neither 0 nor 1"),
+            };
+        }
+        rest = next;
+    }
+    panic!("a keyframe has an IDR slice")
+}
+
+#[test]
+fn a_picture_encoded_ahead_fits_what_every_live_encoder_publishes() {
+    for (codec, preset) in CODECS {
+        let plan = small(codec, preset, "25");
+        let descriptions = probe(&plan, &ProbeCache::new()).unwrap();
+        let dark = picture(&plan, vec![40; plan.input_format.bytes(plan.input_size)]);
+        let encode = |count, second_keyframe| {
+            let count = NonZeroUsize::new(count).unwrap();
+            encode_ahead(&plan, &descriptions, &dark, count, second_keyframe).unwrap()
+        };
+        let samples = &encode(4, false)[0];
+        let keyframes: Vec<bool> = samples.iter().map(|sample| sample.keyframe).collect();
+        assert_eq!(keyframes, [true, false, false, false], "{codec}");
+        assert!(
+            samples[1..].iter().all(|sample| sample.data.len() < 200),
+            "{codec}: nothing changes"
+        );
+        let twice = &encode(2, true)[0];
+        assert!(twice[0].keyframe && twice[1].keyframe, "{codec}");
+        if codec == "libx264" {
+            assert_eq!([&twice[0], &twice[1]].map(idr_picture_id), [0, 1]);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! stream's renditions; [`probe()`] tries each encoder first and yields its track's description, [`Encoder`] runs them.
 //! Restarting a dead one is the owner's decision.
 
+mod ahead;
 mod arguments;
 mod bitstream;
 mod cadence;
@@ -16,6 +17,7 @@ mod vitals;
 
 use std::time::Duration;
 
+pub use ahead::encode_ahead;
 pub use bitstream::BitstreamError;
 pub use cadence::Cadence;
 pub use encoder::{Encoder, EncoderEvent, EncoderStart, ExitReport, FeedError};
@@ -227,5 +229,29 @@ pub enum EncodeError {
         rendition: String,
         /// Where it was due.
         tick: Tick,
+    },
+    /// A picture that was to be encoded ahead was not: the encoder ended.
+    #[error("the encoder ended on a single picture ({status}): {last_words}")]
+    AheadRefused {
+        /// How it ended.
+        status: String,
+        /// The end of what FFmpeg said.
+        last_words: String,
+    },
+    /// A picture that was to be encoded ahead was not in time.
+    #[error(
+        "the encoder did not return a single picture in {deadline:?}; try a faster preset or a smaller size"
+    )]
+    AheadTimeout {
+        /// How long it was given.
+        deadline: Duration,
+    },
+    /// A picture that was encoded ahead is too large to be kept.
+    #[error(
+        "the encoder makes more than {bound} bytes of a dark picture; choose a lower bitrate or a higher crf"
+    )]
+    AheadTooLarge {
+        /// The most that is kept, all renditions together.
+        bound: usize,
     },
 }

@@ -99,7 +99,15 @@ fn probe_one(
     if let Some(description) = cache.get(&key) {
         return Ok(description);
     }
-    let picture = vec![128; plan.input_format.bytes(plan.input_size)];
+    let bytes = plan.input_format.bytes(plan.input_size);
+    let mut picture = Vec::new();
+    picture
+        .try_reserve_exact(bytes)
+        .map_err(|error| EncodeError::Start {
+            what: "take memory for a picture to try it with",
+            source: error.into(),
+        })?;
+    picture.resize(bytes, 128_u8);
     let finished =
         run(&key.path, &key.arguments, &picture, PICTURES, DEADLINE)?.ok_or_else(|| {
             EncodeError::ProbeTimeout {

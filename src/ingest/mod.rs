@@ -31,6 +31,7 @@ use crate::picture::{Picture, PictureFormat, Size};
 use crate::tick::{Grid, Tick, UnixTime};
 use session::{Fresh, Session};
 use slate::Slate;
+pub(crate) use slate::notice;
 
 /// How often within a tick a producer may wake its stream without a frame. One that does so more often is looked at when
 /// the tick is due.
@@ -101,6 +102,8 @@ pub(crate) struct Ingest<S> {
     session: Option<Session>,
     last: Option<Last>,
     slate: Option<Slate>,
+    /// Whether it was said that there is no memory for the slate.
+    told_of_memory: bool,
     second: (u64, u64),
 }
 
@@ -114,9 +117,10 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         newest: watch::Sender<Option<Picture>>,
         sink: S,
     ) -> Self {
+        // Without memory for it, the first picture is a producer's.
         let slate = plan
             .remembered
-            .map(|(format, size)| Slate::plain(&plan.stream, format, size));
+            .and_then(|(format, size)| Slate::plain(&plan.stream, format, size).ok());
         Self {
             plan,
             anchor,
@@ -127,6 +131,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             session: None,
             last: None,
             slate,
+            told_of_memory: false,
             second: (0, 0),
         }
     }
@@ -274,15 +279,34 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             self.counters.repeated.add(1);
             return Some((TickKind::Repeated, Some(last.frame), last.picture.clone()));
         }
-        if self.slate.is_none() {
-            self.slate = Some(Slate::over(&self.plan.stream, &self.last.as_ref()?.picture));
+        if self.slate.is_none() && self.last.is_none() {
+            return None;
         }
-        self.counters.slate.add(1);
-        let picture = self
-            .slate
-            .as_mut()?
-            .picture(silent, self.anchor.monotonic());
-        Some((TickKind::Slate, None, picture))
+        match self.draw_slate(silent) {
+            Ok(picture) => {
+                self.told_of_memory = false;
+                self.counters.slate.add(1);
+                Some((TickKind::Slate, None, picture))
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.told_of_memory, true) {
+                    tracing::warn!(stream = %self.plan.stream, %error, "the last picture stays, because there is no memory for the slate: leave the machine more, or choose a smaller source");
+                }
+                let last = self.last.as_ref()?;
+                self.counters.repeated.add(1);
+                Some((TickKind::Repeated, Some(last.frame), last.picture.clone()))
+            }
+        }
+    }
+
+    /// The slate over the last picture, of which there is one if there is no slate yet.
+    fn draw_slate(&mut self, silent: Option<Duration>) -> std::io::Result<Picture> {
+        let slate = match (&mut self.slate, &self.last) {
+            (Some(slate), _) => slate,
+            (none, Some(last)) => none.insert(Slate::over(&self.plan.stream, &last.picture)?),
+            (None, None) => return Err(std::io::ErrorKind::NotFound.into()),
+        };
+        slate.picture(silent, self.anchor.monotonic())
     }
 
     /// Keeps the figure of frames in the last whole second.

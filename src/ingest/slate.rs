@@ -1,6 +1,7 @@
 //! The slate: what is shown when a stream has had no frame for `stale_after`. The last picture, darkened, with the
 //! stream's name, "no signal" and for how long.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use crate::clock::MonotonicTime;
 use crate::picture::{Picture, PictureFormat, PicturePool, PixelBuffer, Size};
 
 const BLACK: u8 = 16;
+const DARK: u8 = BLACK + 12;
 const WHITE: u8 = 235;
 const NEUTRAL: u8 = 128;
 
 /// Draws slates over one darkened picture, a new one each second.
 pub(crate) struct Slate {
     stream: String,
-    background: Vec<u8>,
+    background: PixelBuffer,
     format: PictureFormat,
     size: Size,
     pool: PicturePool,
@@ -25,9 +27,14 @@ pub(crate) struct Slate {
 
 impl Slate {
     /// A slate over the last picture before the signal was lost.
-    pub(crate) fn over(stream: &str, last: &Picture) -> Self {
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    pub(crate) fn over(stream: &str, last: &Picture) -> io::Result<Self> {
+        let mut slate = Self::blank(stream, last.format, last.size)?;
         let luma = last.size.width as usize * last.size.height as usize;
-        let mut background = last.pixels().to_vec();
+        let background = slate.background.bytes_mut();
+        background.copy_from_slice(last.pixels());
         let (y, chroma) = background.split_at_mut(luma);
         for value in y {
             *value = BLACK + (value.saturating_sub(BLACK)) / 4;
@@ -35,52 +42,55 @@ impl Slate {
         for value in chroma {
             *value = value.midpoint(NEUTRAL);
         }
-        Self {
-            stream: stream.to_owned(),
-            background,
-            format: last.format,
-            size: last.size,
-            pool: PicturePool::new(last.format.bytes(last.size)),
-            drawn: None,
-        }
+        Ok(slate)
     }
 
     /// A slate over plain dark grey, where no picture is known.
-    pub(crate) fn plain(stream: &str, format: PictureFormat, size: Size) -> Self {
-        let luma = size.width as usize * size.height as usize;
-        let mut background = vec![NEUTRAL; format.bytes(size)];
-        background[..luma].fill(BLACK + 12);
-        Self {
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    pub(crate) fn plain(stream: &str, format: PictureFormat, size: Size) -> io::Result<Self> {
+        let mut slate = Self::blank(stream, format, size)?;
+        darken(slate.background.bytes_mut(), size);
+        Ok(slate)
+    }
+
+    fn blank(stream: &str, format: PictureFormat, size: Size) -> io::Result<Self> {
+        let pool = PicturePool::new(format.bytes(size));
+        Ok(Self {
             stream: stream.to_owned(),
-            background,
+            background: pool.take()?,
             format,
             size,
-            pool: PicturePool::new(format.bytes(size)),
+            pool,
             drawn: None,
-        }
+        })
     }
 
     /// The slate to show now; the same picture for all ticks of a second. `silent` is the time without a frame, if there ever was one.
-    pub(crate) fn picture(&mut self, silent: Option<Duration>, now: MonotonicTime) -> Picture {
+    /// Without memory for another, the slate before is shown on.
+    ///
+    /// # Errors
+    /// When the system has no memory for the first.
+    pub(crate) fn picture(
+        &mut self,
+        silent: Option<Duration>,
+        now: MonotonicTime,
+    ) -> io::Result<Picture> {
         let second = silent.map_or(0, |silent| silent.as_secs());
         if let Some((drawn, picture)) = &self.drawn
             && *drawn == second
         {
-            return picture.captured_at(now);
+            return Ok(picture.captured_at(now));
         }
         let since = match silent {
             None => "no signal".to_owned(),
             Some(silent) => format!("no signal for {}", spoken(silent)),
         };
-        // Without memory for another, the slate before is shown on; without any, the text is missing.
-        let Ok(mut buffer) = self.pool.take() else {
-            let plain = || PixelBuffer::unpooled(self.background.clone());
-            let before = self
-                .drawn
-                .as_ref()
-                .map(|(_, picture)| picture.captured_at(now));
-            return before
-                .unwrap_or_else(|| Picture::new(self.format, self.size, now, Arc::new(plain())));
+        let mut buffer = match (self.pool.take(), &self.drawn) {
+            (Ok(buffer), _) => buffer,
+            (Err(_), Some((_, before))) => return Ok(before.captured_at(now)),
+            (Err(error), None) => return Err(error),
         };
         let pixels = buffer.bytes_mut();
         pixels.copy_from_slice(&self.background);
@@ -92,8 +102,39 @@ impl Slate {
         canvas.write_centred(&since, 56, 70);
         let picture = Picture::new(self.format, self.size, now, Arc::new(buffer));
         self.drawn = Some((second, picture.clone()));
-        picture
+        Ok(picture)
     }
+}
+
+/// A dark picture that says `words` under the stream's name.
+///
+/// # Errors
+/// When the system has no memory for it.
+pub(crate) fn notice(
+    stream: &str,
+    words: &str,
+    format: PictureFormat,
+    size: Size,
+) -> io::Result<Picture> {
+    let mut buffer = PicturePool::new(format.bytes(size)).take()?;
+    let luma = buffer.bytes_mut();
+    darken(luma, size);
+    let canvas = &mut Canvas { luma, size };
+    canvas.write_centred(stream, 42, 60);
+    canvas.write_centred(words, 56, 70);
+    Ok(Picture::new(
+        format,
+        size,
+        MonotonicTime(0),
+        Arc::new(buffer),
+    ))
+}
+
+/// Plain dark grey.
+fn darken(pixels: &mut [u8], size: Size) {
+    let (luma, chroma) = pixels.split_at_mut(size.width as usize * size.height as usize);
+    luma.fill(DARK);
+    chroma.fill(NEUTRAL);
 }
 
 /// `7 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`.
@@ -161,26 +202,54 @@ mod tests {
             PictureFormat::I420.bytes(size)
         ]));
         let last = Picture::new(PictureFormat::I420, size, MonotonicTime(0), bright);
-        let mut slate = Slate::over("door", &last);
-        let picture = slate.picture(Some(Duration::from_secs(3)), MonotonicTime(5));
+        let mut slate = Slate::over("door", &last).unwrap();
+        let picture = slate
+            .picture(Some(Duration::from_secs(3)), MonotonicTime(5))
+            .unwrap();
         let luma = &picture.pixels()[..320 * 180];
         assert_eq!(luma[0], BLACK + (200 - BLACK) / 4);
         assert!(
             luma.iter().filter(|&&y| y == WHITE).count() > 200,
             "letters are drawn"
         );
-        let later = slate.picture(Some(Duration::from_secs(4)), MonotonicTime(6));
+        let later = slate
+            .picture(Some(Duration::from_secs(4)), MonotonicTime(6))
+            .unwrap();
         assert_ne!(picture.pixels(), later.pixels(), "the time since is told");
         assert_eq!(later.captured, MonotonicTime(6));
     }
 
     #[test]
     fn a_name_that_is_too_long_for_a_tiny_picture_is_cut_not_an_error() {
-        let mut slate = Slate::plain(&"x".repeat(64), PictureFormat::Nv12, Size::new(16, 16));
+        let mut slate =
+            Slate::plain(&"x".repeat(64), PictureFormat::Nv12, Size::new(16, 16)).unwrap();
         assert_eq!(
-            slate.picture(None, MonotonicTime(0)).pixels().len(),
+            slate
+                .picture(None, MonotonicTime(0))
+                .unwrap()
+                .pixels()
+                .len(),
             16 * 16 * 3 / 2
         );
+    }
+
+    #[test]
+    fn a_slate_that_there_is_no_memory_for_is_an_error() {
+        let size = Size::new(1 << 30, 1 << 30);
+        let error = Slate::plain("door", PictureFormat::I420, size).err();
+        assert_eq!(error.unwrap().kind(), io::ErrorKind::OutOfMemory);
+        assert!(notice("door", "words", PictureFormat::I420, size).is_err());
+    }
+
+    #[test]
+    fn without_memory_for_another_the_slate_before_is_shown_on() {
+        let size = Size::new(64, 64);
+        let mut slate = Slate::plain("door", PictureFormat::I420, size).unwrap();
+        let at = |second| (Some(Duration::from_secs(second)), MonotonicTime(second));
+        let before = slate.picture(at(1).0, at(1).1).unwrap();
+        slate.pool = PicturePool::new(usize::MAX >> 2);
+        let later = slate.picture(at(2).0, at(2).1).unwrap();
+        assert!(later.shares_pixels(&before) && later.captured == at(2).1);
     }
 
     #[test]

@@ -1,17 +1,29 @@
 //! Writes boxes (ISO/IEC 14496-12, 4.2) into one buffer. Sizes are filled in when a box ends, so that
 //! writing reads like the boxes' nesting.
 
+use std::collections::TryReserveError;
+
 /// A buffer of boxes.
 pub(super) struct BoxWriter {
     bytes: Vec<u8>,
 }
 
 impl BoxWriter {
-    /// A buffer with room for `capacity` bytes; more is allocated when needed.
+    /// A buffer with room for `capacity` bytes, which are few; more is allocated when needed.
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(capacity),
         }
+    }
+
+    /// The same for as many bytes as there may be.
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    pub(super) fn try_with_capacity(capacity: usize) -> Result<Self, TryReserveError> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(capacity)?;
+        Ok(Self { bytes })
     }
 
     /// The boxes written.
@@ -72,5 +84,15 @@ impl BoxWriter {
 
     pub(super) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_cant_be_had_is_an_error() {
+        assert!(BoxWriter::try_with_capacity(usize::MAX >> 1).is_err());
     }
 }

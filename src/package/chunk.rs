@@ -1,5 +1,7 @@
 //! The bytes of one part: a CMAF chunk (ISO/IEC 23000-19, 7.3.2.3), `moof` and `mdat`, with a `styp` where a segment starts.
 
+use std::collections::TryReserveError;
+
 use bytes::Bytes;
 
 use super::boxes::BoxWriter;
@@ -31,7 +33,10 @@ pub(super) struct ChunkHeader {
 }
 
 /// The chunk that holds `samples`, together fewer than 2^31 bytes, in one buffer of the exact size.
-pub(super) fn chunk(header: &ChunkHeader, samples: &[Sample]) -> Bytes {
+///
+/// # Errors
+/// When the system has no memory for it.
+pub(super) fn chunk(header: &ChunkHeader, samples: &[Sample]) -> Result<Bytes, TryReserveError> {
     let duration = samples.first().map_or(0, |sample| sample.duration);
     let optional = Optional {
         durations: samples.iter().any(|sample| sample.duration != duration),
@@ -42,7 +47,7 @@ pub(super) fn chunk(header: &ChunkHeader, samples: &[Sample]) -> Bytes {
     let styp_bytes = if header.starts_segment { STYP_BYTES } else { 0 };
     let total = styp_bytes + PRFT_BYTES + moof_bytes + MDAT_HEADER_BYTES + media_bytes;
 
-    let mut b = BoxWriter::with_capacity(total);
+    let mut b = BoxWriter::try_with_capacity(total)?;
     if header.starts_segment {
         b.container(*b"styp", |b| {
             b.raw(b"cmfs");
@@ -73,7 +78,7 @@ pub(super) fn chunk(header: &ChunkHeader, samples: &[Sample]) -> Bytes {
         total,
         "the boxes have the sizes that were reckoned"
     );
-    b.into_bytes()
+    Ok(b.into_bytes())
 }
 
 /// What a track run says of each sample by itself, beside its size and flags.

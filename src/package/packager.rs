@@ -1,6 +1,8 @@
 //! Cuts one track's samples into parts and segments at the grid's edges, and refuses every sample that would
 //! leave a hole, an overlap or a segment that can't be decoded from its start.
 
+use std::collections::TryReserveError;
+
 use crate::package::Part;
 use crate::package::chunk::{ChunkHeader, chunk};
 use crate::sample::{Sample, TrackIndex};
@@ -85,6 +87,16 @@ pub enum PackageError {
         tick: Tick,
         /// What the part's samples would have together.
         bytes: usize,
+    },
+    /// The system has no memory for the part that the sample completes. Both are as they were before it.
+    #[error(
+        "there is no memory for the part that ends with tick {tick} ({source}): give the machine more, or lower the bitrates"
+    )]
+    Memory {
+        /// The sample's tick.
+        tick: Tick,
+        /// The system's word.
+        source: TryReserveError,
     },
     /// The segment is closed; its number can't be given twice.
     #[error(
@@ -175,22 +187,37 @@ impl TrackPackager {
         if self.samples.is_empty() {
             self.captured = captured;
         }
-        self.sample_bytes += sample.data.len();
+        let (tick, bytes) = (self.next, sample.data.len());
+        self.sample_bytes += bytes;
         self.samples.push(sample);
         self.next = self.next.plus(u64::from(ticks));
-        self.encoder_start = false;
-        Ok(self
-            .grid
-            .ends_part(Tick(self.next.0 - 1))
-            .then(|| self.close(self.grid.starts_segment(self.next))))
+        let complete = self.grid.ends_part(Tick(self.next.0 - 1));
+        let part = complete.then(|| self.close(self.grid.starts_segment(self.next)));
+        match part.transpose() {
+            Ok(part) => {
+                self.encoder_start = false;
+                Ok(part)
+            }
+            Err(source) => {
+                self.samples.pop();
+                self.sample_bytes -= bytes;
+                self.next = tick;
+                Err(PackageError::Memory { tick, source })
+            }
+        }
     }
 
     /// Closes the segment early: the end of the stream, or of what this encoder can give. Returns the unfinished part,
     /// marked as its segment's last. None if there is none: the segment then ends with the part before, which was not marked
-    /// as last when it was returned. What comes after starts in a later segment.
+    /// as last when it was returned. So it does where there is no memory for that part. What comes after starts in a later segment.
     pub fn flush(&mut self) -> Option<Part> {
         let next_start = self.next_start();
-        let part = (!self.samples.is_empty()).then(|| self.close(true));
+        let part = match self.samples.is_empty() {
+            true => None,
+            false => self.close(true).ok(),
+        };
+        self.samples.clear();
+        self.sample_bytes = 0;
         self.next = next_start;
         self.segment_start = true;
         self.encoder_start = true;
@@ -281,7 +308,8 @@ impl TrackPackager {
         Ok(ticks)
     }
 
-    fn close(&mut self, last: bool) -> Part {
+    // Without memory nothing is changed.
+    fn close(&mut self, last: bool) -> Result<Part, TryReserveError> {
         let den = self.grid.framerate.den();
         let ticks: u32 = self
             .samples
@@ -302,12 +330,12 @@ impl TrackPackager {
             ticks,
             independent: self.samples.first().is_some_and(|sample| sample.keyframe),
             last,
-            bytes: chunk(&header, &self.samples),
+            bytes: chunk(&header, &self.samples)?,
         };
         self.samples.clear();
         self.sample_bytes = 0;
         self.segment_start = last;
-        part
+        Ok(part)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickPicture};
 use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskDesk, DiskLimits, DiskPlan, DiskPublisher, Ledger};
 use crate::tick::{Grid, Tick};
-use crate::window::{Window, WindowSettings};
+use crate::window::{Window, WindowMemory, WindowSettings};
 
 /// The owner's task, whose end is the life's.
 pub(super) const OWNER: &str = "stream";
@@ -47,6 +47,7 @@ pub(super) struct Ground {
     /// The bytes of pictures that are kept for the encoder's restart; none for those of the time that it takes.
     pub(super) replay_memory: Option<u64>,
     pub(super) settings: WindowSettings,
+    pub(super) window_memory: Arc<WindowMemory>,
     pub(super) folder: PathBuf,
     pub(super) keep_free: u64,
     /// Keeps other daemons out of the folder, if that could be had.
@@ -143,6 +144,7 @@ impl Ground {
     fn window(&mut self) -> Window {
         let snapshot = self.curtain.newest();
         let window = Window::new(self.settings.clone(), Some(&snapshot));
+        let window = window.within(&self.window_memory);
         let reached = window.resume_tick();
         if reached.is_some() && reached != self.resume {
             // Something was published since: what an earlier run left is history.

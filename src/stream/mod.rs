@@ -34,7 +34,7 @@ use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskDesk, Restored};
 use crate::status::StreamStatus;
 use crate::tick::{Grid, Tick, UnixTime};
-use crate::window::{Snapshot, Window, WindowSettings};
+use crate::window::{Snapshot, Window, WindowMemory, WindowSettings};
 use curtain::Curtain;
 use keeper::{Keeper, News};
 use life::Ground;
@@ -54,6 +54,8 @@ pub(crate) struct House {
     pub(crate) tick_log: Option<PathBuf>,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) descriptors: Arc<Descriptors>,
+    /// What the windows of all streams may hold.
+    pub(crate) window_memory: Arc<WindowMemory>,
 }
 
 /// A stream could not be started.
@@ -155,6 +157,7 @@ impl Stream {
             tick_log: house.tick_log.clone(),
             replay_memory: house.accounts.limits().replay_memory,
             settings,
+            window_memory: Arc::clone(&house.window_memory),
             folder,
             keep_free: house.keep_free,
             _claim: claim,

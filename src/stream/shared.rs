@@ -54,6 +54,8 @@ pub(super) struct Report {
     pub(super) no_signal: bool,
     /// Why disk publishing does not work, for people.
     pub(super) disk: Option<String>,
+    /// What the window gives up because memory is short, for people.
+    pub(super) window: Option<String>,
     pub(super) ended: bool,
     /// How often the stream was started again after a fault of its own.
     pub(super) restarts: u64,
@@ -94,7 +96,12 @@ impl Shared {
         let renditions = renditions(plan, snapshot, &report.fallen);
         let fallen = report.fallen.into_iter().flatten().next();
         let too_slow = report.encoder.too_slow.clone();
-        let detail = report.failure.or(report.disk).or(too_slow).or(fallen);
+        let detail = report
+            .failure
+            .or(report.disk)
+            .or(report.window)
+            .or(too_slow)
+            .or(fallen);
         StreamStatus {
             name: plan.name.clone(),
             state,

@@ -39,6 +39,16 @@ impl Column {
         }
     }
 
+    /// The bytes of all parts that it holds.
+    pub(super) fn bytes(&self) -> u64 {
+        let parts = self.cells.iter().flat_map(|cell| match cell {
+            Cell::Empty => [].iter().chain(&[]),
+            Cell::Open(parts) => parts.iter().chain(&[]),
+            Cell::Done(segment) => segment.parts.iter().chain(&segment.remains),
+        });
+        parts.map(|part| part.bytes.len() as u64).sum()
+    }
+
     /// Whether nobody can fetch anything of it.
     pub(super) fn is_bare(&self) -> bool {
         self.cells.iter().all(

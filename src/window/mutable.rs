@@ -7,6 +7,8 @@
 //! window makes only as many entries as the window lists; and there are hard limits on what is listed and retained, which
 //! only a stream of nothing but shortened segments, or a clock that stands still, can reach.
 
+mod room;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,10 @@ use crate::sample::TrackIndex;
 use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
 
 use super::column::{Cell, Column, end_of, gap, place};
+use super::memory::{Account, WindowMemory};
 use super::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+
+pub use room::{GivenUp, Shortage};
 
 /// A playlist lists at least this many segments once the stream is old enough.
 pub const MIN_SEGMENTS: usize = 6;
@@ -68,6 +73,16 @@ pub enum PushError {
         /// The part's first tick.
         got: Tick,
     },
+    /// Its memory can't be had: its segment has become a gap, so that later ones may fit.
+    #[error(
+        "there is no room for a part of {bytes} bytes within the {limit} bytes of all windows: raise [limits] window_memory, shorten the window or lower the bitrates"
+    )]
+    Memory {
+        /// The part's size.
+        bytes: u64,
+        /// What all windows may hold.
+        limit: u64,
+    },
     /// The part's numbers or length contradict the grid.
     #[error(
         "part {part} of segment {segment} in track {track} does not fit the grid: {ticks} ticks from {first}"
@@ -102,6 +117,10 @@ pub struct Window {
     media_sequence: SegmentNumber,
     discontinuity_sequence: u64,
     ended: bool,
+    /// The bytes of all parts that are held.
+    account: Account,
+    /// When each kind of thing was last given up for want of memory.
+    given_up: [Option<UnixTime>; 3],
 }
 
 impl Window {
@@ -116,6 +135,8 @@ impl Window {
             media_sequence: SegmentNumber(0),
             discontinuity_sequence: 0,
             ended: false,
+            account: Account::open(&WindowMemory::new(u64::MAX), 0),
+            given_up: [None; 3],
         };
         if let Some(snapshot) = restored {
             window.load(snapshot);
@@ -155,6 +176,10 @@ impl Window {
             .or(self.retained.back())
             .map(|column| Arc::clone(&column.period));
         self.note_lengths(snapshot.longest_playlist);
+        let columns = self.retained.iter().chain(&self.columns);
+        let bytes = columns.map(Column::bytes).sum();
+        // What was published is there, whether it fits or not.
+        self.account = Account::open(&WindowMemory::new(u64::MAX), bytes);
     }
 
     /// Begins a period at `first_tick`: what is unfinished becomes a gap, and so do the numbers up to it. A period that would
@@ -199,7 +224,8 @@ impl Window {
         self.rotate(now);
     }
 
-    /// Takes the next part of `track`. Its segment closes when the part says that it is the last, or when it reaches the edge.
+    /// Takes the next part of `track`. Its segment closes when the part says that it is the last, or when it reaches the edge. Where memory is
+    /// short, the oldest segments go for it.
     pub fn push(&mut self, track: TrackIndex, part: Part, now: UnixTime) -> Result<(), PushError> {
         if self.ended {
             return Err(PushError::Ended);
@@ -210,6 +236,9 @@ impl Window {
         let expected = self.next_tick(track).ok_or(PushError::NoPeriod)?;
         let index = self.frontier(track);
         self.check(track, index, expected, &part)?;
+        self.take_room(track, &part, now)?;
+        // Those before it may have left for it.
+        let index = self.frontier(track);
         if index == self.columns.len() {
             self.add_column(part.segment, part.first_tick);
         }
@@ -310,12 +339,18 @@ impl Window {
         self.ended = true;
     }
 
-    /// Lets go of what nobody may fetch any more at `now`; says whether there was anything.
+    /// Lets go of what nobody may fetch any more at `now`, and of what there is no memory for; says whether there was anything.
     pub fn expire(&mut self, now: UnixTime) -> bool {
         let before = self.retained.len();
-        self.retained
-            .retain(|column| column.expires.is_none_or(|expires| expires > now));
-        self.retained.len() < before
+        let mut expired = 0;
+        self.retained.retain(|column| {
+            let stays = column.expires.is_none_or(|expires| expires > now);
+            expired += if stays { 0 } else { column.bytes() };
+            stays
+        });
+        self.account.give(expired);
+        let expired = self.retained.len() < before;
+        self.shed(now) || expired
     }
 
     /// The first tick of `track` that is not there: where to go on. None before the first period.
@@ -361,9 +396,7 @@ impl Window {
             target_duration: self.settings.target_duration,
             media_sequence: self.media_sequence,
             discontinuity_sequence: self.discontinuity_sequence,
-            window_ticks: grid.map_or(0, |grid| {
-                u64::from(grid.framerate.ticks_in(self.settings.window).get())
-            }),
+            window_ticks: grid.map_or(0, |grid| self.window_ticks(&grid, now)),
             tracks: views.map(|(track, name)| self.view(track, name)).collect(),
             longest_playlist: self
                 .columns
@@ -374,6 +407,18 @@ impl Window {
             ended: self.ended,
             updated: now,
         })
+    }
+
+    /// The window's length in ticks, or what is left of it where memory is short.
+    fn window_ticks(&self, grid: &Grid, now: UnixTime) -> u64 {
+        let nominal = u64::from(grid.framerate.ticks_in(self.settings.window).get());
+        let shortage = self.shortage(now);
+        if shortage.is_none_or(|shortage| shortage.given_up == GivenUp::Retained) {
+            return nominal;
+        }
+        let listed = self.columns.iter().map_while(|column| column.done(0));
+        let listed = listed.map(|segment| u64::from(segment.ticks)).sum::<u64>();
+        nominal.min(listed)
     }
 
     fn view(&self, track: TrackIndex, name: &str) -> TrackView {
@@ -581,10 +626,13 @@ impl Window {
         }
     }
 
+    /// No playlist is ever shorter.
+    fn three_targets(&self) -> Duration {
+        Duration::from_secs(self.settings.target_duration).saturating_mul(3)
+    }
+
     fn least_duration(&self) -> Duration {
-        self.settings
-            .window
-            .max(Duration::from_secs(self.settings.target_duration) * 3)
+        self.settings.window.max(self.three_targets())
     }
 
     /// How many whole segments of `grid` a playlist lists at least.
@@ -613,20 +661,25 @@ impl Window {
 
     /// Retires columns while every track has enough newer ones.
     fn rotate(&mut self, now: UnixTime) {
+        let least = self.least_duration();
         while !self.ended
             && !self.columns.is_empty()
-            && (self.front_may_leave() || self.columns.len() > self.most_listed())
+            && (self.front_may_leave(MIN_SEGMENTS, least)
+                || self.columns.len() > self.most_listed())
         {
             self.retire(now);
         }
         self.note_lengths(Duration::ZERO);
         let most = self.most_listed().saturating_mul(2);
-        while self.retained.len() > most {
-            self.retained.pop_front();
+        while self.retained.len() > most
+            && let Some(column) = self.retained.pop_front()
+        {
+            self.account.give(column.bytes());
         }
     }
 
-    fn front_may_leave(&self) -> bool {
+    /// Whether every track has so many whole segments of so long together after the first.
+    fn front_may_leave(&self, least: usize, least_duration: Duration) -> bool {
         (0..self.settings.tracks.len()).all(|track| {
             let newer = self
                 .columns
@@ -636,7 +689,7 @@ impl Window {
             let (count, duration) = newer.fold((0, Duration::ZERO), |(count, sum), segment| {
                 (count + 1, sum + segment.duration())
             });
-            count >= MIN_SEGMENTS && duration >= self.least_duration()
+            count >= least && duration >= least_duration
         })
     }
 
@@ -653,8 +706,7 @@ impl Window {
         self.media_sequence = column.number.next();
         self.discontinuity_sequence += u64::from(column.starts_discontinuity());
         // A part's own URI stays for at least three target durations, even where no playlist has ever listed its segment.
-        let parts_stay = Duration::from_secs(self.settings.target_duration) * 3;
-        let stays = (column.duration() + column.longest).max(parts_stay);
+        let stays = (column.duration() + column.longest).max(self.three_targets());
         let expires = now.saturating_add(stays);
         column.expires = Some(expires);
         for cell in &mut column.cells {

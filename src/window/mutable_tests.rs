@@ -469,3 +469,110 @@ fn check(
     }
     Ok(())
 }
+
+/// A window of one track that is given parts of 1000 bytes, four in each segment of 2 s, within a budget of so many bytes.
+fn within(memory: &Arc<WindowMemory>) -> Window {
+    let mut window = Window::new(settings(1), None).within(memory);
+    window.begin_period(grid(), START, inits(1, "a"), false, time(START));
+    window
+}
+
+/// The bytes that `window` holds by its own snapshot.
+fn held(window: &Window) -> u64 {
+    let columns = window.retained.iter().chain(&window.columns);
+    columns.map(Column::bytes).sum()
+}
+
+/// Pushes parts until the first tick of the `segments`th segment, whatever becomes of them.
+fn offer(window: &mut Window, from: &mut Tick, segments: u64) {
+    while *from < START.plus(60 * segments) {
+        let part = part_at(&grid(), *from);
+        *from = from.plus(u64::from(part.ticks));
+        let now = time(*from);
+        window.expire(now);
+        match window.push(0, part, now) {
+            Ok(()) | Err(PushError::Memory { .. } | PushError::Past { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(window.account.own(), held(window), "the account is right");
+    }
+}
+
+#[test]
+fn where_memory_is_short_what_left_the_playlists_goes_first_and_then_the_oldest_listed() {
+    // The playlists list seven whole segments, and about as many stay for players with old ones.
+    let memory = WindowMemory::new(40_000);
+    let mut window = within(&memory);
+    let mut tick = START;
+    offer(&mut window, &mut tick, 30);
+    let now = time(tick);
+    let snapshot = window.snapshot(now);
+    assert_eq!(memory.used(), held(&window));
+    assert!(memory.used() <= 40_000 && memory.used() > 35_000);
+    assert_eq!(snapshot.tracks[0].listed.len(), 7);
+    let shortage = window.shortage(now).unwrap();
+    assert_eq!(shortage.given_up, GivenUp::Retained);
+    assert_eq!(snapshot.window_ticks, 14 * 30);
+
+    let memory = WindowMemory::new(20_000);
+    let mut window = within(&memory);
+    let mut tick = START;
+    offer(&mut window, &mut tick, 30);
+    let now = time(tick);
+    let snapshot = window.snapshot(now);
+    assert!(memory.used() <= 20_000);
+    let track = &snapshot.tracks[0];
+    assert_eq!((track.listed.len(), track.retained.len()), (5, 0));
+    assert!(track.listed.iter().all(|segment| !segment.gap));
+    assert_eq!(snapshot.media_sequence, track.listed[0].number);
+    assert_eq!(snapshot.window_ticks, 5 * 60, "as long as it is");
+    let shortage = window.shortage(now).unwrap();
+    assert_eq!(shortage.given_up, GivenUp::Listed);
+    assert!(shortage.to_string().contains("[limits] window_memory"));
+    // It is told of for a minute.
+    let later = now.saturating_add(Duration::from_secs(60));
+    assert_eq!(window.shortage(later), None);
+}
+
+#[test]
+fn where_not_even_three_target_durations_fit_segments_become_gaps_and_numbers_go_on() {
+    let memory = WindowMemory::new(11_000);
+    let mut window = within(&memory);
+    let mut tick = START;
+    offer(&mut window, &mut tick, 40);
+    let now = time(tick);
+    let snapshot = window.snapshot(now);
+    assert!(memory.used() <= 11_000);
+    let listed = &snapshot.tracks[0].listed;
+    assert!(listed.iter().any(|segment| segment.gap) && listed.iter().any(|segment| !segment.gap));
+    let listed = numbers(listed);
+    assert_eq!(listed, (listed[0]..40).collect::<Vec<_>>());
+    assert_eq!(window.shortage(now).unwrap().given_up, GivenUp::New);
+}
+
+#[test]
+fn a_window_that_needs_little_is_spared_by_one_that_needs_much() {
+    let memory = WindowMemory::new(160_000);
+    let mut small = within(&memory);
+    let mut large = Window::new(settings(3), None).within(&memory);
+    large.begin_period(grid(), START, inits(3, "a"), false, time(START));
+    for segments in 1..40 {
+        let end = START.plus(60 * segments);
+        for track in 0..3 {
+            feed(&mut large, track, end);
+        }
+        large.expire(time(end));
+        feed(&mut small, 0, end);
+        // What the large one has beyond its share, it gives back at its next look.
+        large.expire(time(end));
+        small.expire(time(end));
+        assert!(memory.used() <= 160_000);
+    }
+    let now = time(START.plus(60 * 39));
+    assert_eq!(small.shortage(now), None);
+    assert_eq!(small.snapshot(now).tracks[0].listed.len(), 7);
+    assert!(large.shortage(now).is_some());
+    assert_eq!(large.account.own(), held(&large));
+    drop((small, large));
+    assert_eq!(memory.used(), 0);
+}

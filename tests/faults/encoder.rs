@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use ringgear::status::StreamState;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::harness::broken_ffmpeg::BrokenFfmpeg;
 use crate::harness::{asked_for, wait_for};
 use crate::scene::{Allowed, Scene, longest_wait_for_a_part, stream};
 
@@ -64,4 +66,34 @@ fn stopped() {
     assert_eq!(scene.daemon.stream("cam").encoder.restarts, 2);
     scene.end(Allowed::default());
     within_a_second("encoder stopped", &waits, Duration::from_millis(1500));
+}
+
+/// Players play the slate, and the camera's pictures again.
+#[test]
+#[ignore = "the whole matrix takes minutes: make faults"]
+fn keeps_failing() {
+    const SOON: Duration = Duration::from_secs(10);
+    let ffmpeg = BrokenFfmpeg::new("[ -e BROKEN ]");
+    let config = ffmpeg.config("failures = 3\nretry_every = \"4s\"") + &stream();
+    let mut scene = Scene::begin("encoder keeps failing", &config);
+    wait_for("the slate", SOON, || {
+        scene.daemon.log().contains("slate encoded").then_some(())
+    });
+    ffmpeg.break_it();
+    signal(scene.encoder_pid(), Signal::KILL);
+    scene
+        .daemon
+        .wait_for_state("cam", StreamState::Failed, SOON);
+    scene.plays_the_slate();
+    ffmpeg.mend_it();
+    scene.daemon.wait_for_state("cam", StreamState::Live, SOON);
+    scene.recovers();
+    let status = scene.daemon.stream("cam");
+    assert_eq!(status.ticks.missed, 0);
+    // Of each part of the slate, one tick has a picture, which holds for the others.
+    scene.end(Allowed {
+        replaced: status.encoder.slate.div_ceil(5),
+        held: status.encoder.slate,
+        ..Allowed::default()
+    });
 }

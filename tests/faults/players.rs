@@ -17,16 +17,17 @@ pub(crate) struct Seen {
     /// Seconds of media played.
     pub(crate) advanced: f64,
     /// Pictures shown.
-    pub(crate) pictures: u64,
+    pub(crate) pictures: u32,
     /// The longest stall since it was last looked at, in seconds.
     pub(crate) stalled: f64,
     pub(crate) errors: Vec<String>,
 }
 
 impl Seen {
-    /// Whether it plays: media passes about as fast as the clock, and pictures are shown.
-    pub(crate) fn plays(&self, watched: Duration) -> bool {
-        self.advanced > 0.75 * watched.as_secs_f64() && self.pictures > 10
+    /// Whether it plays: media passes about as fast as the clock, and at least so many pictures are shown a second.
+    pub(crate) fn plays(&self, watched: Duration, pictures: f64) -> bool {
+        let watched = watched.as_secs_f64();
+        self.advanced > 0.75 * watched && f64::from(self.pictures) > pictures * watched
     }
 }
 

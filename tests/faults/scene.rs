@@ -112,6 +112,17 @@ impl Scene {
     /// As [`Self::recovers`], where a player takes longer by its own design.
     #[track_caller]
     pub(crate) fn recovers_within(&mut self, time: Duration) {
+        self.plays_within(time, 5.0);
+    }
+
+    /// Called when a slate is shown, which has a picture for each part: five seconds later, all three players have to play it.
+    #[track_caller]
+    pub(crate) fn plays_the_slate(&mut self) {
+        self.plays_within(RECOVERY, 3.0);
+    }
+
+    #[track_caller]
+    fn plays_within(&mut self, time: Duration, pictures_a_second: f64) {
         std::thread::sleep(time);
         let seen = self.players.look(WATCHED);
         let stalls: Vec<String> = seen
@@ -121,7 +132,7 @@ impl Scene {
         eprintln!("{}: {}", self.row, stalls.join(", "));
         for player in &seen {
             assert!(
-                player.plays(WATCHED) && player.errors.is_empty(),
+                player.plays(WATCHED, pictures_a_second) && player.errors.is_empty(),
                 "{}: a player does not play {time:?} after the fault: {seen:#?}",
                 self.row
             );
@@ -206,7 +217,8 @@ impl Account {
                 let before = shown.range(..tick).next_back().map(|(tick, _)| *tick);
                 let after = shown.range(tick..).next().map(|(tick, _)| *tick);
                 match (before, after) {
-                    (Some(before), Some(after)) if after - before <= 4 => account.held += 1,
+                    // A sample lasts a part at most.
+                    (Some(before), Some(after)) if after - before <= 5 => account.held += 1,
                     _ => account.missing.push(tick),
                 }
                 continue;

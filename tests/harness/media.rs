@@ -151,6 +151,8 @@ pub(crate) struct Shown {
     pub(crate) time: u64,
     /// What its bars say; none when they can't be read.
     pub(crate) bars: Option<Bars>,
+    /// The mean of its luma.
+    pub(crate) brightness: u8,
 }
 
 /// Joins what `playlist` lists, init segment first, from the folder that holds it, into one file at `to`.
@@ -259,7 +261,13 @@ pub(crate) fn decode_published(folder: &Path, playlist: &MediaPlaylist) -> Vec<S
     let count = decode(&file, "gray", width * height, |index, luma| {
         let time = *times.get(index).expect("no more pictures than packets");
         let bars = decode_luma(luma, columns, rows, width);
-        shown.push(Shown { time, bars });
+        let sum: u64 = luma.iter().map(|&value| u64::from(value)).sum();
+        let mean = sum / u64::try_from(luma.len().max(1)).unwrap();
+        shown.push(Shown {
+            time,
+            bars,
+            brightness: u8::try_from(mean).unwrap(),
+        });
     });
     assert_eq!(count, times.len(), "pictures decoded, packets published");
     shown

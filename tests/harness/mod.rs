@@ -1,5 +1,6 @@
 //! What the tests share: places, processes, the daemon, readers of what it publishes, and the checker of live windows.
 
+pub(crate) mod broken_ffmpeg;
 pub(crate) mod checker;
 pub(crate) mod daemon;
 pub(crate) mod dash;

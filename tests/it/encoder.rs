@@ -2,7 +2,7 @@
 
 mod alone {
     use std::collections::HashMap;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
     use std::process::Command;
     use std::time::{Duration, Instant};
 
@@ -10,9 +10,13 @@ mod alone {
     use ringgear::tick::Framerate;
     use rustix::process::{Pid, Signal, kill_process};
 
+    use crate::harness::broken_ffmpeg::BrokenFfmpeg;
+    use crate::harness::checker::Checker;
     use crate::harness::daemon::Daemon;
+    use crate::harness::media::Shown;
     use crate::harness::process::run;
-    use crate::harness::{alone, asked_for, hls, media, pause, place, tick_log, wait_for};
+    use crate::harness::tick_log::Row;
+    use crate::harness::{alone, asked_for, hls, media, pause, tick_log, wait_for};
 
     /// The first encodes at once, the second looks thirty pictures ahead.
     const STREAMS: [(&str, &str); 2] = [
@@ -50,14 +54,14 @@ mod alone {
         hurt.elapsed()
     }
 
-    /// Each published picture shows the frame that its tick took, in order, without a gap or a discontinuity. Says how many
-    /// ticks the samples' longest lasts.
-    fn published_as_logged(daemon: &Daemon, name: &str, framerate: &str) -> u64 {
-        let log: HashMap<u64, _> = tick_log::read(&daemon.place.tick_logs(), name)
-            .into_iter()
-            .map(|row| (row.tick, row))
-            .collect();
-        let (first, last) = (*log.keys().min().unwrap(), *log.keys().max().unwrap());
+    /// What ingest took at each tick.
+    fn logged(daemon: &Daemon, name: &str) -> HashMap<u64, Row> {
+        let rows = tick_log::read(&daemon.place.tick_logs(), name).into_iter();
+        rows.map(|row| (row.tick, row)).collect()
+    }
+
+    /// Every published picture, in order. Nothing is missing, and nothing breaks.
+    fn published(daemon: &Daemon, name: &str) -> Vec<Shown> {
         let folder = daemon.place.live().join(name).join("small");
         let text = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
         let playlist = hls::media(&text).unwrap();
@@ -65,7 +69,15 @@ mod alone {
             assert!(!segment.gap && !segment.discontinuity, "{name}: {text}");
             assert_eq!(segment.map, playlist.segments[0].map, "{name}: {text}");
         }
-        let shown = media::decode_published(&folder, &playlist);
+        media::decode_published(&folder, &playlist)
+    }
+
+    /// Each published picture shows the frame that its tick took, in order, without a gap or a discontinuity. Says how many
+    /// ticks the samples' longest lasts.
+    fn published_as_logged(daemon: &Daemon, name: &str, framerate: &str) -> u64 {
+        let log = logged(daemon, name);
+        let (first, last) = (*log.keys().min().unwrap(), *log.keys().max().unwrap());
+        let shown = published(daemon, name);
         let den = u64::from(framerate.parse::<Framerate>().unwrap().den());
         assert_eq!(shown[0].time, first * den, "{name}: the first tick");
         assert!(shown.last().unwrap().time >= last * den, "{name}: the last");
@@ -186,49 +198,19 @@ mod alone {
         );
     }
 
-    /// An FFmpeg that ends at once whenever it is to encode live and `broken` says so, in a folder of its own.
-    struct Wrapped {
-        folder: tempfile::TempDir,
-    }
-
-    impl Wrapped {
-        fn new(condition: &str) -> Self {
-            use std::os::unix::fs::PermissionsExt;
-            let folder = tempfile::tempdir().unwrap();
-            place::give_to_daemon(folder.path());
-            let path = folder.path().join("ffmpeg");
-            let script = format!(
-                "#!/bin/sh\ncase \"$*\" in\n*\"-f nut\"*) if {condition}; then echo '[error] the device is lost' >&2; exit 1; fi ;;\nesac\n\
-                 exec ffmpeg \"$@\"\n"
-            );
-            let script = script.replace("BROKEN", folder.path().join("broken").to_str().unwrap());
-            std::fs::write(&path, script).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-            Self { folder }
-        }
-
-        fn config(&self, more: &str) -> String {
-            format!("[ffmpeg]\npath = {:?}\n{more}\n", self.path())
-        }
-
-        fn path(&self) -> PathBuf {
-            self.folder.path().join("ffmpeg")
-        }
-
-        fn broken(&self) -> PathBuf {
-            self.folder.path().join("broken")
-        }
-    }
-
     #[test]
-    fn an_encoder_that_keeps_failing_is_tried_now_and_then_and_comes_back_by_itself() {
+    fn while_an_encoder_keeps_failing_its_slate_is_shown_until_it_comes_back_by_itself() {
         let _machine = alone();
-        let ffmpeg = Wrapped::new("[ -e BROKEN ]");
+        let ffmpeg = BrokenFfmpeg::new("[ -e BROKEN ]");
         let config = ffmpeg.config("failures = 4\nretry_every = \"2s\"");
-        let daemon = Daemon::start(&(config + &stream("cam", "25", "")));
-        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        let mut daemon = Daemon::start(&(config + &stream("cam", "25", "")));
+        let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         let before = daemon.wait_until_playable("cam");
-        std::fs::write(ffmpeg.broken(), "").unwrap();
+        wait_for("the slate", Duration::from_secs(15), || {
+            daemon.log().contains("slate encoded").then_some(())
+        });
+        let checker = Checker::over_http(&daemon, "cam");
+        ffmpeg.break_it();
         signal_encoder(&daemon.stream("cam"), Signal::KILL);
         let failed = daemon.wait_for_state("cam", StreamState::Failed, Duration::from_secs(15));
         let detail = failed.detail.clone().unwrap();
@@ -240,22 +222,63 @@ mod alone {
         assert!(failed.encoder.next_try.is_some(), "{failed:?}");
         assert_eq!(failed.encoder.last_error, ["[error] the device is lost"]);
         assert!(failed.window.segments >= before.window.segments);
-        assert_eq!(daemon.get("/cam/small/media.m3u8").status, 200);
-        std::fs::remove_file(ffmpeg.broken()).unwrap();
+        // Across a try that comes to nothing.
+        wait_for("the slate goes on", Duration::from_secs(15), || {
+            let now = daemon.stream("cam");
+            assert_eq!(now.state, StreamState::Failed, "{now:?}");
+            let goes_on = now.window.last_segment >= failed.window.last_segment.map(|at| at + 3);
+            (goes_on && now.encoder.failures > 4).then_some(())
+        });
+        ffmpeg.mend_it();
         let back = daemon.wait_for_state("cam", StreamState::Live, Duration::from_secs(15));
         assert_eq!(back.detail, None);
-        wait_for("new segments", Duration::from_secs(15), || {
+        let healed = wait_for("new segments", Duration::from_secs(15), || {
             let now = daemon.stream("cam");
             let healthy = now.encoder.failures == 0 && now.encoder.next_try.is_none();
-            (healthy && now.window.last_segment > failed.window.last_segment).then_some(())
+            let goes_on = now.window.last_segment > back.window.last_segment.map(|at| at + 1);
+            (healthy && goes_on).then_some(now)
         });
+        let report = checker.finish();
+        camera.signal(Signal::TERM);
+        daemon.stop();
+        // Until it counts as failed, the pictures are kept for its restart, and nothing new comes (rule 5).
+        report.assert_clean_but(&[5]);
+        assert_eq!(healed.ticks.missed, 0, "{healed:?}");
+        shown_as_logged_but_for_slates(&daemon, healed.encoder.slate);
+    }
+
+    /// So many ticks in a row show a slate, and all others the frame that was logged for them.
+    fn shown_as_logged_but_for_slates(daemon: &Daemon, slates: u64) {
+        let log = logged(daemon, "cam");
+        let last = *log.keys().max().unwrap();
+        let shown = published(daemon, "cam");
+        let mut under_slates = 0;
+        let mut turns = 0;
+        for pair in shown.windows(2) {
+            let lasts = pair[1].time - pair[0].time;
+            match &pair[0].bars {
+                Some(bars) => {
+                    assert_eq!(lasts, 1, "tick {}", pair[0].time);
+                    let frame = Some(u64::from(bars.frame_number));
+                    assert_eq!(frame, log[&pair[0].time.min(last)].frame);
+                }
+                None => {
+                    assert!(lasts <= 5, "a slate's sample is a part at most");
+                    assert!(pair[0].brightness < 50, "{:?}", pair[0]);
+                    under_slates += lasts;
+                }
+            }
+            turns += u32::from(pair[0].bars.is_some() != pair[1].bars.is_some());
+        }
+        assert_eq!((under_slates, turns), (slates, 2));
+        assert!(slates >= 75, "{slates} ticks");
     }
 
     #[test]
     fn an_encoder_that_cant_be_used_or_keeps_failing_is_replaced_by_the_fallback() {
         let _machine = alone();
         // Two fail when they are tried, the third when it has to encode.
-        let ffmpeg = Wrapped::new("case \"$*\" in *libx265*) true ;; *) false ;; esac");
+        let ffmpeg = BrokenFfmpeg::new("case \"$*\" in *libx265*) true ;; *) false ;; esac");
         let streams = [
             ("cam", "codec = \"h264_nvenc\""),
             ("yard", "codec = \"h264_vaapi\""),

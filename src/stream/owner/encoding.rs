@@ -99,7 +99,7 @@ impl Owner {
         }
     }
 
-    fn encode_plan(&mut self, input: Input) -> EncodePlan {
+    pub(super) fn encode_plan(&mut self, input: Input) -> EncodePlan {
         let (input_format, input_size) = input;
         let sizes = &mut self.parts.sizes;
         let renditions =
@@ -171,6 +171,7 @@ impl Owner {
         for packager in &mut self.packagers {
             packager.encoder_restarted();
         }
+        self.stand_in.encoder_started(&descriptions);
         match Encoder::start(plan, &descriptions, &start, events) {
             Ok(encoder) => {
                 let now = self.parts.anchor.monotonic();

@@ -5,7 +5,9 @@ mod breaker;
 mod encoding;
 mod pace;
 mod recovery;
+mod room;
 mod stall;
+mod stand_in;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,15 +24,16 @@ use crate::config::{AtExit, BreakerPlan, StreamPlan};
 use crate::encode::{EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
 use crate::faults;
 use crate::ingest::{TickKind, TickPicture};
-use crate::package::{Part, TrackPackager};
+use crate::package::TrackPackager;
 use crate::picture::{Picture, Size};
 use crate::publish::DiskDesk;
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick, UnixTime};
-use crate::window::Window;
+use crate::window::{GivenUp, Window};
 use breaker::Breaker;
 use encoding::State;
 use pace::Pace;
+use stand_in::{Reel, StandIn, StandInError};
 
 /// How many events may wait: pictures and samples of more than a second.
 pub(super) const EVENTS: usize = 1024;
@@ -40,8 +43,6 @@ const DRAIN: Duration = Duration::from_secs(3);
 const LONGEST_REST: Duration = Duration::from_secs(2);
 /// How many pictures an encoder may hold until it is known how many it does: more than any lookahead.
 const LOOKAHEAD: usize = 64;
-/// However little `backfill` is, ticks this late are still encoded while the daemon runs.
-const LEAST_LAG: Duration = Duration::from_secs(2);
 
 /// What reaches the owner.
 pub(super) enum Event {
@@ -51,6 +52,11 @@ pub(super) enum Event {
     Encoder {
         generation: u64,
         event: EncoderEvent,
+    },
+    /// The slate was encoded as these descriptions say.
+    StandIn {
+        descriptions: Vec<TrackDescription>,
+        made: Result<Vec<Reel>, StandInError>,
     },
     /// Ingest has ended: publish what is there and end.
     Stop,
@@ -103,6 +109,8 @@ pub(super) struct Owner {
     replaced: u64,
     breaker: Breaker,
     pace: Pace,
+    /// What is shown while the encoder fails.
+    stand_in: StandIn,
     /// Why each rendition is encoded by its fallback, if it is.
     fallen: Vec<Option<String>>,
     /// The most pictures that the encoder held when it returned its first sample.
@@ -114,6 +122,8 @@ pub(super) struct Owner {
     stopping: Option<MonotonicTime>,
     /// When the first pictures of the parts were captured that the window has got since it was last shown.
     unshown: Vec<UnixTime>,
+    /// What was last told of the window's lack of memory, and when.
+    told_shortage: Option<(GivenUp, UnixTime)>,
     dirty: bool,
     done: bool,
 }
@@ -124,6 +134,7 @@ impl Owner {
         Self {
             breaker: Breaker::new(parts.breaker, &plan.name),
             pace: Pace::new(plan.degrade, grid.framerate, grid.ticks_per_part),
+            stand_in: StandIn::default(),
             fallen: vec![None; plan.renditions.len()],
             held: None,
             counted: Tick(0),
@@ -139,6 +150,7 @@ impl Owner {
             delay: Duration::ZERO,
             stopping: None,
             unshown: Vec::new(),
+            told_shortage: None,
             dirty: true,
             done: false,
         }
@@ -184,6 +196,7 @@ impl Owner {
             },
             // An encoder that was replaced has nothing more to say.
             Event::Encoder { .. } => {}
+            Event::StandIn { descriptions, made } => self.take_stand_in(&descriptions, made),
             Event::Stop => self.begin_stop(),
             Event::Abandon => {
                 self.discard_encoder();
@@ -205,7 +218,7 @@ impl Owner {
         self.newest = Some(picture.clone());
         let first = self.parts.resume.take().unwrap_or(tick);
         let (max_pictures, max_bytes) = self.kept();
-        let lag_limit = self.ticks(self.parts.plan.backfill.max(LEAST_LAG)) as u64;
+        let lag_limit = self.ticks(self.longest_lag()) as u64;
         let backlog = self
             .backlog
             .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
@@ -236,15 +249,20 @@ impl Owner {
         backlog.push(picture);
     }
 
-    /// Gives up the ticks that are too late to be encoded: the stream goes on at the segment that holds `tick`.
+    /// Gives up the ticks that are too late to be encoded. While the encoder fails they show its slate, if there is one; else the stream goes
+    /// on at the segment that holds `tick`.
     fn skip_to(&mut self, tick: Tick) {
         let Some(backlog) = &self.backlog else { return };
+        let (first, next) = (backlog.first(), backlog.next());
+        if self.stand_in_for_late_ticks(next) {
+            return;
+        }
         let from = self
             .packagers
             .iter()
             .map(TrackPackager::next_tick)
             .min()
-            .unwrap_or(backlog.first());
+            .unwrap_or(first);
         let start = self.parts.grid.segment_start(tick);
         if start <= from {
             return;
@@ -284,6 +302,7 @@ impl Owner {
     /// Whatever is due: a start, pictures to be fed, a stall, the end.
     fn tend(&mut self) {
         self.dirty |= self.parts.window.expire(self.parts.anchor.now());
+        self.tell_shortage();
         let now = self.parts.anchor.monotonic();
         if self
             .stopping
@@ -291,6 +310,12 @@ impl Owner {
         {
             // Nothing is started any more, or an encoder that never drains would be killed and replaced for ever.
             return self.give_up_draining();
+        }
+        if self.breaker.is_open()
+            && !matches!(self.state, State::Running(_))
+            && let Some(next) = self.backlog.as_ref().map(Backlog::next)
+        {
+            self.show_stand_in(next);
         }
         match &self.state {
             State::Waiting => self.start(),
@@ -338,7 +363,7 @@ impl Owner {
         let part = match packager.push_captured(sample, captured) {
             Ok(part) => part,
             Err(error) => {
-                tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples don't fit the grid");
+                tracing::error!(stream = %self.name(), %error, "encoder is stopped: its samples can't be published");
                 self.parts.shared.report().failure = Some(error.to_string());
                 self.inits = None;
                 if let State::Running(running) = &mut self.state {
@@ -369,20 +394,6 @@ impl Owner {
             .map_or(shown, |captured| captured.min(shown))
     }
 
-    /// Puts a part, whose first picture was `captured`, into the window.
-    fn push_part(&mut self, track: usize, part: Option<Part>, captured: UnixTime) {
-        let Some(part) = part else { return };
-        match self.parts.window.push(track, part, self.parts.anchor.now()) {
-            Ok(()) => {
-                self.unshown.push(captured);
-                self.dirty = true;
-            }
-            Err(error) => {
-                tracing::error!(stream = %self.name(), %error, "a part does not fit the window")
-            }
-        }
-    }
-
     /// Lets go of the pictures that every track has returned.
     fn note_return(&mut self) {
         let now = self.parts.anchor.monotonic();
@@ -396,6 +407,8 @@ impl Owner {
             }
         }
         self.note_recovery();
+        self.stand_in.encoder_works();
+        self.prepare_stand_in();
         let (Some(all), Some(backlog)) = (all, &mut self.backlog) else {
             return;
         };

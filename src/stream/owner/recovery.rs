@@ -17,8 +17,20 @@ const UNKILLABLE: Duration = Duration::from_secs(3);
 const START_ALLOWANCE: Duration = Duration::from_secs(10);
 /// Runs that fail in a row until fallbacks take over.
 const RUNS: u32 = 2;
+/// However little `backfill` is, ticks this late are still encoded while the daemon runs.
+const LEAST_LAG: Duration = Duration::from_secs(2);
+/// Nor is an encoder that is tried again after a failure given up sooner: it may take so long to start.
+const LONGEST_START: Duration = Duration::from_secs(5);
 
 impl Owner {
+    /// How late ticks may be encoded.
+    pub(super) fn longest_lag(&self) -> Duration {
+        self.parts.plan.backfill.max(match self.breaker.in_a_row() {
+            0 => LEAST_LAG,
+            _ => LONGEST_START,
+        })
+    }
+
     pub(super) fn take_probe(&mut self, results: Vec<Result<TrackDescription, EncodeError>>) {
         self.parts.shared.report().starting = false;
         let mut failure = None;
@@ -164,7 +176,7 @@ impl Owner {
     }
 
     /// Whether an encoder that started at `first` has published a part's length: then its end says nothing against the next.
-    fn has_worked(&self, first: Tick) -> bool {
+    pub(super) fn has_worked(&self, first: Tick) -> bool {
         let part = u64::from(self.parts.grid.ticks_per_part.get());
         let published = self.packagers.iter().map(TrackPackager::next_tick).min();
         published.is_some_and(|published| published.since(first) >= part)

@@ -1,0 +1,51 @@
+//! A stream whose window has no room: what comes is left out by the window itself, and told here.
+
+use std::time::Duration;
+
+use super::Owner;
+use crate::package::Part;
+use crate::sample::TrackIndex;
+use crate::tick::UnixTime;
+use crate::window::PushError;
+
+/// The same lack is told of so often.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
+
+impl Owner {
+    /// Puts a part, whose first picture was `captured`, into the window.
+    pub(super) fn push_part(&mut self, track: TrackIndex, part: Option<Part>, captured: UnixTime) {
+        let Some(part) = part else { return };
+        let now = self.parts.anchor.now();
+        match self.parts.window.push(track, part, now) {
+            Ok(()) => {
+                self.unshown.push(captured);
+                self.dirty = true;
+            }
+            // Without memory the segment has become a gap, which viewers have to be told of, too.
+            Err(PushError::Memory { .. }) => self.dirty = true,
+            // The rest of such a segment.
+            Err(PushError::Past { .. }) if self.parts.window.shortage(now).is_some() => {}
+            Err(error) => {
+                tracing::error!(stream = %self.name(), %error, "a part does not fit the window")
+            }
+        }
+    }
+
+    /// Says what the window had to give up for want of memory: in the log now and then, in `status` while it lasts.
+    pub(super) fn tell_shortage(&mut self) {
+        let now = self.parts.anchor.now();
+        let shortage = self.parts.window.shortage(now);
+        if let Some(shortage) = shortage {
+            let told = self.told_shortage.is_some_and(|(given_up, at)| {
+                given_up >= shortage.given_up && now.saturating_since(at) < BETWEEN_LINES
+            });
+            if !told {
+                self.told_shortage = Some((shortage.given_up, now));
+                tracing::warn!(stream = %self.name(), "the stream's window has too little memory, and {shortage}");
+            }
+        }
+        let shortage =
+            shortage.map(|shortage| format!("the window has too little memory, and {shortage}"));
+        self.parts.shared.report().window = shortage;
+    }
+}
