@@ -151,7 +151,7 @@ async function dashEngine(video, { scripts: { dash: script }, low, rendition, cl
   await loadScript(script);
   if (!window.shaka?.Player?.isBrowserSupported()) throw unsupported();
   const player = new shaka.Player();
-  const retryParameters = { maxAttempts: 8, baseDelay: 250, backoffFactor: 1.5, fuzzFactor: 0.5, timeout: 10000 };
+  const retryParameters = { maxAttempts: 60, baseDelay: 300, backoffFactor: 1, fuzzFactor: 0.5, timeout: 10000 };
   let target = NaN;
   // Shaka measures from where a seek may end, which lies one part and the suggested delay before now: with a delay that is shorter by
   // a part, both ends meet at the latency that the MPD asks for. The page holds it, so Shaka is not to do so as well.

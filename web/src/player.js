@@ -28,7 +28,9 @@ let hopeless = "";         // why no player can work here
 let wanted = true;         // whether the viewer wants it to play
 let following = true;      // whether it is to hold the live edge; not while rewound
 let extra = 0;             // seconds more from the edge than asked for, since it stalled there
-let stalledAt = 0;         // when extra last changed
+let learntAt = 0;          // when extra last changed
+let waitingSince = 0;      // when the present stall began, if there is one
+let steadyFrom = Infinity; // from when on stalls tell something of the edge
 let stalls = 0;
 let renewals = 0;
 const unpublished = new Set(); // formats that this stream doesn't have
@@ -97,6 +99,7 @@ async function begin() {
   const mine = {};
   beginning = mine;
   [problem, movedAt, lastTime, nudged] = ["", performance.now(), -1, false];
+  [waitingSince, steadyFrom] = [0, Infinity];
   const current = () => beginning === mine;
   try {
     const make = format() === "dash" ? dashEngine : hlsEngine;
@@ -158,8 +161,6 @@ function keepPicture() {
   still.hidden = false;
 }
 
-video.addEventListener("playing", () => { $("still").hidden = true; });
-
 // The live edge.
 
 function bufferedAhead() {
@@ -189,7 +190,7 @@ function steer(now) {
     return;
   }
   const low = choice.latency === "low";
-  if (late > (low ? 3 : 8)) {
+  if (late > (low ? 2 : 4)) {
     goLive();
     return;
   }
@@ -198,10 +199,10 @@ function steer(now) {
   const enough = video.playbackRate === 1 ? tolerance : tolerance / 2;
   const ahead = bufferedAhead();
   if (late > enough && ahead > least) setRate(Math.min(MAX_RATE, 1 + Math.max(0.02, late / 5)));
-  else if (late < -enough) setRate(Math.max(MIN_RATE, 1 + Math.min(-0.02, late / 5)));
+  else if (late < -2 * enough) setRate(Math.max(MIN_RATE, 1 + Math.min(-0.02, late / 5)));
   else setRate(1);
   // What a stall has cost is tried again after a while.
-  if (extra > 0 && now - stalledAt > 30000) [extra, stalledAt] = [Math.max(0, extra - 0.1), now - 20000];
+  if (extra > 0 && now - learntAt > 30000) [extra, learntAt] = [Math.max(0, extra - 0.1), now - 20000];
 }
 
 function goLive() {
@@ -212,12 +213,21 @@ function goLive() {
 }
 
 video.addEventListener("waiting", () => {
-  if (!following || video.seeking || lastTime < 0) return;
+  if (waitingSince === 0 && !video.seeking && lastTime >= 0) waitingSince = performance.now();
+});
+
+/** A short stall means that it stood too near the edge; a long one that something was broken, after which the edge is far. */
+video.addEventListener("playing", () => {
+  $("still").hidden = true;
   const now = performance.now();
-  // One stall may be told of more than once.
-  if (now - stalledAt < 1000) return;
+  if (steadyFrom === Infinity) steadyFrom = now + 3000;
+  const [began, lasted] = [waitingSince, now - waitingSince];
+  waitingSince = 0;
+  if (began === 0 || began < steadyFrom) return;
   stalls++;
-  [extra, stalledAt] = [Math.min(2, extra + 0.2), now];
+  if (!following) return;
+  if (lasted > STILL) goLive();
+  else [extra, learntAt] = [Math.min(2, extra + 0.2), now];
 });
 
 // Tending: called a few times a second.
