@@ -1,6 +1,6 @@
 //! The encoder fails in every way that it can, and the stream goes on (DESIGN 3.6; rules 8, 9, 23).
 
-mod alone {
+pub(crate) mod alone {
     use std::collections::HashMap;
     use std::path::{Path, PathBuf};
     use std::process::Command;
@@ -187,12 +187,12 @@ mod alone {
     }
 
     /// An FFmpeg that ends at once whenever it is to encode live and `broken` says so, in a folder of its own.
-    struct Wrapped {
+    pub(crate) struct Wrapped {
         folder: tempfile::TempDir,
     }
 
     impl Wrapped {
-        fn new(condition: &str) -> Self {
+        pub(crate) fn new(condition: &str) -> Self {
             use std::os::unix::fs::PermissionsExt;
             let folder = tempfile::tempdir().unwrap();
             place::give_to_daemon(folder.path());
@@ -207,7 +207,7 @@ mod alone {
             Self { folder }
         }
 
-        fn config(&self, more: &str) -> String {
+        pub(crate) fn config(&self, more: &str) -> String {
             format!("[ffmpeg]\npath = {:?}\n{more}\n", self.path())
         }
 
@@ -215,7 +215,7 @@ mod alone {
             self.folder.path().join("ffmpeg")
         }
 
-        fn broken(&self) -> PathBuf {
+        pub(crate) fn broken(&self) -> PathBuf {
             self.folder.path().join("broken")
         }
     }

@@ -8,6 +8,7 @@
 // The whole crate is a test.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "another suite uses the rest of it")]
 #[path = "../harness/mod.rs"]
 mod harness;
 
@@ -30,6 +31,7 @@ mod limits;
 mod load;
 mod low_latency;
 mod low_latency_dash;
+mod player_page;
 mod players;
 mod producers;
 mod protocol_page;
