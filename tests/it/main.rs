@@ -28,6 +28,7 @@ mod http_versions;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod live_edge;
 mod load;
 mod low_latency;
 mod low_latency_dash;
