@@ -7,13 +7,15 @@
 // "live": seconds of a part} | {"name", "page": URL}]}. All play side by side; they have `settle` seconds to find their place before they
 // are measured. The last line is JSON, for each run {"name", "p50", "p95", "max": seconds of latency, "read": bars read, "pictures": shown,
 // "longest_gap": seconds between two pictures, "speed": media seconds per second, "parts": requests of parts, "segments": of whole
-// segments, "open_segments": of those before their end, "errors": [..]}.
+// segments, "open_segments": of those before their end, "held_up": seconds for which the machine let a timer of this program wait, at
+// most, "errors": [..]}.
 
 import { readFile } from 'node:fs/promises';
 import { openChromium, openRun } from './chromium.mjs';
 
 const plan = JSON.parse(await readFile(process.argv[2], 'utf8'));
 const { browser, origin, close } = await openChromium();
+const machine = watchMachine();
 
 /** Counts what is asked for: parts, segments, and segments that are still being written. */
 function countRequests(page) {
@@ -27,6 +29,18 @@ function countRequests(page) {
     if (Date.now() / 1000 < (Number(whole[1]) + 1) * plan.segment) asked.open_segments++;
   });
   return asked;
+}
+
+/** The longest time, in seconds, that a timer came late: then the machine stood still, and not the players. */
+function watchMachine() {
+  const seen = { longest: 0 };
+  let last = performance.now();
+  setInterval(() => {
+    const now = performance.now();
+    seen.longest = Math.max(seen.longest, (now - last - 20) / 1000);
+    last = now;
+  }, 20).unref();
+  return seen;
 }
 
 async function open(run) {
@@ -72,6 +86,7 @@ async function measure({ page, asked, errors }, run) {
     longest_gap: Math.max(0, ...gaps),
     speed: (after.currentTime - before.currentTime) / ((after.at - before.at) / 1000),
     ...counted,
+    held_up: machine.longest,
     errors: [...errors, ...after.errors],
   };
 }
@@ -81,6 +96,7 @@ try {
   const pages = [];
   for (const run of plan.runs) pages.push(await open(run));
   await new Promise((resolve) => setTimeout(resolve, plan.settle * 1000));
+  machine.longest = 0;
   const results = await Promise.all(pages.map((page, index) => measure(page, plan.runs[index])));
   console.log(JSON.stringify(results));
 } finally {

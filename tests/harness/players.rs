@@ -91,6 +91,8 @@ pub(crate) struct AtTheEdge {
     pub(crate) parts: u64,
     pub(crate) segments: u64,
     pub(crate) open_segments: u64,
+    /// The longest time, in seconds, that the machine itself stood still for a timer.
+    pub(crate) held_up: f64,
     pub(crate) errors: Vec<String>,
 }
 
@@ -99,7 +101,7 @@ impl std::fmt::Display for AtTheEdge {
         let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |one| format!("{one:.2}"));
         write!(
             f,
-            "{:<10} p50 {} p95 {} max {} s of latency, {} of {} pictures read, at most {:.2} s between two, {} parts, {} segments, {} of them open",
+            "{:<10} p50 {} p95 {} max {} s of latency, {} of {} pictures read, at most {:.2} s between two (the machine stood still for {:.2} s), {} parts, {} segments, {} of them open",
             self.name,
             seconds(self.p50),
             seconds(self.p95),
@@ -107,6 +109,7 @@ impl std::fmt::Display for AtTheEdge {
             self.read,
             self.pictures,
             self.longest_gap,
+            self.held_up,
             self.parts,
             self.segments,
             self.open_segments

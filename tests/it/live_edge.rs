@@ -35,7 +35,9 @@ mod alone {
         }
         for player in &seen {
             assert!(player.errors.is_empty(), "{player:#?}");
-            assert!(player.longest_gap <= MAX_STALL, "it stalled: {player:#?}");
+            // Where the machine itself stands still for a moment, so do the players.
+            let stall = player.longest_gap - player.held_up;
+            assert!(stall <= MAX_STALL, "it stalled: {player:#?}");
             assert!((player.speed - 1.0).abs() < 0.1, "{player:#?}");
             assert!(player.read > 2 * measured, "{player:#?}");
             // HLS fetches nothing but parts, DASH each segment while it is being written.
