@@ -1,4 +1,4 @@
-//! Puts hls.js where the binary embeds it from. It is built by `make web` and not committed; without it the binary
+//! Puts the players where the binary embeds them from. They are built by `make web` and not committed; without them the binary
 //! works all the same, and the player page says what is missing.
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,13 @@ use std::path::{Path, PathBuf};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let dist = Path::new("web/dist");
-    for name in ["hls.min.js", "hls.LICENSE.txt"] {
+    let names = [
+        "hls.min.js",
+        "hls.LICENSE.txt",
+        "shaka.min.js",
+        "shaka.LICENSE.txt",
+    ];
+    for name in names {
         let built = dist.join(name);
         let content = if built.exists() {
             std::fs::read(&built)?
@@ -16,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::fs::write(out.join(name), content)?;
     }
     // A watched file that is missing would run this at every build, so its nearest folder is watched until it is there.
-    let watched = if dist.join("hls.min.js").exists() {
+    let watched = if names.iter().all(|name| dist.join(name).exists()) {
         dist
     } else {
         Path::new("web")

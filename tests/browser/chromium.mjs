@@ -26,10 +26,23 @@ function serveFiles() {
   });
 }
 
-/** The URL of a page on which `run.player` plays `run.url`, `run.delay` seconds behind the live edge, or as the manifest suggests. */
+/** Opens `run` in a page of its own: `run.player` on `run.url`, or the page `run.page` itself, watched from the moment its video is there. */
+export async function openRun(browser, origin, run, viewport) {
+  const context = await browser.newContext({ viewport });
+  const page = await context.newPage();
+  if (run.page) {
+    for (const script of ['bars.js', 'watch.js', 'find.js']) await page.addInitScript({ path: join(here, script) });
+  }
+  const go = () => page.goto(run.page ?? playerPage(origin, run), { waitUntil: 'domcontentloaded' });
+  return { context, page, go };
+}
+
+/** The URL of a page on which `run.player` plays `run.url`: `run.delay` seconds behind the live edge, or as the manifest suggests; or at the live
+ * edge of a stream with parts of `run.live` seconds. */
 export function playerPage(origin, run) {
   const query = new URLSearchParams({ player: run.player, url: run.url });
   if (run.delay) query.set('delay', run.delay);
+  if (run.live) query.set('live', run.live);
   return `${origin}/page.html?${query}`;
 }
 

@@ -2,25 +2,26 @@
 //
 //   node hold.mjs PLAN.json
 //
-// The plan: {"runs": [{"player": "hls.js" | "dash.js" | "shaka", "url"}]}. It prints `ready` once every player shows pictures.
-// Each line `look SECONDS` on stdin is answered, after so many seconds, by one line of JSON: for each player what it did in that time,
+// The plan: {"runs": [{"player": "hls.js" | "dash.js" | "shaka", "url"} | {"player": name, "page": URL}]}. It prints `ready` once every
+// player shows pictures. Each line `look SECONDS` on stdin is answered, after so many seconds, by one line of JSON: for each player what it did in that time,
 // [{"player", "advanced": seconds of media, "pictures": shown, "stalled": the longest stall since the last look in seconds,
-// "at": currentTime, "buffered": [[from, to], ..], "errors": [..]}]. It ends with stdin. No page is ever reloaded.
+// "at": currentTime, "buffered": [[from, to], ..], "errors": [..], "page": what a page of the daemon's says}]. Lines that do something to
+// all pages are answered by `[]`: `press KEY`, `choose NAME VALUE` in the page's form, `offline`, `online`, `hide` and `show` as when the
+// viewer goes to another tab. It ends with stdin. No page is ever reloaded.
 
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { openChromium, playerPage } from './chromium.mjs';
+import { openChromium, openRun } from './chromium.mjs';
 
 const plan = JSON.parse(await readFile(process.argv[2], 'utf8'));
 const { browser, origin, close } = await openChromium();
 
 async function open(run) {
-  const context = await browser.newContext({ viewport: { width: 660, height: 380 } });
-  const page = await context.newPage();
+  const { page, go } = await openRun(browser, origin, run, { width: 660, height: 380 });
   // Reading them from every picture takes more time than playing does.
   await page.addInitScript(() => { window.withoutBars = true; });
   page.on('pageerror', (error) => page.evaluate((message) => window.videoNotes?.errors.push(message), error.message));
-  await page.goto(playerPage(origin, run));
+  await go();
   await page.waitForFunction(() => window.videoNotes?.frames.length > 30, null, { timeout: 30000, polling: 100 }).catch(async () => {
     const state = await page.evaluate(() => {
       const { currentTime, readyState, networkState, paused, seeking, buffered } = document.querySelector('video');
@@ -52,17 +53,60 @@ async function look(page, player, seconds) {
         at: video.currentTime,
         buffered: Array.from({ length: buffered.length }, (_, index) => [buffered.start(index), buffered.end(index)]),
         errors: notes.errors,
+        page: document.getElementById('playback') ? pageSays() : null,
       };
+      function pageSays() {
+        const says = {};
+        for (const label of document.querySelectorAll('#playback dt')) says[label.textContent] = label.nextSibling.textContent;
+        const veil = document.getElementById('veil');
+        return {
+          query: location.search,
+          veil: veil.hidden ? '' : veil.textContent.trim(),
+          latency: says.Latency === '–' ? null : parseFloat(says.Latency),
+          engine: says.Player,
+        };
+      }
     },
     [player, seconds],
   );
 }
 
+const actions = {
+  press: (page, [key]) => page.keyboard.press(key),
+  choose: (page, [name, value]) => page.evaluate(
+    ([name, value]) => {
+      const field = document.getElementById('choices').elements[name];
+      field.value = value;
+      const target = field instanceof RadioNodeList ? document.querySelector(`[name=${name}]:checked`) : field;
+      target.dispatchEvent(new Event('change', { bubbles: true }));
+    },
+    [name, value ?? ''],
+  ),
+  offline: (page) => page.context().setOffline(true),
+  online: (page) => page.context().setOffline(false),
+  // What Chromium does to a muted video whose tab is not in view.
+  hide: (page) => page.evaluate(() => {
+    Object.defineProperty(document, 'hidden', { value: true, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+    document.querySelector('video').pause();
+  }),
+  show: (page) => page.evaluate(() => {
+    delete document.hidden;
+    document.dispatchEvent(new Event('visibilitychange'));
+  }),
+};
+
 try {
   const pages = await Promise.all(plan.runs.map(open));
   console.log('ready');
   for await (const line of createInterface({ input: process.stdin })) {
-    const seconds = Number(line.split(' ')[1]);
+    const [action, ...words] = line.split(' ');
+    if (action !== 'look') {
+      await Promise.all(pages.map((page) => actions[action](page, words)));
+      console.log('[]');
+      continue;
+    }
+    const seconds = Number(words[0]);
     const seen = await Promise.all(pages.map((page, index) => look(page, plan.runs[index].player, seconds)));
     console.log(JSON.stringify(seen));
   }

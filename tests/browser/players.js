@@ -1,7 +1,9 @@
 // Starts one player on one URL: /page.html?player=hls.js&url=…  Settings are each player's own, but that manifests are
 // retried while a daemon restarts, and that playback keeps its speed, so that frames can be counted against the clock.
+// With &live=SECONDS of a part it holds the live edge instead, by the settings of docs/players.md.
 
 const query = new URLSearchParams(location.search);
+const live = Number(query.get('live'));
 const video = document.getElementById('video');
 const notes = window.watchVideo(video);
 
@@ -20,7 +22,12 @@ const start = {
     await load('/node_modules/hls.js/dist/hls.min.js');
     const retry = { maxNumRetry: 30, retryDelayMs: 500, maxRetryDelayMs: 2000 };
     const policy = { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: retry, errorRetry: retry } };
-    const hls = new window.Hls({ manifestLoadPolicy: policy, playlistLoadPolicy: policy, fragLoadPolicy: policy });
+    const hls = new window.Hls({
+      manifestLoadPolicy: policy,
+      playlistLoadPolicy: policy,
+      fragLoadPolicy: policy,
+      ...(live && { lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.1, liveSyncOnStallIncrease: 0.2 }),
+    });
     hls.on(window.Hls.Events.ERROR, (_, data) => {
       if (data.fatal) notes.errors.push(`hls.js: ${data.type} ${data.details}`);
     });
@@ -33,7 +40,7 @@ const start = {
     const player = window.dashjs.MediaPlayer().create();
     player.updateSettings({
       streaming: {
-        liveCatchup: { enabled: false },
+        liveCatchup: { enabled: live > 0 },
         ...(query.has('delay') && { delay: { liveDelay: Number(query.get('delay')) } }),
         retryAttempts: { MPD: 30, MediaSegment: 30, InitializationSegment: 30 },
         retryIntervals: { MPD: 500, MediaSegment: 500, InitializationSegment: 500 },
@@ -51,7 +58,15 @@ const start = {
     await player.attach(video);
     const retryParameters = { maxAttempts: 30, baseDelay: 500, backoffFactor: 1 };
     player.configure({ manifest: { retryParameters }, streaming: { retryParameters } });
+    if (live) {
+      player.configure({
+        manifest: { defaultPresentationDelay: 2 * live, dash: { ignoreSuggestedPresentationDelay: true } },
+        streaming: { lowLatencyMode: true, liveSync: { enabled: true, targetLatency: 0.1, targetLatencyTolerance: 0.1 } },
+      });
+    }
     player.addEventListener('error', (event) => notes.errors.push(`shaka: ${event.detail.code} ${event.detail.data}`));
+    // Shaka steps over a gap where it begins only if it is to play already.
+    video.autoplay = true;
     await player.load(url);
   },
 };

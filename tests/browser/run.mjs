@@ -8,8 +8,7 @@
 // The last line is `N passed, N failed`; the exit status is 0 only when none failed.
 
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { here, openChromium, playerPage } from './chromium.mjs';
+import { openChromium, openRun } from './chromium.mjs';
 
 const MAX_STALL = 0.5;
 
@@ -19,33 +18,19 @@ function sleep(seconds) {
 
 /** Plays one run in a page of its own and returns what is wrong with it. */
 async function play(browser, origin, run, seconds) {
-  const context = await browser.newContext({ viewport: { width: 1000, height: 700 } });
-  const page = await context.newPage();
+  const { context, page, go } = await openRun(browser, origin, run, { width: 1000, height: 700 });
   const problems = [];
   page.on('pageerror', (error) => problems.push(`page: ${error.message}`));
   try {
     if (run.page) {
-      await page.addInitScript({ path: join(here, 'bars.js') });
-      await page.addInitScript({ path: join(here, 'watch.js') });
-      // The page under test makes its own <video>; it is watched from the moment it is there.
-      await page.addInitScript(() => {
-        const look = () => {
-          const video = document.querySelector('video');
-          if (video && !window.videoNotes) window.watchVideo(video);
-          if (!window.videoNotes) requestAnimationFrame(look);
-        };
-        look();
-      });
       const elsewhere = [];
       page.on('request', (request) => {
         const url = new URL(request.url());
         if (url.protocol.startsWith('http') && url.origin !== new URL(run.page).origin) elsewhere.push(request.url());
       });
-      await page.goto(run.page, { waitUntil: 'domcontentloaded' });
       run.requestsElsewhere = elsewhere;
-    } else {
-      await page.goto(playerPage(origin, run));
     }
+    await go();
     const startWithin = run.startWithin ?? 15;
     await page
       .waitForFunction(() => window.videoNotes?.started != null, null, { timeout: startWithin * 1000, polling: 50 })

@@ -3,6 +3,7 @@
 window.watchVideo = function watchVideo(video) {
   const notes = { errors: [], stalls: [], started: null, opened: performance.now(), frames: [] };
   let stalledAt = null;
+  let readAt = -Infinity;
   const resumed = () => {
     if (stalledAt === null) return;
     const seconds = (performance.now() - stalledAt) / 1000;
@@ -19,14 +20,18 @@ window.watchVideo = function watchVideo(video) {
   video.addEventListener('error', () => notes.errors.push(`video: ${video.error?.code} ${video.error?.message}`));
   const onFrame = (now, metadata) => {
     if (notes.started === null) notes.started = now;
-    const bars = window.withoutBars ? null : window.readBars(video);
+    const due = !window.withoutBars && now - readAt >= (window.barsEvery ?? 0);
+    if (due) readAt = now;
+    const shown = Date.now();
+    const bars = due ? window.readBars(video) : null;
     notes.frames.push({
       at: now,
+      shown,
       media: metadata.mediaTime,
       frame: bars?.frame ?? null,
       captured: bars?.time ?? null,
     });
-    if (notes.frames.length > 20000) notes.frames.shift();
+    if (notes.frames.length > 40000) notes.frames.shift();
     video.requestVideoFrameCallback(onFrame);
   };
   video.requestVideoFrameCallback(onFrame);

@@ -16,7 +16,6 @@ mod harness;
 mod daemon;
 mod disk;
 mod encoder;
-mod players;
 mod producer;
 mod random;
 mod scene;

@@ -7,11 +7,11 @@ use ringgear::tick::Framerate;
 
 use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
+use crate::harness::held_players::HeldPlayers;
 use crate::harness::process::Process;
 use crate::harness::streams::small_stream;
 use crate::harness::tick_log::Kind;
 use crate::harness::{Machine, beside_others, hls, media, tick_log, wait_for};
-use crate::players::HeldPlayers;
 
 /// The stream that most rows break. Its window holds the whole test, so that every picture can be decoded at the end.
 pub(crate) fn stream() -> String {

@@ -6,6 +6,7 @@ pub(crate) mod daemon;
 pub(crate) mod dash;
 pub(crate) mod dice;
 pub(crate) mod held;
+pub(crate) mod held_players;
 pub(crate) mod hls;
 pub(crate) mod http;
 pub(crate) mod liar;

@@ -72,6 +72,109 @@ pub(crate) fn watch_in_browser(runs: &[Value], together: usize) {
     assert!(out.stdout.ends_with(&expected), "{}", out.stdout);
 }
 
+/// What a player showed that was to hold the live edge.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(crate) struct AtTheEdge {
+    pub(crate) name: String,
+    /// Age of the pictures when they are shown, in seconds; none if none could be read.
+    pub(crate) p50: Option<f64>,
+    pub(crate) p95: Option<f64>,
+    pub(crate) max: Option<f64>,
+    /// Pictures whose bars were read, and all that were shown.
+    pub(crate) read: u64,
+    pub(crate) pictures: u64,
+    /// The longest time between two pictures, in seconds.
+    pub(crate) longest_gap: f64,
+    /// Seconds of media per second.
+    pub(crate) speed: f64,
+    /// Requests of parts, of segments, and of segments that were not whole yet.
+    pub(crate) parts: u64,
+    pub(crate) segments: u64,
+    pub(crate) open_segments: u64,
+    /// The longest time, in seconds, that the machine itself stood still for a timer.
+    pub(crate) held_up: f64,
+    pub(crate) errors: Vec<String>,
+}
+
+impl std::fmt::Display for AtTheEdge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |one| format!("{one:.2}"));
+        write!(
+            f,
+            "{:<10} p50 {} p95 {} max {} s of latency, {} of {} pictures read, at most {:.2} s between two (the machine stood still for {:.2} s), {} parts, {} segments, {} of them open",
+            self.name,
+            seconds(self.p50),
+            seconds(self.p95),
+            seconds(self.max),
+            self.read,
+            self.pictures,
+            self.longest_gap,
+            self.held_up,
+            self.parts,
+            self.segments,
+            self.open_segments
+        )
+    }
+}
+
+/// A stream whose players are to hold the live edge: where it is, and what its parts and segments last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LiveStream<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) part: Duration,
+    pub(crate) segment: Duration,
+}
+
+/// The players, each with the settings of `docs/players.md`.
+pub(crate) fn players_at_the_edge(stream: LiveStream<'_>) -> Vec<Value> {
+    let url = stream.url;
+    [
+        ("hls.js", "hls.js", "index.m3u8"),
+        ("Shaka HLS", "shaka", "index.m3u8"),
+        ("Shaka DASH", "shaka", "manifest-ll.mpd"),
+        ("dash.js", "dash.js", "manifest-ll.mpd"),
+    ]
+    .map(|(name, player, manifest)| {
+        json!({"name": name, "player": player, "url": format!("{url}/{manifest}"), "live": stream.part.as_secs_f64()})
+    })
+    .into()
+}
+
+/// The stream's own page, for either format.
+pub(crate) fn pages_at_the_edge(stream: LiveStream<'_>) -> Vec<Value> {
+    let url = stream.url;
+    vec![
+        json!({"name": "page HLS", "page": format!("{url}/")}),
+        json!({"name": "page DASH", "page": format!("{url}/?format=dash")}),
+    ]
+}
+
+/// Lets `runs` play side by side at the live edge, and measures how old their pictures are, by the bars in them.
+#[track_caller]
+pub(crate) fn hold_the_edge(
+    stream: LiveStream<'_>,
+    runs: &[Value],
+    measured: Duration,
+) -> Vec<AtTheEdge> {
+    const SETTLE: Duration = Duration::from_secs(8);
+    let dir = tempfile::tempdir().unwrap();
+    let plan = dir.path().join("plan.json");
+    let text = json!({
+        "seconds": measured.as_secs_f64(),
+        "settle": SETTLE.as_secs_f64(),
+        "segment": stream.segment.as_secs_f64(),
+        "runs": runs,
+    });
+    std::fs::write(&plan, text.to_string()).unwrap();
+    let opening = Duration::from_secs(35) * u32::try_from(runs.len()).unwrap();
+    let out = run(
+        browser_driver("latency.mjs").arg(&plan),
+        opening + SETTLE + measured + Duration::from_secs(30),
+    );
+    assert_eq!(out.code, Some(0), "{}{}", out.stdout, out.stderr);
+    serde_json::from_str(&out.stdout).unwrap_or_else(|error| panic!("{error}: {}", out.stdout))
+}
+
 /// Plays `url` with GStreamer's `demuxer` (an element of adaptivedemux2) until `pictures` pictures were decoded, without a warning.
 #[track_caller]
 pub(crate) fn play_with_gstreamer(url: &str, demuxer: &str, pictures: u32) {

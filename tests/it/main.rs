@@ -8,6 +8,7 @@
 // The whole crate is a test.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "another suite uses the rest of it")]
 #[path = "../harness/mod.rs"]
 mod harness;
 
@@ -27,9 +28,11 @@ mod http_versions;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod live_edge;
 mod load;
 mod low_latency;
 mod low_latency_dash;
+mod player_page;
 mod players;
 mod producers;
 mod protocol_page;

@@ -36,22 +36,19 @@ mod alone {
     const PATTERN: [&str; 4] = ["pattern", "cam", "--size", "640x360"];
 
     #[test]
-    fn hls_js_dash_js_and_shaka_play_the_origin_and_the_folder_behind_nginx() {
+    fn hls_js_dash_js_and_shaka_play_the_folder_behind_nginx() {
         let _machine = alone();
         let daemon = Daemon::start(STREAM);
         let _camera = daemon.producer(&PATTERN);
         daemon.wait_until_playable("cam");
         let nginx = Nginx::start(&daemon.place.live());
-        let mut runs = Vec::new();
-        for (name, manifest) in [
-            ("hls.js", "/cam/index.m3u8"),
-            ("dash.js", "/cam/manifest.mpd"),
-            ("shaka", "/cam/manifest.mpd"),
-        ] {
-            runs.push(player(name, &daemon.url(manifest), 25));
-            runs.push(player(name, &nginx.url(manifest), 25));
-        }
-        watch_in_browser(&runs, 2);
+        // On the origin they play in `live_edge`, and in the whole fault matrix.
+        let runs = [
+            player("hls.js", &nginx.url("/cam/index.m3u8"), 25),
+            player("dash.js", &nginx.url("/cam/manifest.mpd"), 25),
+            player("shaka", &nginx.url("/cam/manifest.mpd"), 25),
+        ];
+        watch_in_browser(&runs, 3);
     }
 
     #[test]

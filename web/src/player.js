@@ -1,141 +1,298 @@
-// One stream's player. It starts by itself when the stream comes, and mends itself: whatever breaks, it tries again
-// until it plays, and a restart of the daemon costs a moment's pause.
+// One stream's player. It starts by itself when the stream comes, holds the live edge by its speed, and mends itself: whatever breaks,
+// it tries again until it plays, and a restart of the daemon costs a moment's pause. What the viewer chose stands in the address.
 "use strict";
 
 const name = location.pathname.split("/").filter(Boolean).at(-1);
 const $ = (id) => document.getElementById(id);
 const video = $("video");
-const playlist = new URL("index.m3u8", location.href).href;
-const native = !window.Hls?.isSupported?.() && video.canPlayType("application/vnd.apple.mpegurl") !== "";
 
-let hls = null;
-let stream = null;      // what the API said last
-let reachable = true;   // whether it said anything lately
-let attempt = 0;        // failed starts since it last played
-let retryAt = 0;        // when the next start is due
-let lastTime = -1;      // the video's clock when it last moved
-let movedAt = 0;        // when that was
-let mediaErrors = [];   // when the decoder was last recovered
-let clockOffset = 0;    // the daemon's clock minus ours
-let problem = "";       // what went wrong last, for people
+const STILL = 1500;        // ms without a new picture: it no longer plays
+const NUDGE_AFTER = 4000;  // then the place is changed, for players that wait for what never comes
+const RENEW_AFTER = 9000;  // then all is begun anew
+const MAX_RATE = 1.1;      // speeds that nobody notices
+const MIN_RATE = 0.95;
+
+let choice = readChoice();
+let engine = null;
+let beginning = null;      // the start under way
+let stream = null;         // what the API said last
+let reachable = true;      // whether it said anything lately
+let attempt = 0;           // failed starts since it last played
+let retryAt = 0;           // when the next start is due
+let lastTime = -1;         // the video's clock when it last moved
+let movedAt = 0;           // when that was
+let nudged = false;        // since it last moved
+let clockOffset = 0;       // the daemon's clock minus ours
+let problem = "";          // what went wrong last, for people
+let hopeless = "";         // why no player can work here
+let wanted = true;         // whether the viewer wants it to play
+let following = true;      // whether it is to hold the live edge; not while rewound
+let extra = 0;             // seconds more from the edge than asked for, since it stalled there
+let learntAt = 0;          // when extra last changed
+let waitingSince = 0;      // when the present stall began, if there is one
+let steadyFrom = Infinity; // from when on stalls tell something of the edge
+let stalls = 0;
+let renewals = 0;
+const unpublished = new Set(); // formats that this stream doesn't have
 
 document.title = `${name} · Ringgear`;
 setText($("name"), name);
 
-/** hls.js never retries a refused connection by itself, and gives up soon; a restarting daemon needs patience. */
-function patience(gone) {
-  const shouldRetry = (config, tried, timedOut, answer) =>
-    Boolean(config) && tried < config.maxNumRetry && !gone.includes(answer?.code);
+const serverNow = () => Date.now() + clockOffset;
+
+// What the viewer chose.
+
+function readChoice() {
+  const query = new URLSearchParams(location.search);
   return {
-    default: {
-      maxTimeToFirstByteMs: 8000,
-      maxLoadTimeMs: 20000,
-      timeoutRetry: { maxNumRetry: 30, retryDelayMs: 0, maxRetryDelayMs: 2000, shouldRetry },
-      errorRetry: { maxNumRetry: 60, retryDelayMs: 500, maxRetryDelayMs: 2000, shouldRetry },
-    },
+    format: query.get("format") === "dash" ? "dash" : "hls",
+    latency: query.get("latency") === "safe" ? "safe" : "low",
+    quality: query.get("quality") ?? "",
   };
 }
 
-function start() {
-  stop();
-  problem = "";
-  movedAt = performance.now();
-  lastTime = -1;
-  if (native) {
-    video.src = playlist;
-    video.play().catch(() => {});
+/** Only what differs from the default stands in the address. */
+function writeChoice() {
+  const query = new URLSearchParams(location.search);
+  for (const [key, usual] of [["format", "hls"], ["latency", "low"], ["quality", ""]]) {
+    if (choice[key] === usual) query.delete(key);
+    else query.set(key, choice[key]);
+  }
+  const text = query.toString();
+  history.replaceState(null, "", text ? `?${text}` : location.pathname);
+}
+
+function showChoice() {
+  const form = $("choices");
+  form.elements.format.value = format();
+  form.elements.latency.value = choice.latency;
+  for (const radio of form.elements.format) radio.disabled = unpublished.has(radio.value);
+}
+
+/** The format that is played: the other one, if the chosen one is not published. */
+function format() {
+  const other = { hls: "dash", dash: "hls" }[choice.format];
+  return unpublished.has(choice.format) && !unpublished.has(other) ? other : choice.format;
+}
+
+$("choices").addEventListener("submit", (event) => event.preventDefault());
+$("choices").addEventListener("change", ({ target }) => {
+  choice[target.name] = target.value;
+  writeChoice();
+  if (target.name === "quality") {
+    engine?.choose(choice.quality);
     return;
   }
-  hls = new Hls({
-    backBufferLength: 30,
-    maxLiveSyncPlaybackRate: 1.02,
-    manifestLoadPolicy: patience([]),
-    playlistLoadPolicy: patience([]),
-    fragLoadPolicy: patience([404, 410]),
-  });
-  hls.on(Hls.Events.MANIFEST_PARSED, () => {
-    fillQualities();
-    video.play().catch(() => {});
-  });
-  hls.on(Hls.Events.LEVEL_SWITCHED, fillQualities);
-  hls.on(Hls.Events.ERROR, (_, error) => { if (error.fatal) mend(error); });
-  hls.loadSource(playlist);
-  hls.attachMedia(video);
+  [following, extra, attempt] = [true, 0, 0];
+  renew();
+});
+
+// Starting, and starting anew.
+
+function renew() {
+  stop();
+  retryAt = 0;
+  tend();
+}
+
+async function begin() {
+  const mine = {};
+  beginning = mine;
+  [problem, movedAt, lastTime, nudged] = ["", performance.now(), -1, false];
+  [waitingSince, steadyFrom] = [0, Infinity];
+  const current = () => beginning === mine;
+  try {
+    const make = format() === "dash" ? dashEngine : hlsEngine;
+    const made = await make(video, {
+      scripts: document.body.dataset,
+      low: choice.latency === "low",
+      rendition: choice.quality,
+      clock: serverNow,
+      onLevels: () => { if (current()) fillQualities(); },
+      onFatal: (message, status) => { if (current()) fail(message, status); },
+    });
+    if (!current()) {
+      made.destroy();
+      return;
+    }
+    engine = made;
+    if (wanted) play();
+  } catch (error) {
+    if (!current()) return;
+    if (error instanceof Unsupported) hopeless = error.message;
+    fail(error.message);
+  }
 }
 
 function stop() {
-  hls?.destroy();
-  hls = null;
-  if (native) video.removeAttribute("src");
+  keepPicture();
+  beginning = null;
+  engine?.destroy();
+  engine = null;
+  video.playbackRate = 1;
 }
 
-/** The mildest cure first: load again, recover the decoder, and at last start anew. */
-function mend(error) {
-  problem = error.error?.message ?? error.details;
-  const now = performance.now();
-  if (error.type === Hls.ErrorTypes.MEDIA_ERROR) {
-    mediaErrors = mediaErrors.filter((at) => now - at < 10000);
-    if (mediaErrors.length < 2) {
-      mediaErrors.push(now);
-      hls.recoverMediaError();
-      return;
-    }
+/** An error that the player itself gave up on. */
+function fail(message, status) {
+  problem = message;
+  if (status === 404 && (stream?.window.segments ?? 0) > 0) {
+    unpublished.add(format());
+    // Neither is there: it may come back, as after a change of the config.
+    if (unpublished.size > 1) unpublished.clear();
+    showChoice();
   }
-  startLater();
-}
-
-function startLater() {
-  stop();
   const delay = Math.min(8000, 500 * 2 ** attempt) * (0.75 + Math.random() / 2);
   attempt = Math.min(attempt + 1, 6);
+  renewals++;
+  stop();
   retryAt = performance.now() + delay;
 }
 
-video.addEventListener("error", () => { if (native) startLater(); });
+function play() {
+  video.play().catch(() => {});
+}
 
-/** Called a few times a second: starts when there is something to play, and notices when nothing moves. */
+/** The last picture stays on screen while all is begun anew. */
+function keepPicture() {
+  if (!video.videoWidth || video.readyState < 2) return;
+  const still = $("still");
+  [still.width, still.height] = [video.videoWidth, video.videoHeight];
+  still.getContext("2d").drawImage(video, 0, 0);
+  still.hidden = false;
+}
+
+// The live edge.
+
+function bufferedAhead() {
+  const { buffered, currentTime } = video;
+  for (let index = 0; index < buffered.length; index++) {
+    if (buffered.start(index) <= currentTime + 0.1 && currentTime < buffered.end(index)) return buffered.end(index) - currentTime;
+  }
+  return 0;
+}
+
+/** How far behind the place that live playback should have, after what stalls have taught. */
+function behind() {
+  const seconds = engine?.behind() ?? NaN;
+  return Number.isFinite(seconds) ? seconds - extra : NaN;
+}
+
+function setRate(rate) {
+  // Each change costs the browser a little.
+  if (Math.abs(video.playbackRate - rate) >= 0.01) video.playbackRate = rate;
+}
+
+/** Holds the place by playing a little faster or slower, and jumps where that would take too long. */
+function steer(now) {
+  const late = behind();
+  if (!following || video.paused || video.seeking || Number.isNaN(late)) {
+    setRate(1);
+    return;
+  }
+  const low = choice.latency === "low";
+  if (late > (low ? 2 : 4)) {
+    goLive();
+    return;
+  }
+  const [tolerance, least] = low ? [0.05, 0.25] : [0.5, 2];
+  // Once at another speed it goes on to the middle.
+  const enough = video.playbackRate === 1 ? tolerance : tolerance / 2;
+  const ahead = bufferedAhead();
+  if (late > enough && ahead > least) setRate(Math.min(MAX_RATE, 1 + Math.max(0.02, late / 5)));
+  else if (late < -2 * enough) setRate(Math.max(MIN_RATE, 1 + Math.min(-0.02, late / 5)));
+  else setRate(1);
+  // What a stall has cost is tried again after a while.
+  if (extra > 0 && now - learntAt > 30000) [extra, learntAt] = [Math.max(0, extra - 0.1), now - 20000];
+}
+
+function goLive() {
+  following = true;
+  const late = behind();
+  if (Number.isFinite(late) && Math.abs(late) > 0.5) video.currentTime += late;
+  setRate(1);
+}
+
+video.addEventListener("waiting", () => {
+  if (waitingSince === 0 && !video.seeking && lastTime >= 0) waitingSince = performance.now();
+});
+
+/** A short stall means that it stood too near the edge; a long one that something was broken, after which the edge is far. */
+video.addEventListener("playing", () => {
+  $("still").hidden = true;
+  const now = performance.now();
+  if (steadyFrom === Infinity) steadyFrom = now + 3000;
+  const [began, lasted] = [waitingSince, now - waitingSince];
+  waitingSince = 0;
+  if (began === 0 || began < steadyFrom) return;
+  stalls++;
+  if (!following) return;
+  if (lasted > STILL) goLive();
+  else [extra, learntAt] = [Math.min(2, extra + 0.2), now];
+});
+
+// Tending: called a few times a second.
+
 function tend() {
   const now = performance.now();
-  const running = Boolean(hls) || (native && video.hasAttribute("src"));
-  const playable = Boolean(window.Hls?.isSupported?.()) || native;
   const published = (stream?.window.segments ?? 0) > 0;
   if (video.currentTime !== lastTime) {
-    if (lastTime >= 0 && !video.seeking) attempt = 0;
+    if (lastTime >= 0 && !video.seeking) [attempt, nudged] = [0, false];
     lastTime = video.currentTime;
     movedAt = now;
   }
-  if (!running && playable && published && now >= retryAt) start();
-  // Paused by the viewer, or out of sight: nothing has to move. Else hls.js had its time to mend it.
-  if (video.paused && video.readyState >= 2) movedAt = now;
-  const ended = stream?.state === "ended";
-  if (running && reachable && published && !ended && now - movedAt > 12000) startLater();
-  show(playable, published, now);
+  if (!beginning && !hopeless && published && now >= retryAt) begin();
+  if (engine) {
+    // A browser may pause what is out of sight; only the viewer's own pause stays.
+    if (wanted && video.paused && !document.hidden && video.readyState >= 2) play();
+    // Paused by the viewer or out of sight: nothing has to move. What failed or ended has nothing to move to.
+    const mayRest = !wanted || document.hidden || !reachable || !published || stream.state === "ended" || stream.state === "failed";
+    if (mayRest) movedAt = Math.max(movedAt, now - STILL);
+    else if (now - movedAt > RENEW_AFTER) fail("It stood still.");
+    else if (now - movedAt > NUDGE_AFTER && !nudged) nudge();
+    stayInside();
+    steer(now);
+  }
+  show(published, now);
 }
 
-function show(playable, published, now) {
-  const still = video.readyState < 3 || now - movedAt > 1500;
+/** Players now and then wait at a place that never gets any media: before the very first segment, or in a gap. */
+function nudge() {
+  nudged = true;
+  if (following) goLive();
+  else video.currentTime += 0.5;
+}
+
+/** What the viewer has rewound to leaves the window in time; then the oldest that is there goes on. */
+function stayInside() {
+  const range = engine?.range();
+  if (!range || following || video.seeking || video.readyState < 1) return;
+  if (video.currentTime < range[0]) video.currentTime = range[0] + 1;
+}
+
+function show(published, now) {
+  const still = video.readyState < 3 || now - movedAt > STILL;
   const playing = !still && !video.paused;
   let state = stream?.state ?? "loading";
-  if (!reachable || (published && state === "live" && still && !video.paused && attempt > 0)) state = "reconnecting";
+  if (!reachable || (published && state === "live" && still && wanted && attempt > 0)) state = "reconnecting";
   showState($("state"), state);
 
   let veil = "";
   let busy = true;
-  if (!playable && published) {
-    [veil, busy] = [window.MediaSource || window.ManagedMediaSource
-      ? "This build has no player for this browser. Run make web, build Ringgear again, or use a link on this page."
-      : "This browser can't play live video. Use a link on this page in another player.", false];
+  if (hopeless && published) {
+    [veil, busy] = [hopeless, false];
   } else if (!reachable) {
-    veil = playing ? "" : "Reconnecting to Ringgear";
+    veil = playing ? "" : navigator.onLine === false ? "This device is offline" : "Reconnecting to Ringgear";
   } else if (!stream) {
-    veil = "Loading";
+    [veil, busy] = problem ? [problem, false] : ["Loading", true];
   } else if (!published) {
-    veil = { waiting: `Waiting for a producer. Feed this stream: ringgear pattern ${name}`, failed: "The encoder does not run. Ringgear keeps trying." }[stream.state] ?? "Starting";
-    busy = stream.state !== "waiting" && stream.state !== "failed";
-  } else if (still && !video.paused && video.readyState < 3) {
-    veil = attempt > 0 ? "Reconnecting" : "Loading";
+    veil = { waiting: `Waiting for a producer. Feed this stream: ringgear pattern ${name}`, failed: "The encoder does not run. Ringgear keeps trying.", ended: "The stream has ended." }[stream.state] ?? "Starting";
+    busy = !["waiting", "failed", "ended"].includes(stream.state);
+  } else if (still && wanted) {
+    const stopped = now - movedAt > STILL;
+    if (stream.state === "failed" && stopped) veil = "The encoder does not run. Ringgear keeps trying.";
+    else if (stream.state === "ended" && stopped) [veil, busy] = ["The stream has ended.", false];
+    else if (video.readyState < 3) veil = attempt > 0 ? "Reconnecting" : "Loading";
   }
-  video.controls = video.readyState >= 1;
   $("veil").hidden = !veil;
   $("veil").classList.toggle("still", !busy);
   setText($("veil-text"), veil);
@@ -143,48 +300,195 @@ function show(playable, published, now) {
   const detail = stream?.detail ?? (attempt > 1 ? problem : "");
   $("detail").hidden = !detail;
   setText($("detail"), detail);
-  showLatency(playing);
+  const shown = engine?.date();
+  const age = shown ? (serverNow() - shown) / 1000 : NaN;
+  const latency = age > -1 && age < 86400 ? age : NaN;
+  setText($("behind"), playing && !Number.isNaN(latency) ? `${seconds(latency)} behind the camera` : "");
+  showDeck();
+  fillPlayback(playing ? latency : NaN);
 }
 
-function showLatency(playing) {
-  const shown = hls?.playingDate?.getTime() ?? startDate();
-  const behind = playing && shown ? (Date.now() + clockOffset - shown) / 1000 : NaN;
-  setText($("behind"), behind > 0 && behind < 86400 ? `${behind.toFixed(1)} s behind live` : "");
-  const edge = hls?.liveSyncPosition ?? null;
-  $("live").hidden = !(edge !== null && video.readyState >= 2 && edge - video.currentTime > 4);
+function seconds(value) {
+  return Number.isFinite(value) ? `${value.toFixed(1)} s` : "–";
 }
 
-/** Safari knows the date of time zero. */
-function startDate() {
-  const date = video.getStartDate?.();
-  return date && !Number.isNaN(date.getTime()) ? date.getTime() + 1000 * video.currentTime : undefined;
+// The controls.
+
+const ICONS = {
+  play: "M8 5v14l11-7z",
+  pause: "M7 5h4v14H7zM13 5h4v14h-4z",
+  full: "M5 5h6v2H7v4H5zM13 5h6v6h-2V7h-4zM5 13h2v4h4v2H5zM17 13h2v6h-6v-2h4z",
+  muted: "M4 9v6h4l5 4V5L8 9zM16 9.4 17.4 8 19 9.6 20.6 8 22 9.4 20.4 11 22 12.6 20.6 14 19 12.4 17.4 14 16 12.6 17.6 11z",
+  sound: "M4 9v6h4l5 4V5L8 9zM15 8.5a4 4 0 0 1 0 7zM15 5.3a7 7 0 0 1 0 13.4v-2a5 5 0 0 0 0-9.4z",
+};
+
+function setIcon(button, icon, label) {
+  if (button.dataset.icon === icon) return;
+  button.dataset.icon = icon;
+  button.setAttribute("aria-label", label);
+  button.title = label;
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", ICONS[icon]);
+  svg.append(path);
+  button.replaceChildren(svg);
 }
 
-$("live").addEventListener("click", () => {
-  const edge = hls?.liveSyncPosition;
-  if (edge !== null && edge !== undefined) video.currentTime = edge;
-  video.play().catch(() => {});
+let dragging = false;
+
+function showDeck() {
+  setIcon($("play"), wanted ? "pause" : "play", wanted ? "Pause" : "Play");
+  setIcon($("mute"), video.muted ? "muted" : "sound", video.muted ? "Sound on" : "Sound off");
+  $("mute").hidden = !engine?.sound();
+  const slider = $("seek");
+  const late = behind();
+  const range = engine?.range();
+  const usable = Boolean(range) && Number.isFinite(late) && video.readyState >= 1;
+  slider.disabled = !usable;
+  const live = following && wanted;
+  $("live").disabled = !usable;
+  $("live").setAttribute("aria-pressed", String(live && usable));
+  setText($("live"), live ? "Live" : "Go to live");
+  if (!usable) {
+    setText($("place"), "");
+    return;
+  }
+  // Counted from the live place, so that the knob rests while the window moves.
+  const oldest = Math.min(-1, range[0] - (video.currentTime + late));
+  const place = following ? 0 : Math.min(0, -late);
+  slider.min = oldest.toFixed(1);
+  slider.max = 0;
+  if (!dragging) slider.value = place.toFixed(1);
+  const far = Number(slider.value);
+  const text = far > -1 ? "" : `−${Math.round(-far)} s`;
+  setText($("place"), text);
+  slider.setAttribute("aria-valuetext", text ? `${Math.round(-far)} seconds before live` : "live");
+  slider.style.setProperty("--filled", `${(100 * (far - oldest)) / -oldest}%`);
+}
+
+/** To so many seconds from where live playback is; not above 0. */
+function rewindTo(place) {
+  const late = behind();
+  const range = engine?.range();
+  if (!Number.isFinite(late) || !range) return;
+  if (place > -1) {
+    resume();
+    goLive();
+    return;
+  }
+  following = false;
+  setRate(1);
+  // The oldest segment leaves the window at any moment.
+  video.currentTime = Math.max(range[0] + 1, video.currentTime + late + place);
+}
+
+function resume() {
+  wanted = true;
+  // A place that has left the window while it was paused is no place.
+  const range = engine?.range();
+  if (range && video.currentTime < range[0] + 0.5) following = true;
+  if (following) goLive();
+  play();
+}
+
+function pause() {
+  wanted = false;
+  // What is paused falls behind; it goes on where it was.
+  following = false;
+  video.pause();
+}
+
+// A browser's own controls: the keys of a keyboard or a headset, picture in picture.
+video.addEventListener("pause", () => {
+  if (engine && !document.hidden && video.readyState >= 2 && !video.ended && wanted) pause();
+});
+video.addEventListener("play", () => { if (!wanted) resume(); });
+
+const toggle = () => (wanted ? pause() : resume());
+const back = (by) => rewindTo((following ? 0 : -behind()) + by);
+const mute = () => { video.muted = !video.muted; };
+function full() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else if ($("frame").requestFullscreen) $("frame").requestFullscreen().catch(() => {});
+  else video.webkitEnterFullscreen?.();
+}
+const live = () => { resume(); goLive(); };
+
+for (const [id, action] of Object.entries({ play: toggle, mute, full, live })) {
+  $(id).addEventListener("click", () => { action(); tend(); });
+}
+setIcon($("full"), "full", "Full screen");
+video.addEventListener("click", () => { toggle(); tend(); });
+$("seek").addEventListener("input", () => { dragging = true; showDeck(); });
+$("seek").addEventListener("change", ({ target }) => {
+  dragging = false;
+  rewindTo(Number(target.value));
+  tend();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
+  const at = event.target;
+  // Radios, lists and links have keys of their own; the slider shares the arrows.
+  if (at.closest?.("select, input[type=radio], textarea")) return;
+  if (event.key === " " && at !== document.body) return;
+  const action = {
+    " ": toggle, k: toggle, m: mute, f: full, l: live, ArrowLeft: () => back(-5), ArrowRight: () => back(5), Home: () => rewindTo(-1e9), End: live,
+  }[event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+  tend();
 });
 
 function fillQualities() {
-  const levels = hls?.levels ?? [];
-  $("pick").hidden = levels.length < 2;
-  const current = levels[hls?.currentLevel];
-  const auto = hls.autoLevelEnabled && current ? `Auto (${current.height}p)` : "Auto";
-  const options = [element("option", { value: "-1" }, auto)];
-  levels.forEach((level, index) => {
-    options.push(element("option", { value: index }, `${level.height}p, ${bits(level.averageBitrate || level.bitrate)}`));
-  });
-  $("quality").replaceChildren(...options.reverse());
-  $("quality").value = hls.autoLevelEnabled ? "-1" : String(hls.currentLevel);
+  const levels = engine?.levels() ?? [];
+  const unique = new Map(levels.map((level) => [level.name, level]));
+  const sorted = [...unique.values()].sort((a, b) => (b.height ?? 0) - (a.height ?? 0) || b.rate - a.rate);
+  const options = [element("option", { value: "" }, "Auto")];
+  for (const { name: value, height, rate } of sorted) {
+    options.push(element("option", { value }, [height ? `${height}p` : value, bits(rate)].filter(Boolean).join(", ")));
+  }
+  const select = $("quality");
+  const text = (list) => [...list].map((option) => option.value + option.textContent).join();
+  if (text(options) !== text(select.options)) select.replaceChildren(...options);
+  select.value = unique.has(choice.quality) ? choice.quality : "";
+  select.disabled = unique.size < 2;
 }
 
-$("quality").addEventListener("change", (event) => { if (hls) hls.nextLevel = Number(event.target.value); });
+// The figures.
+
+function fillList(list, rows) {
+  while (list.children.length > 2 * rows.length) list.lastChild.remove();
+  rows.forEach(([label, value], index) => {
+    if (!list.children[2 * index]) list.append(element("dt"), element("dd"));
+    setText(list.children[2 * index], label);
+    setText(list.children[2 * index + 1], value);
+  });
+}
+
+function fillPlayback(latency) {
+  const quality = video.getVideoPlaybackQuality?.();
+  const share = quality?.totalVideoFrames ? ` of ${count(quality.totalVideoFrames)}` : "";
+  const size = video.videoWidth ? `${video.videoWidth}×${video.videoHeight}` : "";
+  fillList($("playback"), [
+    ["Latency", seconds(latency)],
+    ["Buffer", seconds(engine && video.readyState ? bufferedAhead() : NaN)],
+    ["Rendition", [engine?.playing(), size].filter(Boolean).join(", ") || "–"],
+    ["Speed", video.paused ? "paused" : `${video.playbackRate.toFixed(2)}×`],
+    ["Dropped", quality ? `${count(quality.droppedVideoFrames)}${share}` : "–"],
+    ["Stalls", count(stalls) + (extra > 0 ? `, held ${extra.toFixed(1)} s further back` : "")],
+    ["Started anew", count(renewals)],
+    ["Player", engine?.name ?? "–"],
+  ]);
+}
 
 function fillFigures() {
   const { ticks, frames, encoder, session, renditions, window: shown } = stream;
   const share = (part) => (ticks.total ? ` (${((100 * part) / ticks.total).toFixed(1)} %)` : "");
-  const rows = [
+  fillList($("figures"), [
     ["Producer", session ? `${session.client ?? "unnamed"}, pid ${session.pid}` : "none"],
     ["Frames in", session ? `${session.width}×${session.height} ${session.format}` : "none"],
     ["Rate", `${frames.per_second.toFixed(1)} of ${framerate(stream.framerate)}`],
@@ -199,18 +503,11 @@ function fillFigures() {
     ...renditions.map((r) => [r.name, [r.width ? `${r.width}×${r.height}` : r.codec, bits(r.average_bits_per_second)].filter(Boolean).join(", ")]),
     ["Window", `${shown.seconds.toFixed(0)} s, ${(shown.bytes / 1e6).toFixed(1)} MB`],
     ["Viewers", count(shown.viewers)],
-  ];
-  const list = $("figures");
-  while (list.children.length > 2 * rows.length) list.lastChild.remove();
-  rows.forEach(([label, value], index) => {
-    if (!list.children[2 * index]) list.append(element("dt"), element("dd"));
-    setText(list.children[2 * index], label);
-    setText(list.children[2 * index + 1], value);
-  });
+  ]);
 }
 
 function fillLinks() {
-  for (const [file, label] of [["index.m3u8", "HLS: index.m3u8"], ["manifest.mpd", "DASH: manifest.mpd"]]) {
+  for (const [file, label] of [["index.m3u8", "HLS: index.m3u8"], ["manifest.mpd", "DASH: manifest.mpd"], ["manifest-ll.mpd", "Low latency: manifest-ll.mpd"]]) {
     const url = new URL(file, location.href).href;
     const copy = element("button", { type: "button", "aria-label": `Copy the address of ${file}` }, "Copy");
     copy.addEventListener("click", async () => {
@@ -237,6 +534,8 @@ async function copied(text) {
   }
 }
 
+// The daemon's clock and what it says of the stream.
+
 async function readClock() {
   const asked = Date.now();
   const answer = await fetch("../time", { cache: "no-store", signal: AbortSignal.timeout(5000) });
@@ -248,8 +547,12 @@ async function readClock() {
 async function refresh() {
   try {
     stream = await getJson(`../api/v1/streams/${name}`);
-    // Back again: what failed while the daemon was away says nothing about now.
-    if (!reachable) [retryAt, movedAt] = [0, performance.now()];
+    // Back again: what failed while the daemon was away says nothing about now, and what the player makes of it shows soon.
+    if (!reachable) {
+      retryAt = 0;
+      movedAt = Math.max(movedAt, performance.now() - RENEW_AFTER + 3000);
+      readClock().catch(() => {});
+    }
     reachable = true;
     fillFigures();
   } catch (error) {
@@ -259,7 +562,16 @@ async function refresh() {
   tend();
 }
 
+showChoice();
 fillLinks();
 repeat(() => readClock().catch(() => {}), 60000);
-repeat(refresh, 1000);
+const ask = repeat(refresh, 1000);
+window.addEventListener("online", ask);
+window.addEventListener("offline", ask);
+document.addEventListener("visibilitychange", () => { if (!document.hidden) tend(); });
+window.addEventListener("popstate", () => {
+  choice = readChoice();
+  showChoice();
+  renew();
+});
 setInterval(tend, 250);
