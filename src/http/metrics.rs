@@ -215,7 +215,7 @@ const STREAM_FAMILIES: &[Family] = &[
     ),
     distribution!(
         "ringgear_commit_to_part_seconds",
-        "From the commit of a part's first frame until viewers can fetch the part, its own length included.",
+        "From the capture of a part's first frame, which is its commit unless the producer says more, until viewers can fetch the part, its own length included.",
         |stream| &stream.latency.commit_to_part
     ),
     level!(

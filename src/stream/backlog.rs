@@ -12,6 +12,8 @@ pub(super) type Input = (PictureFormat, Size);
 
 struct Entry {
     picture: Picture,
+    /// Whether it is shown for the first time here.
+    fresh: bool,
     fed: Option<MonotonicTime>,
 }
 
@@ -76,8 +78,8 @@ impl Backlog {
         self.replaced
     }
 
-    /// Adds the picture of tick [`Self::next`].
-    pub(super) fn push(&mut self, picture: Picture) {
+    /// Adds the picture of tick [`Self::next`], which is `fresh` unless it is shown again.
+    pub(super) fn push(&mut self, picture: Picture, mut fresh: bool) {
         let bytes = self.bytes.saturating_add(bytes_of(&picture));
         let full =
             self.distinct >= self.max_pictures || self.distinct >= 2 && bytes > self.max_bytes;
@@ -85,6 +87,7 @@ impl Backlog {
             Some(last) if last.picture.shares_pixels(&picture) => picture,
             Some(last) if full && last.picture.input() == picture.input() => {
                 self.replaced += 1;
+                fresh = false;
                 last.picture.clone()
             }
             last => {
@@ -101,13 +104,18 @@ impl Backlog {
                 picture
             }
         };
-        self.entries.push_back(Entry { picture, fed: None });
+        self.entries.push_back(Entry {
+            picture,
+            fresh,
+            fed: None,
+        });
     }
 
-    /// When the picture of `tick` was captured, as long as it is here.
+    /// When the picture of `tick` was captured, as long as it is here, and unless it is shown again.
     pub(super) fn captured(&self, tick: Tick) -> Option<MonotonicTime> {
         let place = usize::try_from(tick.0.checked_sub(self.first.0)?).ok()?;
-        Some(self.entries.get(place)?.picture.captured)
+        let entry = self.entries.get(place).filter(|entry| entry.fresh)?;
+        Some(entry.picture.captured)
     }
 
     /// The picture to be given to the encoder next.
@@ -214,7 +222,7 @@ mod tests {
     fn unreturned_pictures_are_fed_again_from_the_first() {
         let mut backlog = Backlog::new(Tick(100), 8, u64::MAX);
         for _ in 0..5 {
-            backlog.push(picture(4));
+            backlog.push(picture(4), true);
         }
         for at in 0..4 {
             assert_eq!(backlog.next_unfed().unwrap().0, Tick(100 + at));
@@ -234,12 +242,12 @@ mod tests {
     fn beyond_the_bound_the_picture_before_is_repeated() {
         let mut backlog = Backlog::new(Tick(0), 2, u64::MAX);
         for _ in 0..10 {
-            backlog.push(picture(4));
+            backlog.push(picture(4), true);
         }
         assert_eq!((backlog.entries.len(), backlog.replaced()), (10, 8));
         backlog.release_before(Tick(9));
         assert_eq!(backlog.distinct, 1);
-        backlog.push(picture(4));
+        backlog.push(picture(4), true);
         assert_eq!(backlog.replaced(), 8, "there is room again");
         backlog.release_before(Tick(11));
         assert_eq!(backlog.distinct, 0);
@@ -250,16 +258,16 @@ mod tests {
         let side = |side| PictureFormat::I420.bytes(Size::new(side, side)) as u64;
         let mut backlog = Backlog::new(Tick(0), 100, 3 * side(8));
         for _ in 0..6 {
-            backlog.push(picture(8));
+            backlog.push(picture(8), true);
         }
         assert_eq!((backlog.distinct, backlog.bytes), (3, 3 * side(8)));
         assert_eq!(backlog.replaced(), 3);
-        backlog.push(picture(16));
+        backlog.push(picture(16), true);
         assert_eq!((backlog.distinct, backlog.bytes), (1, side(16)));
         backlog.release_before(Tick(7));
         assert_eq!((backlog.distinct, backlog.bytes), (0, 0));
         for _ in 0..3 {
-            backlog.push(picture(64));
+            backlog.push(picture(64), true);
         }
         assert_eq!(backlog.distinct, 2, "two always");
     }
@@ -267,9 +275,9 @@ mod tests {
     #[test]
     fn pictures_that_the_new_encoder_cant_take_become_the_next_that_it_can() {
         let mut backlog = Backlog::new(Tick(0), 8, u64::MAX);
-        backlog.push(picture(4));
-        backlog.push(picture(8));
-        backlog.push(picture(8));
+        backlog.push(picture(4), true);
+        backlog.push(picture(8), true);
+        backlog.push(picture(8), true);
         backlog.rewind();
         assert_eq!(backlog.input().unwrap().1, Size::new(8, 8));
         assert_eq!((backlog.entries.len(), backlog.replaced()), (3, 1));
@@ -282,7 +290,7 @@ mod tests {
     fn a_source_that_changes_at_every_tick_stays_within_the_bound() {
         let mut backlog = Backlog::new(Tick(0), 4, u64::MAX);
         for tick in 0..100 {
-            backlog.push(picture(if tick % 2 == 0 { 4 } else { 8 }));
+            backlog.push(picture(if tick % 2 == 0 { 4 } else { 8 }), true);
             assert!(backlog.distinct <= 5, "{} at tick {tick}", backlog.distinct);
         }
         assert_eq!(backlog.entries.len(), 100);

@@ -67,33 +67,25 @@ impl Curtain {
     /// the first pictures of those parts were captured that the snapshot before did not have.
     pub(super) fn show(&self, next: Arc<Snapshot>, parts: Vec<UnixTime>, now: Instant) {
         let mut held = self.held();
-        let finished = !next.ended && newest_number(&next) > newest_number(&self.shown.borrow());
+        let shown = Arc::clone(&self.shown.borrow());
         self.newest.send_replace(Arc::clone(&next));
-        match &mut *held {
-            None if finished => {
-                let (updated, since) = (next.updated, now);
-                let ahead = without_finished(&self.shown.borrow(), &next);
-                let parts = match ahead {
-                    Some(ahead) => {
-                        self.reveal(Arc::new(ahead), parts);
-                        Vec::new()
-                    }
-                    None => parts,
-                };
-                *held = Some(Held {
-                    updated,
-                    since,
-                    parts,
-                });
-            }
-            Some(waiting) if finished && now.duration_since(waiting.since) < PATIENCE => {
-                waiting.parts.extend(parts);
-            }
-            _ => {
-                let before = held.take().map_or_else(Vec::new, |held| held.parts);
-                self.reveal(next, before.into_iter().chain(parts));
-            }
+        let since = held.as_ref().map_or(now, |held| held.since);
+        if next.ended || !lists_more(&next, &shown) || now.duration_since(since) >= PATIENCE {
+            let before = held.take().map_or_else(Vec::new, |held| held.parts);
+            self.reveal(next, before.into_iter().chain(parts));
+            return;
         }
+        let updated = next.updated;
+        let mut unseen = held.take().map_or_else(Vec::new, |held| held.parts);
+        unseen.extend(parts);
+        if let Some(ahead) = without_finished(&shown, &next) {
+            self.reveal(Arc::new(ahead), unseen.drain(..));
+        }
+        *held = Some(Held {
+            updated,
+            since,
+            parts: unseen,
+        });
     }
 
     /// The publisher is through with a snapshot of `updated`, whether it succeeded or not.
@@ -131,7 +123,7 @@ impl Curtain {
     }
 }
 
-/// What viewers may see of `next` before its newest segment is on the disk: all of its parts, but as those of a segment that is still being
+/// What viewers may see of `next` before its newest segments are on the disk: all of their parts, but as those of segments that are still being
 /// written. None if it has more that is new.
 fn without_finished(shown: &Snapshot, next: &Snapshot) -> Option<Snapshot> {
     let tracks = shown.tracks.iter().zip(&next.tracks).map(|(shown, next)| {
@@ -162,16 +154,17 @@ fn without_finished(shown: &Snapshot, next: &Snapshot) -> Option<Snapshot> {
         tracks: tracks.collect::<Option<_>>()?,
         longest_playlist: shown.longest_playlist,
         ended: shown.ended,
-        updated: next.updated,
+        // Its segments, and so its MPD, are those of before.
+        updated: shown.updated,
     })
 }
 
-/// The number of the newest segment that all tracks list.
-fn newest_number(snapshot: &Snapshot) -> Option<u64> {
-    let last = snapshot.tracks.iter().map(|track| track.listed.last());
-    last.map(|segment| segment.map(|segment| segment.number.0))
-        .max()
-        .flatten()
+/// Whether any track of `next` lists a segment after those that it lists in `shown`.
+fn lists_more(next: &Snapshot, shown: &Snapshot) -> bool {
+    let newest = |track: &TrackView| track.listed.last().map(|segment| segment.number);
+    let tracks = next.tracks.iter().zip(&shown.tracks);
+    let mut newest = tracks.map(|(next, shown)| (newest(next), newest(shown)));
+    newest.any(|(next, shown)| next > shown)
 }
 
 #[cfg(test)]
@@ -179,6 +172,11 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::http::tests::snapshot;
+
+    /// The number of the newest segment that the first track lists.
+    fn newest_number(snapshot: &Snapshot) -> Option<u64> {
+        Some(snapshot.tracks[0].listed.last()?.number.0)
+    }
 
     /// The number that viewers see as the newest.
     fn seen(viewers: &watch::Receiver<Arc<Snapshot>>) -> Option<u64> {
@@ -222,6 +220,49 @@ mod tests {
         curtain.passed(finished.updated);
         assert_eq!(*viewers.borrow(), finished);
         assert_eq!(curtain.latency.commit_to_part.distribution().count, 1);
+    }
+
+    /// A snapshot of two tracks, each without a part after its newest segment.
+    fn ladder(millis: u64, listed: [usize; 2]) -> Arc<Snapshot> {
+        let mut tracks = listed.map(|first| Arc::into_inner(at(millis, first)).unwrap());
+        let mut second = tracks[1].tracks.remove(0);
+        second.name = "180p".to_owned();
+        let [mut both, _] = tracks;
+        both.tracks.push(second);
+        for track in &mut both.tracks {
+            track.open = None;
+        }
+        Arc::new(both)
+    }
+
+    #[test]
+    fn each_track_s_segment_waits_for_the_disk_and_its_last_part_for_nothing() {
+        let (curtain, viewers) = curtain(ladder(0, [7, 7]));
+        let now = Instant::now();
+        let lists = |viewers: &watch::Receiver<Arc<Snapshot>>| {
+            let shown = viewers.borrow();
+            let tracks = shown.tracks.iter();
+            let track = |track: &TrackView| {
+                let whole = track.open.as_ref().is_some_and(OpenSegment::is_whole);
+                (track.listed.last().unwrap().number.0, whole)
+            };
+            tracks.map(track).collect::<Vec<_>>()
+        };
+        let before = lists(&viewers)[0].0;
+        curtain.show(ladder(1000, [8, 7]), Vec::new(), now);
+        assert_eq!(lists(&viewers), [(before, true), (before, false)]);
+        curtain.show(ladder(1010, [8, 8]), Vec::new(), now);
+        assert_eq!(lists(&viewers), [(before, true), (before, true)]);
+        // The pass that began in between has the first one's only.
+        curtain.passed(ladder(1000, [8, 7]).updated);
+        assert_eq!(lists(&viewers), [(before, true), (before, true)]);
+        curtain.passed(ladder(1010, [8, 8]).updated);
+        assert_eq!(lists(&viewers), [(before + 1, false), (before + 1, false)]);
+        // One that is finished once the other is listed waits as well.
+        curtain.show(ladder(2000, [9, 8]), Vec::new(), now);
+        curtain.passed(ladder(2000, [9, 8]).updated);
+        curtain.show(ladder(2010, [9, 9]), Vec::new(), now);
+        assert_eq!(lists(&viewers), [(before + 2, false), (before + 1, true)]);
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) struct Running {
     pub(super) watch: StallWatch,
     /// When it returned its first new sample.
     pub(super) returned: Option<MonotonicTime>,
+    /// Whether it has been no longer behind since its start.
+    pub(super) caught_up: bool,
     /// No more pictures go in; its exit is expected.
     pub(super) finishing: bool,
     /// When it was killed; its exit comes.
@@ -199,6 +201,7 @@ impl Owner {
                     first_tick,
                     watch: StallWatch::new(now),
                     returned: None,
+                    caught_up: false,
                     finishing: false,
                     killed: None,
                 }));

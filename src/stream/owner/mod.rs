@@ -128,6 +128,13 @@ pub(super) struct Owner {
     done: bool,
 }
 
+/// The fallbacks that a life before this one had to take: they stay until the daemon starts again.
+fn fallen_before(parts: &Parts) -> Vec<Option<String>> {
+    let mut fallen = parts.shared.report().fallen.clone();
+    fallen.resize(parts.plan.renditions.len(), None);
+    fallen
+}
+
 impl Owner {
     pub(super) fn new(parts: Parts) -> Self {
         let (plan, grid) = (&parts.plan, &parts.grid);
@@ -135,7 +142,7 @@ impl Owner {
             breaker: Breaker::new(parts.breaker, &plan.name),
             pace: Pace::new(plan.degrade, grid.framerate, grid.ticks_per_part),
             stand_in: StandIn::default(),
-            fallen: vec![None; plan.renditions.len()],
+            fallen: fallen_before(&parts),
             held: None,
             counted: Tick(0),
             parts,
@@ -244,9 +251,9 @@ impl Owner {
         }
         while backlog.next() < tick {
             filled.add(1);
-            backlog.push(picture.clone());
+            backlog.push(picture.clone(), false);
         }
-        backlog.push(picture);
+        backlog.push(picture, kind == TickKind::Fresh);
     }
 
     /// Gives up the ticks that are too late to be encoded. While the encoder fails they show its slate, if there is one; else the stream goes
@@ -254,7 +261,9 @@ impl Owner {
     fn skip_to(&mut self, tick: Tick) {
         let Some(backlog) = &self.backlog else { return };
         let (first, next) = (backlog.first(), backlog.next());
-        if self.stand_in_for_late_ticks(next) {
+        // What the daemon itself has slept through is no fault of the encoder, and has no bound.
+        let slept = tick.since(next) > self.ticks(self.longest_lag()) as u64;
+        if !slept && self.stand_in_for_late_ticks(next) {
             return;
         }
         let from = self
@@ -274,7 +283,7 @@ impl Owner {
             "ticks are missing, because the daemon was away or the encoder too late: the window shows a gap"
         );
         self.parts.shared.counters.missed.add(missed);
-        self.discard_encoder();
+        self.give_up_encoder();
         if self.parts.window.next_tick(0).is_some() {
             self.parts.window.mark_missing(from, start, now);
             self.dirty = true;
@@ -379,19 +388,14 @@ impl Owner {
 
     /// When what `tick` shows was captured. A picture that is shown again is of no moment of its own: then it is the tick's.
     fn captured(&self, tick: Tick) -> UnixTime {
-        let Parts {
-            grid, anchor, plan, ..
-        } = &self.parts;
-        let shown = grid.time_of(tick);
+        let shown = self.parts.grid.time_of(tick);
         let captured = self
             .backlog
             .as_ref()
             .and_then(|backlog| backlog.captured(tick));
-        let captured = captured.map(|captured| anchor.to_unix(captured));
-        let fresh = grid.framerate.duration_of(u64::from(plan.slack) + 2);
-        captured
-            .filter(|captured| shown.saturating_since(*captured) <= fresh)
-            .map_or(shown, |captured| captured.min(shown))
+        captured.map_or(shown, |captured| {
+            self.parts.anchor.to_unix(captured).min(shown)
+        })
     }
 
     /// Lets go of the pictures that every track has returned.
@@ -409,6 +413,7 @@ impl Owner {
         self.note_recovery();
         self.stand_in.encoder_works();
         self.prepare_stand_in();
+        self.note_lag();
         let (Some(all), Some(backlog)) = (all, &mut self.backlog) else {
             return;
         };
@@ -443,7 +448,7 @@ impl Owner {
                 end = grid.part_end(last_tick);
             }
             while backlog.next() < end {
-                backlog.push(last.clone());
+                backlog.push(last.clone(), false);
                 self.parts.shared.counters.repeated.add(1);
             }
         }

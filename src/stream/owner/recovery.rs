@@ -19,16 +19,53 @@ const START_ALLOWANCE: Duration = Duration::from_secs(10);
 const RUNS: u32 = 2;
 /// However little `backfill` is, ticks this late are still encoded while the daemon runs.
 const LEAST_LAG: Duration = Duration::from_secs(2);
-/// Nor is an encoder that is tried again after a failure given up sooner: it may take so long to start.
+/// Nor is an encoder that is tried again after a failure given up sooner, or one that has started late and catches up.
 const LONGEST_START: Duration = Duration::from_secs(5);
+/// An encoder whose lag has been so short once has caught up.
+const CAUGHT_UP: Duration = Duration::from_secs(1);
 
 impl Owner {
     /// How late ticks may be encoded.
     pub(super) fn longest_lag(&self) -> Duration {
-        self.parts.plan.backfill.max(match self.breaker.in_a_row() {
-            0 => LEAST_LAG,
-            _ => LONGEST_START,
-        })
+        let failing = self.breaker.in_a_row() > 0;
+        let least = match &self.state {
+            // The watch for stalls judges it first, unless the slate can be shown meanwhile.
+            State::Running(running)
+                if running.returned.is_none() && !(failing && self.stand_in.is_ready()) =>
+            {
+                self.parts.plan.encoder_timeout + START_ALLOWANCE + CAUGHT_UP
+            }
+            State::Running(running) if !running.caught_up => LONGEST_START,
+            _ if failing => LONGEST_START,
+            _ => LEAST_LAG,
+        };
+        self.parts.plan.backfill.max(least)
+    }
+
+    /// Notes once the encoder is no longer behind since its start.
+    pub(super) fn note_lag(&mut self) {
+        let (State::Running(running), Some(backlog)) = (&mut self.state, &self.backlog) else {
+            return;
+        };
+        let behind = backlog.next().since(backlog.first());
+        let lag = self.parts.grid.framerate.duration_of(behind);
+        running.caught_up |= running.returned.is_some() && lag <= CAUGHT_UP + self.delay;
+    }
+
+    /// The running encoder is too far behind to be waited for, which counts as a failure if it has shown nothing since its start.
+    pub(super) fn give_up_encoder(&mut self) {
+        let State::Running(running) = &self.state else {
+            return;
+        };
+        let works = running.caught_up;
+        let lag = humantime::format_duration(self.longest_lag());
+        self.discard_encoder();
+        if !works {
+            self.parts.shared.report().encoder.restarts += 1;
+            let cause = format!("FFmpeg was {lag} behind since its start");
+            tracing::error!(stream = %self.name(), "encoder is given up: {cause}");
+            self.run_failed(cause, Vec::new());
+        }
     }
 
     pub(super) fn take_probe(&mut self, results: Vec<Result<TrackDescription, EncodeError>>) {
@@ -191,9 +228,11 @@ impl Owner {
             self.breaker.worked();
             self.parts.shared.report().encoder.failures = 0;
         }
-        let mut report = self.parts.shared.report();
-        report.failure = None;
-        report.broken = false;
+        if self.breaker.in_a_row() == 0 {
+            let mut report = self.parts.shared.report();
+            report.failure = None;
+            report.broken = false;
+        }
     }
 
     /// Waits before the next start: not at all after a first failure, then longer each time.

@@ -2,11 +2,13 @@
 //! segments, parts and init segment as the encoder's, so that the window goes on without a gap, a break or a process.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::encoding::State;
 use super::{Event, Owner};
+use crate::clock::MonotonicTime;
 use crate::encode::{EncodeError, EncodePlan, encode_ahead};
 use crate::faults;
 use crate::ingest::notice;
@@ -16,6 +18,8 @@ use crate::tick::{Grid, Tick};
 
 /// What the slate says under the stream's name.
 const WORDS: &str = "the encoder has failed";
+/// When a slate that could not be had is tried again; each further time takes twice as long, five times.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// A segment with more parts than this has a further keyframe in its middle.
 const MOST_SAMPLES: u32 = 32;
 
@@ -41,8 +45,10 @@ pub(super) enum Stage {
     /// A thread encodes it; [`Event::StandIn`] will come.
     InTheMaking,
     Ready(Vec<Reel>),
-    /// It can't be had, which was said.
-    Missing,
+    /// It can't be had, which was said; it is tried again at this time.
+    Missing {
+        until: MonotonicTime,
+    },
 }
 
 /// The slate as a stream's tracks have it.
@@ -53,6 +59,8 @@ pub(super) struct StandIn {
     stage: Stage,
     /// Whether it is shown, for the log.
     shown: bool,
+    /// How often it could not be had in a row.
+    missed: u32,
 }
 
 impl StandIn {
@@ -67,6 +75,10 @@ impl StandIn {
                 reel.begun = false;
             }
         }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.stage, Stage::Ready(_))
     }
 
     /// The encoder shows pictures.
@@ -137,30 +149,36 @@ impl Reel {
     }
 }
 
-/// Shows the slate in every whole part before `until`, the earliest first, whichever track it is of.
+/// Shows the slate in every whole part before `until`, the earliest first, whichever track it is of. An error comes with the parts made before.
 fn cover(
     packagers: &mut [TrackPackager],
     reels: &mut [Reel],
     grid: &Grid,
     until: Tick,
-) -> Result<Vec<(TrackIndex, Part)>, PackageError> {
+) -> (Vec<(TrackIndex, Part)>, Result<(), PackageError>) {
     let mut parts = Vec::new();
     loop {
         let tracks = packagers.iter_mut().zip(reels.iter_mut()).enumerate();
         let next = tracks.min_by_key(|(_, (packager, _))| packager.next_tick());
         let Some((track, (packager, reel))) = next else {
-            return Ok(parts);
+            return (parts, Ok(()));
         };
         let tick = packager.next_tick();
         if grid.part_end(tick) > until {
-            return Ok(parts);
+            return (parts, Ok(()));
         }
         if !reel.begun {
             packager.encoder_restarted();
         }
         let sample = reel.sample(track, grid, tick);
-        let part = packager.push_captured(sample, grid.time_of(tick))?;
-        parts.extend(part.map(|part| (track, part)));
+        match packager.push_captured(sample, grid.time_of(tick)) {
+            Ok(part) => parts.extend(part.map(|part| (track, part))),
+            Err(error) => {
+                // The sample that was refused was not shown.
+                reel.begun = false;
+                return (parts, Err(error));
+            }
+        }
     }
 }
 
@@ -183,7 +201,12 @@ impl Owner {
             return;
         };
         let input = running.input;
-        if !matches!(self.stand_in.stage, Stage::Wanted) || !self.has_worked(running.first_tick) {
+        let due = match self.stand_in.stage {
+            Stage::Wanted => true,
+            Stage::Missing { until } => self.parts.anchor.monotonic() >= until,
+            Stage::InTheMaking | Stage::Ready(_) => false,
+        };
+        if !due || !self.has_worked(running.first_tick) {
             return;
         }
         self.stand_in.stage = Stage::InTheMaking;
@@ -221,8 +244,12 @@ impl Owner {
     }
 
     fn miss_stand_in(&mut self, error: &StandInError) {
-        tracing::warn!(stream = %self.name(), "should the encoder fail, no slate can be shown, and the window stands still: {error}");
-        self.stand_in.stage = Stage::Missing;
+        let now = self.parts.anchor.monotonic();
+        let pause = FIRST_PAUSE * (1 << self.stand_in.missed.min(5));
+        self.stand_in.missed = self.stand_in.missed.saturating_add(1);
+        tracing::warn!(stream = %self.name(), retry_in = ?pause, "should the encoder fail, no slate can be shown, and the window stands still: {error}");
+        let until = MonotonicTime(now.0 + u64::try_from(pause.as_nanos()).unwrap_or(0));
+        self.stand_in.stage = Stage::Missing { until };
     }
 
     /// Shows the slate on the ticks before `until`, which are too late to be encoded, if the encoder fails; false if there is none.
@@ -232,9 +259,7 @@ impl Owner {
         }
         if matches!(self.state, State::Running(_)) {
             // It was started again and has not come so far.
-            self.discard_encoder();
-            let cause = format!("FFmpeg fell {:?} behind", self.longest_lag());
-            self.rest(cause, Vec::new());
+            self.give_up_encoder();
         }
         true
     }
@@ -256,16 +281,17 @@ impl Owner {
         if !fits || reels.len() != self.packagers.len() {
             return false;
         }
-        match cover(&mut self.packagers, reels, &self.parts.grid, until) {
-            Ok(parts) => {
-                for (track, part) in parts {
-                    let shown = self.parts.grid.time_of(part.first_tick);
-                    self.push_part(track, Some(part), shown);
-                }
-            }
+        let (parts, end) = cover(&mut self.packagers, reels, &self.parts.grid, until);
+        for (track, part) in parts {
+            let shown = self.parts.grid.time_of(part.first_tick);
+            self.push_part(track, Some(part), shown);
+        }
+        match end {
+            // Memory may be had again for the next part.
+            Ok(()) | Err(PackageError::Memory { .. }) => {}
             Err(error) => {
                 tracing::error!(stream = %self.name(), %error, "the slate does not fit the window, and is not shown");
-                self.stand_in.stage = Stage::Missing;
+                self.stand_in.stage = Stage::Wanted;
                 return false;
             }
         }
@@ -275,6 +301,9 @@ impl Owner {
             backlog.release_before(to);
         }
         self.parts.shared.report().encoder.slate += to.since(from);
+        let last = Tick(to.0.saturating_sub(1));
+        let counters = &self.parts.shared.counters;
+        counters.last_tick.set(counters.last_tick.get().max(last.0));
         if to > from && !std::mem::replace(&mut self.stand_in.shown, true) {
             tracing::warn!(stream = %self.name(), tick = %from, "the slate is shown until the encoder runs again");
         }
@@ -386,7 +415,9 @@ mod tests {
             for step in steps {
                 until += step;
                 let mut newest = 0;
-                for (track, part) in cover(&mut packagers, &mut reels, &grid, Tick(until)).unwrap() {
+                let (parts, end) = cover(&mut packagers, &mut reels, &grid, Tick(until));
+                end.unwrap();
+                for (track, part) in parts {
                     prop_assert_eq!(part.first_tick, Tick(next[track]));
                     prop_assert!(part.independent || !grid.starts_segment(part.first_tick));
                     prop_assert!(part.first_tick.0 >= newest, "in the order of time");
