@@ -10,6 +10,7 @@ in its file, a segment once the playlist lists it, which is the earliest that a 
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -307,10 +308,25 @@ def follow(folder, feeder, seconds):
     return first_ages[skip:], last_ages[skip:]
 
 
-def ffmpeg(arguments, folder):
+@contextlib.contextmanager
+def fed(line, folder, pictures, **options):
+    """A peer in a session of its own, and its feeder; in the end nothing of that session is left."""
+    peer = subprocess.Popen(line, stdin=subprocess.PIPE, cwd=folder, bufsize=0, start_new_session=True, **options)
+    feeder = Feeder(peer.stdin, pictures)
+    try:
+        feeder.start()
+        yield feeder
+    finally:
+        feeder.over = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(peer.pid, signal.SIGKILL)
+        peer.wait()
+
+
+def ffmpeg(arguments):
     line = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{SIZE[0]}x{SIZE[1]}", "-framerate", str(RATE), "-i", "pipe:0"]
     line += ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-b:v", "600k", "-pix_fmt", "yuv420p", "-sc_threshold", "0"]
-    return subprocess.Popen(line + arguments, stdin=subprocess.PIPE, cwd=folder, bufsize=0)
+    return line + arguments
 
 
 STREAMGEAR = """
@@ -369,32 +385,21 @@ def peers(ringgear, seconds):
         ("FFmpeg dash, -ldash 1 -streaming 1, fragments of 200 ms", dash, lambda folder: Dash(folder)),
         ("FFmpeg hls, segments of 2 s", hls, lambda folder: Hls(folder / "live.m3u8")),
     ]:
-        with tempfile.TemporaryDirectory() as folder:
-            peer = ffmpeg(arguments, folder)
-            feeder = Feeder(peer.stdin, pictures)
-            feeder.start()
+        with tempfile.TemporaryDirectory() as folder, fed(ffmpeg(arguments), folder, pictures) as feeder:
             row(name, *follow(reader(Path(folder)), feeder, seconds + WARM_UP))
-            feeder.over = True
-            peer.kill()
-            peer.wait()
     python = streamgear_python()
     if python is None:
         print("| StreamGear, live HLS | NOT MEASURED: vidgear can't be installed | | | | |")
         return []
-    with tempfile.TemporaryDirectory() as folder:
+    # Its FFmpeg may still be ending while the folder is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         line = [python, "-c", STREAMGEAR, str(SIZE[0]), str(SIZE[1]), str(RATE)]
         with open(Path(folder) / "log", "w") as log:
-            peer = subprocess.Popen(line, stdin=subprocess.PIPE, cwd=folder, stdout=log, stderr=log, bufsize=0)
-            feeder = Feeder(peer.stdin, pictures)
-            feeder.start()
-            first_ages, last_ages = follow(Hls(Path(folder) / "live.m3u8"), feeder, seconds + WARM_UP + 10)
+            with fed(line, folder, pictures, stdout=log, stderr=log) as feeder:
+                first_ages, last_ages = follow(Hls(Path(folder) / "live.m3u8"), feeder, seconds + WARM_UP + 10)
         if not first_ages:
             print((Path(folder) / "log").read_text(), file=sys.stderr)
         row("StreamGear 0.3.3, live HLS as it comes", first_ages, last_ages)
-        feeder.over = True
-        peer.kill()
-        peer.wait()
-        subprocess.run(["pkill", "-f", folder], check=False)
     return []
 
 

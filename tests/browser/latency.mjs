@@ -6,16 +6,16 @@
 // The plan: {"seconds": 60, "settle": 15, "segment": seconds, "runs": [{"name", "player": "hls.js" | "dash.js" | "shaka", "url",
 // "live": seconds of a part} | {"name", "page": URL}]}. All play side by side; they have `settle` seconds to find their place before they
 // are measured. The last line is JSON, for each run {"name", "p50", "p95", "max": seconds of latency, "read": bars read, "pictures": shown,
-// "longest_gap": seconds between two pictures, "speed": media seconds per second, "parts": requests of parts, "segments": of whole
-// segments, "open_segments": of those before their end, "held_up": seconds for which the machine let a timer of this program wait, at
-// most, "errors": [..]}.
+// "longest_gap": seconds without a new picture, in the gap that was longest without "held_up": seconds of it for which the machine let a
+// timer of this program wait, "speed": media seconds per second, "parts": requests of parts, "segments": of whole segments,
+// "open_segments": of those before their end, "errors": [..]}.
 
 import { readFile } from 'node:fs/promises';
 import { openChromium, openRun } from './chromium.mjs';
 
 const plan = JSON.parse(await readFile(process.argv[2], 'utf8'));
 const { browser, origin, close } = await openChromium();
-const machine = watchMachine();
+const holdUps = watchMachine();
 
 /** Counts what is asked for: parts, segments, and segments that are still being written. */
 function countRequests(page) {
@@ -31,16 +31,28 @@ function countRequests(page) {
   return asked;
 }
 
-/** The longest time, in seconds, that a timer came late: then the machine stood still, and not the players. */
+/** Notes when a timer came late, in ms of the wall clock: then the machine stood still, and not the players. */
 function watchMachine() {
-  const seen = { longest: 0 };
+  const holdUps = [];
   let last = performance.now();
   setInterval(() => {
     const now = performance.now();
-    seen.longest = Math.max(seen.longest, (now - last - 20) / 1000);
+    const late = now - last - 20;
     last = now;
+    const to = Date.now();
+    if (late > 10) holdUps.push({ from: to - late, to });
   }, 20).unref();
-  return seen;
+  return holdUps;
+}
+
+/** Of the times without a new picture, from `begin` to `end`, the one that was longest without the machine's own hold-ups; in seconds. */
+function worstGap(begin, pictures, end) {
+  const gaps = [...pictures, end].map((to, index) => {
+    const from = index === 0 ? begin : pictures[index - 1];
+    const held = holdUps.reduce((sum, one) => sum + Math.max(0, Math.min(to, one.to) - Math.max(from, one.from)), 0);
+    return { longest_gap: Math.max(0, to - from) / 1000, held_up: held / 1000 };
+  });
+  return gaps.reduce((worst, gap) => (gap.longest_gap - gap.held_up > worst.longest_gap - worst.held_up ? gap : worst));
 }
 
 async function open(run) {
@@ -74,19 +86,18 @@ async function measure({ page, asked, errors }, run) {
   const after = await page.evaluate(() => {
     const after = window.videoNotes.look();
     const { frames, errors } = window.videoNotes;
-    return { ...after, frames, errors };
+    return { ...after, frames, errors, wall: Date.now() - performance.now() };
   });
   const read = after.frames.filter(({ captured }) => captured !== null);
-  const gaps = after.frames.slice(1).map(({ at }, index) => (at - after.frames[index].at) / 1000);
+  const wall = (at) => at + after.wall;
   return {
     name: run.name,
     ...quantiles(read.map(({ shown, captured }) => (shown - captured) / 1000)),
     read: read.length,
     pictures: after.frames.length,
-    longest_gap: Math.max(0, ...gaps),
+    ...worstGap(wall(before.at), after.frames.map(({ at }) => wall(at)), wall(after.at)),
     speed: (after.currentTime - before.currentTime) / ((after.at - before.at) / 1000),
     ...counted,
-    held_up: machine.longest,
     errors: [...errors, ...after.errors],
   };
 }
@@ -96,7 +107,7 @@ try {
   const pages = [];
   for (const run of plan.runs) pages.push(await open(run));
   await new Promise((resolve) => setTimeout(resolve, plan.settle * 1000));
-  machine.longest = 0;
+  holdUps.length = 0;
   const results = await Promise.all(pages.map((page, index) => measure(page, plan.runs[index])));
   console.log(JSON.stringify(results));
 } finally {

@@ -83,7 +83,7 @@ pub(crate) struct AtTheEdge {
     /// Pictures whose bars were read, and all that were shown.
     pub(crate) read: u64,
     pub(crate) pictures: u64,
-    /// The longest time between two pictures, in seconds.
+    /// The gap between two pictures that was longest without the machine's own standstills, in seconds.
     pub(crate) longest_gap: f64,
     /// Seconds of media per second.
     pub(crate) speed: f64,
@@ -91,7 +91,7 @@ pub(crate) struct AtTheEdge {
     pub(crate) parts: u64,
     pub(crate) segments: u64,
     pub(crate) open_segments: u64,
-    /// The longest time, in seconds, that the machine itself stood still for a timer.
+    /// For how much of that gap the machine itself stood still, by a timer, in seconds.
     pub(crate) held_up: f64,
     pub(crate) errors: Vec<String>,
 }

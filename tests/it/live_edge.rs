@@ -35,7 +35,7 @@ mod alone {
         }
         for player in &seen {
             assert!(player.errors.is_empty(), "{player:#?}");
-            // Where the machine itself stands still for a moment, so do the players.
+            // Where the machine itself stands still for a moment, so do the players: of this gap, that much was its doing.
             let stall = player.longest_gap - player.held_up;
             assert!(stall <= MAX_STALL, "it stalled: {player:#?}");
             assert!((player.speed - 1.0).abs() < 0.1, "{player:#?}");

@@ -1,8 +1,10 @@
 // The players behind one face, so that the page does not care which of them plays: HLS by hls.js, DASH by Shaka, and HLS by the browser
 // itself where there is nothing else. Each is loaded when it is first chosen.
 //
-// An engine has: `date()` of the picture on screen in ms, `behind()` seconds from where live playback should be, `target()` seconds
-// from the live edge, `range()` of what may be played, `levels()`, `playing()` and `choose(name)` of renditions, `sound()`, `destroy()`.
+// An engine has: `date()` of the picture on screen in ms, `behind()` seconds from where live playback should be, NaN while that is not to
+// be steered, `target()` seconds from the live edge, `range()` of what may be played, `levels()`, `playing()` and `choose(name)` of
+// renditions, `sound()`, `destroy()`; and `toLive()`, how far a jump to live goes, where `behind()` never tells.
+// `onFatal` gets a message, and the status if it was the manifest that was refused.
 "use strict";
 
 const scripts = new Map();
@@ -11,13 +13,20 @@ function loadScript(src) {
   if (!scripts.has(src)) {
     scripts.set(src, new Promise((resolve, reject) => {
       const script = element("script", { src });
-      script.onload = resolve;
-      script.onerror = () => {
+      const failed = () => {
         // A restarting daemon may just not have answered.
+        script.onload = script.onerror = null;
+        clearTimeout(timer);
         scripts.delete(src);
         script.remove();
         reject(new Error("The player's script does not load."));
       };
+      const timer = setTimeout(failed, 20000);
+      script.onload = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      script.onerror = failed;
       document.head.append(script);
     }));
   }
@@ -90,7 +99,8 @@ async function hlsEngine(video, { scripts: { hls: script }, low, rendition, onLe
       hls.recoverMediaError();
       return;
     }
-    onFatal(error.error?.message ?? error.details, error.response?.code);
+    const refused = error.details === Hls.ErrorDetails.MANIFEST_LOAD_ERROR;
+    onFatal(error.error?.message ?? error.details, refused ? error.response?.code : undefined);
   });
   hls.loadSource(new URL("index.m3u8", location.href).href);
   hls.attachMedia(video);
@@ -127,7 +137,9 @@ function nativeEngine(video, { onFatal }) {
       return start ? start + 1000 * video.currentTime : undefined;
     },
     target: () => NaN,
-    behind: () => edge() - video.currentTime,
+    behind: () => NaN,
+    // Never the very end, where there may be nothing yet.
+    toLive: () => edge() - 3 - video.currentTime,
     range: () => (video.seekable.length ? [video.seekable.start(0), edge()] : null),
     levels: () => [],
     playing: () => null,
@@ -167,16 +179,21 @@ async function dashEngine(video, { scripts: { dash: script }, low, rendition, cl
     manifest: { retryParameters, dash: { manifestPreprocessorTXml: preprocess } },
     streaming: { retryParameters, lowLatencyMode: low, bufferBehind: 60, liveSync: { enabled: false } },
   });
-  const failed = (error) => {
-    if (error.severity === shaka.util.Error.Severity.CRITICAL) onFatal(`Shaka: error ${error.code}`, error.code === 1001 ? error.data[1] : undefined);
+  // The status with which the manifest was refused, if that is what went wrong.
+  const refused = ({ code, data }) => {
+    const { util: { Error: { Code } }, net: { NetworkingEngine: { RequestType } } } = shaka;
+    return code === Code.BAD_HTTP_STATUS && data[4] === RequestType.MANIFEST ? data[1] : undefined;
   };
+  const failed = (error) => onFatal(error.code ? `Shaka: error ${error.code}` : error.message, refused(error));
   const tracks = () => player.getVariantTracks();
   const choose = (name) => {
     const track = name && tracks().find((one) => one.originalVideoId === name);
     player.configure({ abr: { enabled: !track } });
     if (track) player.selectVariantTrack(track, !low);
   };
-  player.addEventListener("error", ({ detail }) => failed(detail));
+  player.addEventListener("error", ({ detail }) => { if (detail.severity === shaka.util.Error.Severity.CRITICAL) failed(detail); });
+  // What is not published is not asked for sixty times.
+  player.getNetworkingEngine().addEventListener("retry", (event) => { if (refused(event.error) === 404) event.preventDefault(); });
   for (const event of ["trackschanged", "adaptation", "variantchanged"]) player.addEventListener(event, onLevels);
   let gone = false;
   player.attach(video)

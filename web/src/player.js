@@ -17,12 +17,17 @@ let engine = null;
 let beginning = null;      // the start under way
 let stream = null;         // what the API said last
 let reachable = true;      // whether it said anything lately
+let played = "";           // the format that was begun last
 let attempt = 0;           // failed starts since it last played
 let retryAt = 0;           // when the next start is due
 let lastTime = -1;         // the video's clock when it last moved
 let movedAt = 0;           // when that was
 let nudged = false;        // since it last moved
-let clockOffset = 0;       // the daemon's clock minus ours
+let clockOffset = NaN;     // the daemon's clock minus performance.now(); not known at first
+let wallThen = NaN;        // the viewer's clock minus performance.now(), when it was read
+let lastSegment;           // of the window
+let windowMovedAt = 0;     // when that was first seen
+let windowRests = false;   // whether it should have been followed by another since
 let problem = "";          // what went wrong last, for people
 let hopeless = "";         // why no player can work here
 let wanted = true;         // whether the viewer wants it to play
@@ -38,7 +43,8 @@ const unpublished = new Set(); // formats that this stream doesn't have
 document.title = `${name} · Ringgear`;
 setText($("name"), name);
 
-const serverNow = () => Date.now() + clockOffset;
+const serverNow = () => performance.now() + clockOffset;
+const wallAhead = () => Date.now() - performance.now();
 
 // What the viewer chose.
 
@@ -64,12 +70,12 @@ function writeChoice() {
 
 function showChoice() {
   const form = $("choices");
-  form.elements.format.value = format();
+  form.elements.format.value = engine ? played : format();
   form.elements.latency.value = choice.latency;
   for (const radio of form.elements.format) radio.disabled = unpublished.has(radio.value);
 }
 
-/** The format that is played: the other one, if the chosen one is not published. */
+/** The format to begin with: the other one, if the chosen one is not published. */
 function format() {
   const other = { hls: "dash", dash: "hls" }[choice.format];
   return unpublished.has(choice.format) && !unpublished.has(other) ? other : choice.format;
@@ -91,7 +97,7 @@ $("choices").addEventListener("change", ({ target }) => {
 
 function renew() {
   stop();
-  retryAt = 0;
+  [retryAt, hopeless] = [0, ""];
   tend();
 }
 
@@ -100,9 +106,10 @@ async function begin() {
   beginning = mine;
   [problem, movedAt, lastTime, nudged] = ["", performance.now(), -1, false];
   [waitingSince, steadyFrom] = [0, Infinity];
+  played = format();
   const current = () => beginning === mine;
   try {
-    const make = format() === "dash" ? dashEngine : hlsEngine;
+    const make = played === "dash" ? dashEngine : hlsEngine;
     const made = await make(video, {
       scripts: document.body.dataset,
       low: choice.latency === "low",
@@ -116,6 +123,7 @@ async function begin() {
       return;
     }
     engine = made;
+    showChoice();
     if (wanted) play();
   } catch (error) {
     if (!current()) return;
@@ -132,19 +140,19 @@ function stop() {
   video.playbackRate = 1;
 }
 
-/** An error that the player itself gave up on. */
+/** An error that the player itself gave up on; with a status if the manifest was refused. */
 function fail(message, status) {
   problem = message;
+  stop();
   if (status === 404 && (stream?.window.segments ?? 0) > 0) {
-    unpublished.add(format());
-    // Neither is there: it may come back, as after a change of the config.
+    unpublished.add(played);
+    // Neither is there: it may come back.
     if (unpublished.size > 1) unpublished.clear();
     showChoice();
   }
   const delay = Math.min(8000, 500 * 2 ** attempt) * (0.75 + Math.random() / 2);
   attempt = Math.min(attempt + 1, 6);
   renewals++;
-  stop();
   retryAt = performance.now() + delay;
 }
 
@@ -207,7 +215,7 @@ function steer(now) {
 
 function goLive() {
   following = true;
-  const late = behind();
+  const late = engine?.toLive?.() ?? behind();
   if (Number.isFinite(late) && Math.abs(late) > 0.5) video.currentTime += late;
   setRate(1);
 }
@@ -244,9 +252,9 @@ function tend() {
   if (engine) {
     // A browser may pause what is out of sight; only the viewer's own pause stays.
     if (wanted && video.paused && !document.hidden && video.readyState >= 2) play();
-    // Paused by the viewer or out of sight: nothing has to move. What failed or ended has nothing to move to.
-    const mayRest = !wanted || document.hidden || !reachable || !published || stream.state === "ended" || stream.state === "failed";
-    if (mayRest) movedAt = Math.max(movedAt, now - STILL);
+    // Paused by the viewer or out of sight: nothing has to move. A window that rests or has ended has nothing to move to.
+    const mayRest = !wanted || document.hidden || !reachable || !published || windowRests || stream.state === "ended";
+    if (mayRest) movedAt = Math.max(movedAt, now - STILL - 1);
     else if (now - movedAt > RENEW_AFTER) fail("It stood still.");
     else if (now - movedAt > NUDGE_AFTER && !nudged) nudge();
     stayInside();
@@ -345,11 +353,12 @@ function showDeck() {
   const slider = $("seek");
   const late = behind();
   const range = engine?.range();
-  const usable = Boolean(range) && Number.isFinite(late) && video.readyState >= 1;
+  const loaded = Boolean(range) && video.readyState >= 1;
+  const usable = loaded && Number.isFinite(late);
   slider.disabled = !usable;
   const live = following && wanted;
-  $("live").disabled = !usable;
-  $("live").setAttribute("aria-pressed", String(live && usable));
+  $("live").disabled = !loaded;
+  $("live").setAttribute("aria-pressed", String(live && loaded));
   setText($("live"), live ? "Live" : "Go to live");
   if (!usable) {
     setText($("place"), "");
@@ -427,6 +436,10 @@ $("seek").addEventListener("change", ({ target }) => {
   rewindTo(Number(target.value));
   tend();
 });
+// A drag that ends where it began changes nothing. Where it does, `change` comes first.
+for (const end of ["pointerup", "pointercancel", "blur"]) {
+  window.addEventListener(end, () => setTimeout(() => { dragging = false; }), true);
+}
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
@@ -537,41 +550,58 @@ async function copied(text) {
 // The daemon's clock and what it says of the stream.
 
 async function readClock() {
-  const asked = Date.now();
+  const asked = performance.now();
   const answer = await fetch("../time", { cache: "no-store", signal: AbortSignal.timeout(5000) });
   const time = Date.parse(await answer.text());
-  const back = Date.now();
-  if (answer.ok && !Number.isNaN(time)) clockOffset = time - (asked + back) / 2;
+  const back = performance.now();
+  if (answer.ok && !Number.isNaN(time)) [clockOffset, wallThen] = [time - (asked + back) / 2, wallAhead()];
 }
 
+const askTime = repeat(() => readClock().catch(() => {}), 60000);
+
 async function refresh() {
+  const there = reachable && stream !== null;
   try {
     stream = await getJson(`../api/v1/streams/${name}`);
-    // Back again: what failed while the daemon was away says nothing about now, and what the player makes of it shows soon.
-    if (!reachable) {
-      retryAt = 0;
-      movedAt = Math.max(movedAt, performance.now() - RENEW_AFTER + 3000);
-      readClock().catch(() => {});
-    }
     reachable = true;
-    fillFigures();
+    watchWindow();
   } catch (error) {
-    reachable = error.status === 404 ? reachable : false;
+    // Whatever the status: somebody answered.
+    reachable = Boolean(error.status);
     if (error.status === 404) [stream, problem] = [null, "This stream is no longer in the config."];
   }
+  if (reachable && stream && !there) comeBack();
+  // Until it is known; and anew after a machine's sleep, which performance.now() may leave out.
+  if (!(Math.abs(wallAhead() - wallThen) < 1000)) askTime();
   tend();
+  if (stream) fillFigures();
+}
+
+function watchWindow() {
+  const now = performance.now();
+  const { last_segment: last, seconds, segments } = stream.window;
+  if (last !== lastSegment) [lastSegment, windowMovedAt] = [last, now];
+  windowRests = now - windowMovedAt > 1500 * (1 + seconds / Math.max(1, segments));
+}
+
+/** What failed or was not published while the daemon or the stream was away says nothing about now. */
+function comeBack() {
+  retryAt = 0;
+  unpublished.clear();
+  // What plays is left alone.
+  showChoice();
+  askTime();
 }
 
 showChoice();
 fillLinks();
-repeat(() => readClock().catch(() => {}), 60000);
 const ask = repeat(refresh, 1000);
 window.addEventListener("online", ask);
 window.addEventListener("offline", ask);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) tend(); });
 window.addEventListener("popstate", () => {
   choice = readChoice();
-  showChoice();
   renew();
+  showChoice();
 });
 setInterval(tend, 250);
