@@ -44,6 +44,7 @@ pub fn encode_ahead(
         keyframes_at: vec![second_keyframe.then_some(Tick(1)); plan.renditions.len()],
         step: NonZeroU32::MIN,
         queue: count,
+        large_pipe: false,
     };
     let (sender, events) = sync_channel(64);
     let encoder = Encoder::start(plan, descriptions, &start, move |event| {

@@ -317,6 +317,7 @@ mod tests {
             keyframes_at: vec![Some(Tick(70)); plan.renditions.len()],
             step: NonZeroU32::MIN,
             queue: NonZeroUsize::MIN,
+            large_pipe: true,
         };
         let pipes: Vec<RawFd> = (10..).take(plan.renditions.len()).collect();
         live(plan, &start, &pipes).join(" ")

@@ -40,6 +40,8 @@ pub struct EncoderStart {
     pub step: NonZeroU32,
     /// How many pictures may wait to be written.
     pub queue: NonZeroUsize,
+    /// Whether its pipe takes as much of what the user may have for pipes as makes it quick: not where nobody waits for it.
+    pub large_pipe: bool,
 }
 
 impl EncoderStart {
@@ -227,7 +229,7 @@ impl Encoder {
             size: plan.input_size,
             bound: start.queue.get(),
         };
-        encoder.start_threads(child, readers, events)?;
+        encoder.start_threads(child, start.large_pipe, readers, events)?;
         Ok(encoder)
     }
 
@@ -235,6 +237,7 @@ impl Encoder {
     fn start_threads<F>(
         &self,
         mut child: Child,
+        large_pipe: bool,
         readers: Vec<(PipeReader, TrackReader)>,
         events: F,
     ) -> Result<(), EncodeError>
@@ -244,7 +247,9 @@ impl Encoder {
         let (Some(stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
             unreachable!("both were asked for")
         };
-        process::enlarge_pipe(&stdin);
+        if large_pipe {
+            process::enlarge_pipe(&stdin);
+        }
         // Only this end: FFmpeg's own goes on waiting for pictures.
         fcntl_getfl(&stdin)
             .and_then(|flags| fcntl_setfl(&stdin, flags | OFlags::NONBLOCK))

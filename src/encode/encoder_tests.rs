@@ -55,6 +55,7 @@ fn start_at(tick: u64, renditions: usize) -> EncoderStart {
         keyframes_at: vec![None; renditions],
         step: NonZeroU32::MIN,
         queue: NonZeroUsize::new(8).unwrap(),
+        large_pipe: true,
     }
 }
 

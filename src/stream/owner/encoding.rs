@@ -162,6 +162,7 @@ impl Owner {
             keyframes_at: keyframes_at.collect(),
             step: self.pace.step(),
             queue: QUEUE,
+            large_pipe: true,
         };
         self.generation += 1;
         let (generation, sender) = (self.generation, self.parts.sender.clone());
