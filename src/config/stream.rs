@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Offset, Report};
-use super::sections::Stream;
+use super::sections::{Entry, Stream};
 use super::table::{self, Section};
 use super::value::{Read, Text};
 use super::{AtExit, Degrade, MIN_SEGMENTS, Pace, StreamPlan, defaults, feeders, rendition};
@@ -119,7 +119,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
 }
 
 /// An entry's value, without its place.
-fn length<T, U>(entry: &super::sections::Entry<T>, value: impl Fn(&T) -> U) -> Option<U> {
+fn length<T, U>(entry: &Entry<T>, value: impl Fn(&T) -> U) -> Option<U> {
     entry.as_ref().map(|entry| value(&entry.get_ref().0))
 }
 
@@ -246,52 +246,40 @@ fn check_formats(section: &Section<Stream>, report: &mut Report) -> (bool, bool)
     (hls, dash)
 }
 
-fn check_pace(section: &Section<Stream>, report: &mut Report) -> Pace {
-    let Some(entry) = &section.values.pace else {
-        return Pace::default();
-    };
-    match entry.get_ref().0.0.as_str() {
-        "tick" => Pace::Tick,
-        "arrival" => Pace::Arrival,
-        other => {
-            let what = format!("pace can't be {other:?}");
-            let mend = "write \"tick\" (a tick takes its frame at its deadline) or \"arrival\" (as soon as one arrives)";
+/// What the word at `key` stands for among `choices`, the first of which is the default; `mend` names them all.
+fn choice<T: Copy>(
+    entry: &Entry<Text>,
+    (key, choices): (&str, [(&str, T); 2]),
+    mend: &str,
+    report: &mut Report,
+) -> T {
+    let default = choices[0].1;
+    let Some(entry) = entry else { return default };
+    let word = entry.get_ref().0.0.as_str();
+    match choices.iter().find(|(name, _)| *name == word) {
+        Some((_, chosen)) => *chosen,
+        None => {
+            let what = format!("{key} can't be {word:?}");
             report.error(entry.span().start, what, mend);
-            Pace::default()
+            default
         }
     }
+}
+
+fn check_pace(section: &Section<Stream>, report: &mut Report) -> Pace {
+    let choices = [("tick", Pace::Tick), ("arrival", Pace::Arrival)];
+    let mend = "write \"tick\" (a tick takes its frame at its deadline) or \"arrival\" (as soon as one arrives)";
+    choice(&section.values.pace, ("pace", choices), mend, report)
 }
 
 fn check_degrade(section: &Section<Stream>, report: &mut Report) -> Degrade {
-    let Some(entry) = &section.values.degrade else {
-        return Degrade::default();
-    };
-    match entry.get_ref().0.0.as_str() {
-        "skip" => Degrade::Skip,
-        "off" => Degrade::Off,
-        other => {
-            let what = format!("degrade can't be {other:?}");
-            let mend =
-                "write \"skip\" (an encoder that is too slow gets fewer pictures) or \"off\"";
-            report.error(entry.span().start, what, mend);
-            Degrade::default()
-        }
-    }
+    let choices = [("skip", Degrade::Skip), ("off", Degrade::Off)];
+    let mend = "write \"skip\" (an encoder that is too slow gets fewer pictures) or \"off\"";
+    choice(&section.values.degrade, ("degrade", choices), mend, report)
 }
 
 fn check_at_exit(section: &Section<Stream>, report: &mut Report) -> AtExit {
-    let Some(entry) = &section.values.at_exit else {
-        return AtExit::default();
-    };
-    match entry.get_ref().0.0.as_str() {
-        "keep" => AtExit::Keep,
-        "end" => AtExit::End,
-        other => {
-            let what = format!("at_exit can't be {other:?}");
-            let mend =
-                "write \"keep\" (a restart goes on from the window) or \"end\" (the stream ends)";
-            report.error(entry.span().start, what, mend);
-            AtExit::default()
-        }
-    }
+    let choices = [("keep", AtExit::Keep), ("end", AtExit::End)];
+    let mend = "write \"keep\" (a restart goes on from the window) or \"end\" (the stream ends)";
+    choice(&section.values.at_exit, ("at_exit", choices), mend, report)
 }

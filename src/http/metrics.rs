@@ -67,43 +67,43 @@ struct Family {
     metrics: fn(&StreamStatus) -> Vec<Metric>,
 }
 
-macro_rules! count {
-    ($name:literal, $help:literal, $value:expr) => {
+/// A family with one metric for each stream.
+macro_rules! one {
+    ($kind:ident, $metric:ident, $name:literal, $help:literal, $value:expr) => {
         Family {
             name: $name,
             help: $help,
-            kind: MetricType::COUNTER,
-            metrics: |stream| {
-                let value: fn(&StreamStatus) -> u64 = $value;
-                vec![counter(&[("stream", &stream.name)], value(stream))]
-            },
+            kind: MetricType::$kind,
+            metrics: |stream| vec![$metric(&[("stream", &stream.name)], $value(stream))],
         }
+    };
+}
+
+macro_rules! count {
+    ($name:literal, $help:literal, |$stream:ident| $value:expr) => {
+        one!(COUNTER, counter, $name, $help, |$stream: &StreamStatus| {
+            $value
+        })
     };
 }
 
 macro_rules! level {
-    ($name:literal, $help:literal, $value:expr) => {
-        Family {
-            name: $name,
-            help: $help,
-            kind: MetricType::GAUGE,
-            metrics: |stream| {
-                let value: fn(&StreamStatus) -> f64 = $value;
-                vec![gauge(&[("stream", &stream.name)], value(stream))]
-            },
-        }
+    ($name:literal, $help:literal, |$stream:ident| $value:expr) => {
+        one!(GAUGE, gauge, $name, $help, |$stream: &StreamStatus| $value)
     };
 }
 
 macro_rules! distribution {
-    ($name:literal, $help:literal, $value:expr) => {
+    ($name:literal, $help:literal, $field:ident) => {
         Family {
             name: $name,
             help: $help,
             kind: MetricType::HISTOGRAM,
             metrics: |stream| {
-                let value: fn(&StreamStatus) -> &Distribution = $value;
-                vec![histogram(&[("stream", &stream.name)], value(stream))]
+                vec![histogram(
+                    &[("stream", &stream.name)],
+                    &stream.latency.$field,
+                )]
             },
         }
     };
@@ -181,7 +181,7 @@ const STREAM_FAMILIES: &[Family] = &[
     distribution!(
         "ringgear_tick_lateness_seconds",
         "From a tick's deadline until its picture is given to the encoder.",
-        |stream| &stream.latency.tick_lateness
+        tick_lateness
     ),
     level!(
         "ringgear_encoder_running",
@@ -211,12 +211,12 @@ const STREAM_FAMILIES: &[Family] = &[
     distribution!(
         "ringgear_encoder_delay_seconds",
         "From a picture's way into the encoder until the last rendition's sample has come out.",
-        |stream| &stream.latency.encoder_delay
+        encoder_delay
     ),
     distribution!(
         "ringgear_commit_to_part_seconds",
         "From the capture of a part's first frame, which is its commit unless the producer says more, until viewers can fetch the part, its own length included.",
-        |stream| &stream.latency.commit_to_part
+        commit_to_part
     ),
     level!(
         "ringgear_window_segments",

@@ -23,6 +23,11 @@ fn status_and_metrics_show_how_long_frames_take_on_their_way() {
         let parts = latency.commit_to_part.p50_seconds.unwrap();
         assert!(parts >= 0.1, "{parts}");
         assert!(latency.tick_lateness.count >= 40, "{latency:?}");
+        if pace == "arrival" {
+            // What is taken as it arrives is given to the encoder before its deadline.
+            let early = latency.tick_lateness.buckets[0].count;
+            assert!(early > latency.tick_lateness.count / 2, "{latency:?}");
+        }
         // Pictures that waited for the encoder to start are not counted.
         assert!(latency.encoder_delay.count >= 20, "{latency:?}");
         let metrics = daemon.get("/metrics").text();
