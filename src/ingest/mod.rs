@@ -147,6 +147,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
                 tick = due;
             }
             self.make(tick, fresh);
+            self.finish_drained();
             tick = tick.next();
         }
         if let Some(session) = self.session.take() {
@@ -210,12 +211,6 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
     fn make(&mut self, tick: Tick, fresh: Option<Fresh>) {
         self.count_second(tick);
         let session = self.session.as_ref().map_or(0, |session| session.id);
-        if self.session.as_mut().is_some_and(Session::is_drained) {
-            self.session
-                .take()
-                .into_iter()
-                .for_each(|session| session.finish(self.anchor.monotonic(), &self.counters));
-        }
         let (kind, frame, picture) = match fresh {
             Some(fresh) => {
                 self.counters.fresh.add(1);
@@ -241,7 +236,8 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
                 (TickKind::Slate, _) | (_, None) => 0,
                 (_, Some(last)) => last.session,
             };
-            log.write(tick, kind, session, frame, picture.captured);
+            let times = (picture.captured, self.anchor.monotonic());
+            log.write(tick, kind, session, frame, times);
         }
         self.newest.send_replace(Some(picture.clone()));
         (self.sink)(TickPicture {
@@ -249,6 +245,16 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             picture,
             kind,
         });
+    }
+
+    /// Answers a close whose last frame was shown: after the tick is counted, so that who asks then finds frames and ticks equal.
+    fn finish_drained(&mut self) {
+        if self.session.as_mut().is_some_and(Session::is_drained) {
+            self.session
+                .take()
+                .into_iter()
+                .for_each(|session| session.finish(self.anchor.monotonic(), &self.counters));
+        }
     }
 
     fn take_fresh(&mut self) -> Option<Fresh> {

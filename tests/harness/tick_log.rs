@@ -1,4 +1,4 @@
-//! The daemon's log of which frame each tick took: `tick,kind,session,frame,captured_ns`.
+//! The daemon's log of which frame each tick took: `tick,kind,session,frame,captured_ns,taken_ns`.
 
 use std::path::Path;
 
@@ -15,6 +15,9 @@ pub(crate) struct Row {
     pub(crate) kind: Kind,
     /// The producer's number of the frame; none on the slate.
     pub(crate) frame: Option<u64>,
+    /// When the frame was captured and when the tick was made, in nanoseconds of the monotonic clock.
+    pub(crate) captured: i64,
+    pub(crate) taken: i64,
 }
 
 /// Reads the log of `stream` in `dir`.
@@ -24,7 +27,10 @@ pub(crate) fn read(dir: &Path, stream: &str) -> Vec<Row> {
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut lines = text.lines();
-    assert_eq!(lines.next(), Some("tick,kind,session,frame,captured_ns"));
+    assert_eq!(
+        lines.next(),
+        Some("tick,kind,session,frame,captured_ns,taken_ns")
+    );
     lines
         .map(|line| row(line).unwrap_or_else(|| panic!("a row that makes no sense: {line}")))
         .collect()
@@ -32,7 +38,7 @@ pub(crate) fn read(dir: &Path, stream: &str) -> Vec<Row> {
 
 fn row(line: &str) -> Option<Row> {
     let fields: Vec<&str> = line.split(',').collect();
-    let [tick, kind, _session, frame, _captured] = fields[..] else {
+    let [tick, kind, _session, frame, captured, taken] = fields[..] else {
         return None;
     };
     let kind = match kind {
@@ -49,5 +55,7 @@ fn row(line: &str) -> Option<Row> {
         tick: tick.parse().ok()?,
         kind,
         frame,
+        captured: captured.parse().ok()?,
+        taken: taken.parse().ok()?,
     })
 }
