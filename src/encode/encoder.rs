@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use super::process::{self, LastLines, Output};
+use super::process::{self, LastLines, Left, Output};
 use super::track_reader::TrackReader;
 use super::{Cadence, EncodeError, EncodePlan, Vitals, arguments};
 use crate::picture::{Picture, PictureFormat, Size};
@@ -120,6 +120,8 @@ struct Shared {
     /// become another's.
     group: Mutex<Option<Pid>>,
     finishing: AtomicBool,
+    /// Set once nobody waits for its end any more; it counts until its threads are gone.
+    left: Mutex<Option<Left>>,
     /// Bytes of pictures that the pipe has taken. A statistic: nothing else is read by it.
     taken: AtomicU64,
 }
@@ -223,6 +225,7 @@ impl Encoder {
                 changed: Condvar::new(),
                 group: Mutex::new(process::group_of(&child)),
                 finishing: AtomicBool::new(false),
+                left: Mutex::new(None),
                 taken: AtomicU64::new(0),
             }),
             format: plan.input_format,
@@ -341,6 +344,16 @@ impl Encoder {
     /// Kills the process at once; [`EncoderEvent::Exited`] follows.
     pub fn kill(&self) {
         self.shared.kill();
+    }
+
+    /// It was killed and has not ended: nobody waits for that any more.
+    pub fn leave_behind(&self) {
+        let mut left = self
+            .shared
+            .left
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        left.get_or_insert_with(|| Left::behind(self.pid));
     }
 }
 

@@ -107,7 +107,7 @@ fn ask(path: &Path, question: &str) -> Result<String, EncodeError> {
     let name = || path.display().to_string();
     let arguments = ["-hide_banner", question].map(str::to_owned);
     let unusable = |why: String| EncodeError::Unusable { path: name(), why };
-    match run(path, &arguments, &[], 0, DEADLINE) {
+    match run(path, &arguments, Vec::new(), 0, DEADLINE) {
         Err(EncodeError::Start { source, .. }) if is_missing(path, source.kind()) => {
             Err(EncodeError::NotFound { path: name() })
         }

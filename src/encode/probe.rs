@@ -5,16 +5,21 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::process::{self, LastLines, Output};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use super::process::{self, LastLines, Left, Output};
 use super::{EncodeError, EncodePlan, EncodeRendition, arguments, description};
 use crate::sample::TrackDescription;
 
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a killed process is waited for.
+const GRACE: Duration = Duration::from_secs(3);
 const PICTURES: usize = 2;
 /// Two pictures of a flat grey, whatever their size, and an encoder list, take far less.
 const MAX_OUTPUT: u64 = 8 << 20;
@@ -109,7 +114,7 @@ fn probe_one(
         })?;
     picture.resize(bytes, 128_u8);
     let finished =
-        run(&key.path, &key.arguments, &picture, PICTURES, DEADLINE)?.ok_or_else(|| {
+        run(&key.path, &key.arguments, picture, PICTURES, DEADLINE)?.ok_or_else(|| {
             EncodeError::ProbeTimeout {
                 rendition: rendition.name.clone(),
                 codec: rendition.codec.clone(),
@@ -147,16 +152,16 @@ pub(super) struct Finished {
     pub(super) lines: Vec<String>,
 }
 
-/// Runs `program` to its end with `input` written `times` times to its stdin; none if it has not ended by the deadline, and
-/// then it is killed.
+/// Runs `program` to its end with `input` written `times` times to its stdin; none if it has not ended by the deadline: then it is
+/// killed, and if even that does not end it, or something that it has started holds its pipes, left alone.
 pub(super) fn run(
     program: &Path,
     arguments: &[String],
-    input: &[u8],
+    input: Vec<u8>,
     times: usize,
     deadline: Duration,
 ) -> Result<Option<Finished>, EncodeError> {
-    let begin = Instant::now();
+    let until = Instant::now() + deadline;
     let start = |what| move |source| EncodeError::Start { what, source };
     let mut child = process::spawn(program, arguments, &Output::Piped, Vec::new())
         .map_err(start("its program"))?;
@@ -166,50 +171,147 @@ pub(super) fn run(
         unreachable!("all three were asked for")
     };
     let (ended, end) = sync_channel(1);
-    thread::scope(|scope| {
-        // Each ends with the process: its pipes break or reach their end.
-        scope.spawn(move || {
-            for _ in 0..times {
-                if stdin.write_all(input).is_err() {
-                    return;
-                }
+    let (said, words) = sync_channel(1);
+    // Each ends with the process, or with the last that holds its pipe: nobody may have to wait for that.
+    let spawned = spawn("ffmpeg-in", move || {
+        for _ in 0..times {
+            if stdin.write_all(&input).is_err() {
+                return;
             }
-        });
-        let lines = scope.spawn(|| LastLines::read_to_end(stderr));
-        let output = scope.spawn(move || {
+        }
+    })
+    .and_then(|()| {
+        spawn("ffmpeg-log", move || {
+            let _ = said.send(LastLines::read_to_end(stderr));
+        })
+    })
+    .and_then(|()| {
+        spawn("ffmpeg-out", move || {
             let mut output = Vec::new();
             // A cut or failed output shows as such when it is read.
             let _ = stdout.take(MAX_OUTPUT).read_to_end(&mut output);
-            let _ = ended.send(());
-            output
+            let _ = ended.send(output);
+        })
+    });
+    let output = match &spawned {
+        Ok(()) => end.recv_timeout(deadline).ok(),
+        Err(_) => None,
+    };
+    let output = output.filter(|_| ends_before(group, until));
+    if let Some(group) = group {
+        // Also what it has started itself.
+        process::kill_group(group);
+    }
+    let until = Instant::now() + GRACE;
+    let gone = ends_before(group, until);
+    let lines = words.recv_timeout(until.saturating_duration_since(Instant::now()));
+    if !gone || lines.is_err() {
+        let left = Left::behind(child.id());
+        // Without a thread it is not reaped, which is the least of that machine's troubles.
+        let _ = spawn("ffmpeg-wait", move || {
+            let _ = (child.wait(), words.recv(), end.recv());
+            drop(left);
         });
-        let in_time = match end.recv_timeout(deadline) {
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
-                exits_before(&mut child, begin + deadline)
-            }
-            Err(RecvTimeoutError::Timeout) => false,
-        };
-        if !in_time && let Some(group) = group {
-            process::kill_group(group);
-        }
-        let status = child.wait().map_err(start("waiting for it"))?;
-        let output = output.join().unwrap_or_default();
-        let lines = lines.join().unwrap_or_default();
-        Ok(in_time.then_some(Finished {
-            status,
-            output,
-            lines,
-        }))
-    })
+        spawned.map_err(start("a thread"))?;
+        return Ok(None);
+    }
+    spawned.map_err(start("a thread"))?;
+    let status = child.wait().map_err(start("waiting for it"))?;
+    Ok(output.map(|output| Finished {
+        status,
+        output,
+        lines: lines.unwrap_or_default(),
+    }))
 }
 
-/// Whether the child, which has closed its output, also ends.
-fn exits_before(child: &mut std::process::Child, deadline: Instant) -> bool {
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map(|_| ())
+}
+
+/// Whether the process ends by then; it is not reaped, so that its number is still its own.
+fn ends_before(process: Option<Pid>, deadline: Instant) -> bool {
+    let Some(process) = process else { return true };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     loop {
-        match child.try_wait() {
-            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
-            Ok(None) => return false,
-            _ => return true,
+        match waitid(WaitId::Pid(process), options) {
+            Ok(Some(_)) => return true,
+            Ok(None) | Err(Errno::INTR) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            Ok(None) | Err(Errno::INTR) => return false,
+            Err(_) => return true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Runs a script for half a second at most.
+    fn run_script(body: &str) -> (Result<Option<Finished>, EncodeError>, Duration) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ffmpeg");
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        let begun = Instant::now();
+        let finished = run(&path, &[], b"in\n".to_vec(), 2, Duration::from_millis(500));
+        (finished, begun.elapsed())
+    }
+
+    #[test]
+    fn what_it_said_and_wrote_is_had_once_it_has_ended() {
+        let (finished, _) = run_script("cat; echo why >&2; exit 3");
+        let finished = finished.unwrap().unwrap();
+        assert_eq!(finished.status.code(), Some(3));
+        assert_eq!(
+            (finished.output.as_slice(), finished.lines),
+            (&b"in\nin\n"[..], vec!["why".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_wrapper_whose_child_lives_on_has_ended_and_the_child_is_killed() {
+        let (finished, took) = run_script("sleep 60 >/dev/null & echo out; exit 0");
+        assert_eq!(finished.unwrap().unwrap().output, b"out\n");
+        assert!(took < Duration::from_secs(30), "{took:?}");
+    }
+
+    #[test]
+    fn one_that_does_not_end_in_time_is_killed() {
+        let (finished, took) = run_script("cat; sleep 60");
+        assert!(finished.unwrap().is_none());
+        assert!(took < Duration::from_secs(30), "{took:?}");
+    }
+
+    /// As one that hangs in the kernel: no kill reaches what holds its pipes.
+    #[test]
+    fn one_whose_pipes_stay_open_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let note = folder.path().join("pid");
+        let body = format!(
+            "setsid sh -c 'echo $$ >{}; exec sleep 60' & sleep 60",
+            note.display()
+        );
+        let (finished, took) = run_script(&body);
+        assert!(finished.unwrap().is_none());
+        assert!(took < Duration::from_secs(30), "{took:?}");
+        assert_eq!(process::left(), 1);
+        // And no longer counted once it is gone.
+        let pid: i32 = std::fs::read_to_string(&note)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+        while process::left() > 0 {
+            thread::sleep(Duration::from_millis(20));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use command_fds::CommandFdExt;
 use ffmpeg_sidecar::command::FfmpegCommand;
@@ -19,8 +20,41 @@ const PIPE_BYTES: usize = 1 << 20;
 /// How much sooner than the daemon an encoder is killed when the machine runs out of memory, in thousandths of that memory: its
 /// death costs no frame, the daemon's all streams.
 const SOONER_KILLED: i32 = 500;
+/// So many killed processes may be left behind that don't end: then none is started beside them.
+const MOST_LEFT: usize = 16;
 const MAX_LINE: usize = 1024;
 const MAX_LINES: usize = 20;
+
+/// How many there are of [`Left`].
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+
+/// A process that was killed and does not end, as one that waits for a broken device: counted until this is dropped, so that a
+/// daemon that starts others in its place for months does not fill the machine.
+pub(super) struct Left(());
+
+impl Left {
+    /// The process `pid` is waited for no more.
+    pub(super) fn behind(pid: u32) -> Self {
+        let left = LEFT.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::error!(
+            pid,
+            left,
+            "killed FFmpeg does not end and is left alone: look for a device or disk that hangs, or for a wrapper whose children live on"
+        );
+        Self(())
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        LEFT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many killed processes have not ended.
+pub(super) fn left() -> usize {
+    LEFT.load(Ordering::Relaxed)
+}
 
 /// FFmpeg's standard output.
 pub(super) enum Output {
@@ -36,6 +70,12 @@ pub(super) fn spawn(
     output: &Output,
     pipes: Vec<OwnedFd>,
 ) -> io::Result<Child> {
+    let left = left();
+    if left >= MOST_LEFT {
+        return Err(io::Error::other(format!(
+            "{left} killed FFmpeg processes have not ended, and no more are started beside them: look for a device or disk that hangs"
+        )));
+    }
     let mut command = FfmpegCommand::new_with_path(program);
     let command = command.as_inner_mut();
     // The wrapper asks for the log level first; ours comes after it and holds.

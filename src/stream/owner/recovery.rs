@@ -131,8 +131,9 @@ impl Owner {
             .is_some_and(|backlog| backlog.pending() > 0);
         if let Some(killed) = running.killed {
             if now.saturating_since(killed) > UNKILLABLE && self.stopping.is_none() {
+                running.encoder.leave_behind();
                 let pid = running.encoder.pid();
-                tracing::error!(stream = %self.name(), pid, "killed encoder does not end: another one is started beside it; look for a device or disk that hangs");
+                tracing::error!(stream = %self.name(), pid, "killed encoder does not end: another one is started beside it");
                 self.discard_encoder();
                 self.run_failed("FFmpeg can't be killed".to_owned(), Vec::new());
             }
