@@ -376,6 +376,14 @@ fn what_works_but_is_hardly_meant_is_a_warning() {
             && warning.ends_with("raise [limits] window_memory, shorten windows or lower bitrates"),
         "{warning}"
     );
+    let loaded = parse(&format!("[ffmpeg]\nfailures = 14\n{}", stream("")));
+    let warning = loaded.unwrap().warnings[0].to_string();
+    assert!(
+        warning.starts_with("bad.toml:2:12: an encoder that fails at each start is started 14 times in 1m 3s 750ms, but failures_within is 1m,"),
+        "{warning}"
+    );
+    let loaded = parse(&format!("[ffmpeg]\nfailures = 13\n{}", stream("")));
+    assert_eq!(loaded.unwrap().warnings, []);
 }
 
 #[test]

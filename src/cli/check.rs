@@ -79,6 +79,7 @@ pub(super) fn summary(plan: &Plan) -> String {
     line(&mut text, 1, "ffmpeg", plan.ffmpeg.display());
     line(&mut text, 1, "pages", format!("http://{}/", plan.listen));
     line(&mut text, 1, "window memory", window_memory(plan));
+    line(&mut text, 1, "picture memory", picture_memory(plan));
     for stream in plan.streams.values() {
         describe(&mut text, plan, stream);
     }
@@ -158,17 +159,42 @@ fn window_memory(plan: &Plan) -> String {
     }
 }
 
+/// What pictures of all streams may take together.
+fn picture_memory(plan: &Plan) -> String {
+    if let Some(bytes) = plan.limits.replay_memory {
+        let streams = plan.streams.len() as u64;
+        return format!(
+            "at most {} in all",
+            mebibytes(bytes.saturating_mul(streams))
+        );
+    }
+    let pictures = plan.streams.values().map(kept_pictures);
+    format!(
+        "at most {} in all were every source {EXAMPLE}, and what the encoders hold; [limits] replay_memory bounds it",
+        mebibytes(pictures.map(bytes_of_example).sum())
+    )
+}
+
+/// A source that the config says nothing of.
+const EXAMPLE: Size = Size::new(1920, 1080);
+
+fn kept_pictures(stream: &StreamPlan) -> u32 {
+    stream.grid.framerate.ticks_in(stream.replay()).get()
+}
+
+fn bytes_of_example(pictures: u32) -> u64 {
+    u64::from(pictures) * PictureFormat::I420.bytes(EXAMPLE) as u64
+}
+
 /// What is kept for the encoder's restart.
 fn replay(plan: &Plan, stream: &StreamPlan) -> String {
-    const EXAMPLE: Size = Size::new(1920, 1080);
     if let Some(bytes) = plan.limits.replay_memory {
         return format!("at most {} of pictures", mebibytes(bytes));
     }
-    let pictures = stream.grid.framerate.ticks_in(stream.replay()).get();
-    let each = PictureFormat::I420.bytes(EXAMPLE) as u64;
+    let pictures = kept_pictures(stream);
     format!(
         "{pictures} pictures beside those that the encoder holds: {} of {EXAMPLE} yuv420p",
-        mebibytes(u64::from(pictures) * each)
+        mebibytes(bytes_of_example(pictures))
     )
 }
 
@@ -210,6 +236,7 @@ mod tests {
         ));
         for expected in [
             "window memory    at most 1024 MiB\n",
+            "picture memory   at most 267 MiB in all were every source 1920x1080",
             "framerate        30000/1001",
             "segment          2.002 s = 60 ticks",
             "part             0.2 s = 6 ticks",

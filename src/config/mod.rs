@@ -273,7 +273,7 @@ fn check(
             Some(entry) => PathBuf::from(&entry.get_ref().0.0),
             None => PathBuf::from(defaults::FFMPEG),
         },
-        breaker: breaker(&ffmpeg.values),
+        breaker: breaker(&ffmpeg.values, report),
         limits,
         streams: plans,
     };
@@ -283,7 +283,7 @@ fn check(
     plan
 }
 
-fn breaker(given: &Ffmpeg) -> BreakerPlan {
+fn breaker(given: &Ffmpeg, report: &mut Report) -> BreakerPlan {
     let default = defaults::BREAKER;
     let Ffmpeg {
         failures,
@@ -291,7 +291,7 @@ fn breaker(given: &Ffmpeg) -> BreakerPlan {
         retry_every,
         ..
     } = given;
-    BreakerPlan {
+    let plan = BreakerPlan {
         failures: failures
             .as_ref()
             .map_or(default.failures, |count| count.get_ref().0.0),
@@ -301,7 +301,18 @@ fn breaker(given: &Ffmpeg) -> BreakerPlan {
         retry_every: retry_every
             .as_ref()
             .map_or(default.retry_every, |length| length.get_ref().0.0),
+    };
+    if plan.pauses() >= plan.within {
+        let at = place(failures, place(failures_within, 0));
+        let what = format!(
+            "an encoder that fails at each start is started {} times in {}, but failures_within is {}, so its stream never becomes failed",
+            plan.failures,
+            humantime::format_duration(plan.pauses()),
+            humantime::format_duration(plan.within)
+        );
+        report.warning(at, what, "lower failures, or raise failures_within");
     }
+    plan
 }
 
 fn check_daemon(plan: &Plan, daemon: &Daemon, socket_at: Offset, report: &mut Report) {

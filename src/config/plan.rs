@@ -95,6 +95,30 @@ pub struct BreakerPlan {
     pub retry_every: Duration,
 }
 
+impl BreakerPlan {
+    /// The pause after the second failure in a row; each further one doubles it.
+    const FIRST_PAUSE: Duration = Duration::from_millis(250);
+    /// No pause before a stream is `failed` is longer.
+    pub const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+    /// How long to wait for the next start after so many failures in a row, while the stream is not `failed`.
+    pub fn pause(&self, in_a_row: u32) -> Duration {
+        match in_a_row {
+            0 | 1 => Duration::ZERO,
+            failures => {
+                (Self::FIRST_PAUSE * (1 << (failures - 2).min(10))).min(Self::LONGEST_PAUSE)
+            }
+        }
+    }
+
+    /// How long it takes at least until a stream is `failed`.
+    pub fn pauses(&self) -> Duration {
+        (1..self.failures)
+            .map(|failures| self.pause(failures))
+            .sum()
+    }
+}
+
 /// One stream, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamPlan {

@@ -11,13 +11,14 @@ pub(crate) struct BrokenFfmpeg {
 }
 
 impl BrokenFfmpeg {
-    /// Broken while `condition` holds. `[ -e BROKEN ]` holds between [`Self::break_it`] and [`Self::mend_it`].
+    /// Broken while `condition` holds. `[ -e BROKEN ]` holds between [`Self::break_it`] and [`Self::mend_it`], `[ -s BROKEN ]` from
+    /// [`Self::let_it_hang`] on; then it does not end, and does nothing.
     pub(crate) fn new(condition: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         place::give_to_daemon(folder.path());
         let path = folder.path().join("ffmpeg");
         let script = format!(
-            "#!/bin/sh\ncase \"$*\" in\n*\"-f nut\"*) if {condition}; then echo '[error] the device is lost' >&2; exit 1; fi ;;\nesac\n\
+            "#!/bin/sh\ncase \"$*\" in\n*\"-f nut\"*) if {condition}; then [ -s BROKEN ] && exec sleep 1000; echo '[error] the device is lost' >&2; exit 1; fi ;;\nesac\n\
              exec ffmpeg \"$@\"\n"
         );
         let script = script.replace("BROKEN", folder.path().join("broken").to_str().unwrap());
@@ -36,6 +37,10 @@ impl BrokenFfmpeg {
 
     pub(crate) fn break_it(&self) {
         std::fs::write(self.broken(), "").unwrap();
+    }
+
+    pub(crate) fn let_it_hang(&self) {
+        std::fs::write(self.broken(), "hang").unwrap();
     }
 
     pub(crate) fn mend_it(&self) {

@@ -61,8 +61,8 @@ mod alone {
     }
 
     /// Every published picture, in order. Nothing is missing, and nothing breaks.
-    fn published(daemon: &Daemon, name: &str) -> Vec<Shown> {
-        let folder = daemon.place.live().join(name).join("small");
+    fn published(daemon: &Daemon, name: &str, rendition: &str) -> Vec<Shown> {
+        let folder = daemon.place.live().join(name).join(rendition);
         let text = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
         let playlist = hls::media(&text).unwrap();
         for segment in &playlist.segments {
@@ -77,7 +77,7 @@ mod alone {
     fn published_as_logged(daemon: &Daemon, name: &str, framerate: &str) -> u64 {
         let log = logged(daemon, name);
         let (first, last) = (*log.keys().min().unwrap(), *log.keys().max().unwrap());
-        let shown = published(daemon, name);
+        let shown = published(daemon, name, "small");
         let den = u64::from(framerate.parse::<Framerate>().unwrap().den());
         assert_eq!(shown[0].time, first * den, "{name}: the first tick");
         assert!(shown.last().unwrap().time >= last * den, "{name}: the last");
@@ -203,7 +203,8 @@ mod alone {
         let _machine = alone();
         let ffmpeg = BrokenFfmpeg::new("[ -e BROKEN ]");
         let config = ffmpeg.config("failures = 4\nretry_every = \"2s\"");
-        let mut daemon = Daemon::start(&(config + &stream("cam", "25", "")));
+        let large = "[[streams.cam.renditions]]\nname = \"large\"\nsize = \"640x360\"\nbitrate = \"600k\"\npreset = \"ultrafast\"\n";
+        let mut daemon = Daemon::start(&(config + &stream("cam", "25", "") + large));
         let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         let before = daemon.wait_until_playable("cam");
         wait_for("the slate", Duration::from_secs(15), || {
@@ -229,6 +230,22 @@ mod alone {
             let goes_on = now.window.last_segment >= failed.window.last_segment.map(|at| at + 3);
             (goes_on && now.encoder.failures > 4).then_some(())
         });
+        ffmpeg.let_it_hang();
+        let before = daemon.stream("cam");
+        wait_for(
+            "it goes on, hung tries or not",
+            Duration::from_secs(30),
+            || {
+                let now = daemon.stream("cam");
+                // The one on its way when it began may have ended by itself.
+                (now.encoder.failures >= before.encoder.failures + 2).then_some(())
+            },
+        );
+        let hung = daemon.stream("cam");
+        assert!(
+            hung.window.last_segment > before.window.last_segment.map(|at| at + 3),
+            "{hung:?}"
+        );
         ffmpeg.mend_it();
         let back = daemon.wait_for_state("cam", StreamState::Live, Duration::from_secs(15));
         assert_eq!(back.detail, None);
@@ -244,14 +261,16 @@ mod alone {
         // Until it counts as failed, the pictures are kept for its restart, and nothing new comes (rule 5).
         report.assert_clean_but(&[5]);
         assert_eq!(healed.ticks.missed, 0, "{healed:?}");
-        shown_as_logged_but_for_slates(&daemon, healed.encoder.slate);
+        for rendition in ["small", "large"] {
+            shown_as_logged_but_for_slates(&daemon, rendition, healed.encoder.slate);
+        }
     }
 
     /// So many ticks in a row show a slate, and all others the frame that was logged for them.
-    fn shown_as_logged_but_for_slates(daemon: &Daemon, slates: u64) {
+    fn shown_as_logged_but_for_slates(daemon: &Daemon, rendition: &str, slates: u64) {
         let log = logged(daemon, "cam");
         let last = *log.keys().max().unwrap();
-        let shown = published(daemon, "cam");
+        let shown = published(daemon, "cam", rendition);
         let mut under_slates = 0;
         let mut turns = 0;
         for pair in shown.windows(2) {

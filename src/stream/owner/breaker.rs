@@ -7,10 +7,6 @@ use std::time::Duration;
 use crate::clock::MonotonicTime;
 use crate::config::BreakerPlan;
 
-/// The pause after the second failure in a row; each further one doubles it.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-
 /// One stream's breaker. It opens when the encoder has failed too often, and closes when one works.
 #[derive(Debug)]
 pub(super) struct Breaker {
@@ -52,12 +48,9 @@ impl Breaker {
         if self.open {
             return self.plan.retry_every;
         }
-        match self.in_a_row {
-            1 => Duration::ZERO,
-            failures => {
-                let doubled = FIRST_PAUSE * (1 << (failures - 2).min(10));
-                self.jittered(doubled.min(LONGEST_PAUSE))
-            }
+        match self.plan.pause(self.in_a_row) {
+            Duration::ZERO => Duration::ZERO,
+            pause => self.jittered(pause),
         }
     }
 
@@ -139,7 +132,7 @@ mod tests {
         let mut breaker = Breaker::new(PLAN, "door");
         for failure in 0..100 {
             let pause = breaker.failed(at(failure * 16));
-            assert!(pause <= LONGEST_PAUSE * 5 / 4, "{pause:?}");
+            assert!(pause <= BreakerPlan::LONGEST_PAUSE * 5 / 4, "{pause:?}");
         }
         assert!(!breaker.is_open());
         assert!(breaker.failures.len() <= 5);
