@@ -43,7 +43,7 @@ faults:
 # machine that is busy with other work it fails, for whether attacks delay other streams can't be measured there.
 soak:
 	@scripts/setup test
-	RINGGEAR_SOAK_SECONDS=600 cargo test --release --locked --test it -- --test-threads=1 --nocapture load:: live_edge::
+	RINGGEAR_SOAK_SECONDS=600 cargo test --release --locked --test it -- --include-ignored --test-threads=1 --nocapture load:: live_edge::
 	RINGGEAR_KILLS=1000 RINGGEAR_QUIET=1 cargo test --release --locked --test it -- --test-threads=1 --nocapture crashes:: hostile::
 	RINGGEAR_KILLS=100 cargo test --release --locked --test faults -- --include-ignored --test-threads=1 --nocapture --skip random
 	RINGGEAR_SOAK_SECONDS=1800 cargo test --release --locked --test faults -- --include-ignored --nocapture random

@@ -250,7 +250,7 @@ pub struct RenditionStatus {
 }
 
 /// The window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WindowStatus {
     /// The first listed segment.
     pub first_segment: u64,
@@ -265,4 +265,8 @@ pub struct WindowStatus {
     pub bytes: u64,
     /// Requests answered with media or a playlist in the last ten seconds, by distinct client address.
     pub viewers: u64,
+    /// When the first picture of the newest part was captured, as RFC 3339 has it: how old what viewers get is. Of a picture that is
+    /// shown again, the time of its tick. Ticks that were missed while the daemon was away don't count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_captured: Option<String>,
 }

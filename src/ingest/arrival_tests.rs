@@ -134,6 +134,22 @@ fn at_the_pace_of_ticks_no_frame_is_taken_before_its_deadline() {
 }
 
 #[test]
+fn after_a_frame_that_came_late_one_is_passed_over_and_the_next_are_shown_in_time_again() {
+    let (made, counts) = made(Pace::Arrival, |place, writer| {
+        if place == 5 {
+            // Into the next interval, whose own frame then waits for the one after.
+            thread::sleep(Duration::from_millis(50));
+        }
+        after_ten_milliseconds(place, writer);
+    });
+    for pair in made.windows(2) {
+        assert_eq!(pair[1].tick, pair[0].tick.next());
+    }
+    assert_eq!(counts.used + counts.superseded, TICKS);
+    assert!(counts.superseded >= 1, "{counts:?}");
+}
+
+#[test]
 fn of_two_frames_in_each_tick_one_is_passed_over_and_no_tick_is_made_twice() {
     // Two frames in each tick: one is taken before its deadline, the other waits, and the older is passed over at last.
     let (made, counts) = made(Pace::Arrival, |place, writer| {

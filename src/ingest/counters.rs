@@ -28,6 +28,10 @@ impl Count {
         self.0.store(to, Ordering::Relaxed);
     }
 
+    pub(crate) fn raise(&self, to: u64) {
+        self.0.fetch_max(to, Ordering::Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

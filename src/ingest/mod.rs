@@ -20,7 +20,7 @@ use ringgear_producer::messages::FrameCounts;
 use tokio::sync::{oneshot, watch};
 
 pub(crate) use convert::input_of;
-pub(crate) use counters::Counters;
+pub(crate) use counters::{Count, Counters};
 pub(crate) use session::NewSession;
 pub(crate) use tick_log::TickLog;
 pub(crate) use tick_log::TickLogError;
@@ -104,6 +104,10 @@ pub(crate) struct Ingest<S> {
     slate: Option<Slate>,
     /// Whether it was said that there is no memory for the slate.
     told_of_memory: bool,
+    /// At the pace of arrivals, whether the tick before took a frame that had waited for it.
+    took_waiting: bool,
+    /// For how many ticks in a row each has, while the next one's frame waited already for half of their interval.
+    behind: u32,
     second: (u64, u64),
 }
 
@@ -132,6 +136,8 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             last: None,
             slate,
             told_of_memory: false,
+            took_waiting: false,
+            behind: 0,
             second: (0, 0),
         }
     }
@@ -182,9 +188,10 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
     fn await_frame(&mut self, tick: Tick) -> Option<Option<Fresh>> {
         let deadline = self.plan.grid.time_of(tick);
         if self.plan.pace == Pace::Arrival {
-            self.turn(self.plan.grid.time_of(Tick(tick.0.saturating_sub(1))))?;
-            for _ in 0..MOST_WAKES {
+            self.await_interval(tick)?;
+            for wake in 0..MOST_WAKES {
                 let fresh = self.take_fresh();
+                self.took_waiting = fresh.is_some() && wake == 0;
                 if fresh.is_some() {
                     return Some(fresh);
                 }
@@ -199,6 +206,28 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         }
         self.turn(deadline)?;
         Some(self.take_fresh())
+    }
+
+    /// Sleeps until frames may be taken for `tick`: until the deadline of the tick before. After one frame that came late, each would be
+    /// shown a tick later than it could be: where that goes on for a second, the one that waits is passed over for the next.
+    fn await_interval(&mut self, tick: Tick) -> Option<()> {
+        let grid = self.plan.grid;
+        let begin = grid.time_of(Tick(tick.0.saturating_sub(1)));
+        let mut behind = 0;
+        if self.took_waiting {
+            // One that comes in the second half of an interval, or just before its end, would gain little.
+            self.turn(begin.saturating_sub(grid.framerate.duration_of(1) / 2))?;
+            if self.session.as_mut().is_some_and(Session::has_frames) {
+                behind = self.behind + 1;
+            }
+        }
+        self.behind = behind;
+        self.turn(begin)?;
+        if self.behind >= grid.framerate.ticks_in(Duration::from_secs(1)).get() {
+            self.behind = 0;
+            self.session.as_mut().into_iter().for_each(Session::pass_over);
+        }
+        Some(())
     }
 
     /// Sleeps until `time` and does what it is told then; nothing once that is to stop.

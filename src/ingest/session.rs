@@ -133,6 +133,24 @@ impl Session {
         self.reader.wait(Deadline::after(pause)).unwrap_or(false)
     }
 
+    /// Whether a frame waits. What can't be read shows when one is taken.
+    pub(crate) fn has_frames(&mut self) -> bool {
+        let ready = self.reader.ready();
+        ready.is_ok_and(|ready| !self.before_close(&ready).is_empty())
+    }
+
+    /// Gives up the frames that wait, for the next one; they count as superseded by it.
+    pub(crate) fn pass_over(&mut self) {
+        // What can't be read shows when one is taken.
+        let Ok(ready) = self.reader.ready() else {
+            return;
+        };
+        let waiting = self.before_close(&ready).len();
+        for slot in &ready[..waiting] {
+            self.reader.skip(*slot);
+        }
+    }
+
     /// The frame that this tick takes, if one waits. `suspended` is how long the machine has been suspended since its boot.
     pub(crate) fn take(
         &mut self,

@@ -115,6 +115,7 @@ impl Curtain {
         for captured in parts {
             let taken = now.saturating_since(captured);
             self.latency.commit_to_part.record(taken);
+            self.latency.newest_captured.raise(captured.as_nanos());
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::StreamPlan;
 use crate::histogram::Histogram;
-use crate::ingest::Counters;
+use crate::ingest::{Count, Counters};
 use crate::status::{
     EncoderStatus, LatencyStatus, RenditionStatus, SessionStatus, StreamState, StreamStatus,
     WindowStatus,
@@ -27,9 +27,16 @@ pub(super) struct Latency {
     pub(super) tick_lateness: Histogram,
     pub(super) encoder_delay: Histogram,
     pub(super) commit_to_part: Histogram,
+    /// When the newest part's first picture was captured, in nanoseconds of Unix time; 0 before there is one.
+    pub(super) newest_captured: Count,
 }
 
 impl Latency {
+    fn newest_captured(&self) -> Option<UnixTime> {
+        let nanos = self.newest_captured.get();
+        (nanos > 0).then(|| UnixTime::from_nanos(nanos))
+    }
+
     fn status(&self) -> LatencyStatus {
         LatencyStatus {
             tick_lateness: self.tick_lateness.distribution(),
@@ -115,7 +122,7 @@ impl Shared {
             ticks: self.counters.ticks(),
             encoder: report.encoder,
             renditions,
-            window: window(snapshot),
+            window: window(snapshot, self.latency.newest_captured()),
             latency: self.latency.status(),
         }
     }
@@ -154,7 +161,7 @@ fn renditions(
     plan.renditions.iter().enumerate().map(rendition).collect()
 }
 
-fn window(snapshot: &Snapshot) -> WindowStatus {
+fn window(snapshot: &Snapshot, newest_captured: Option<UnixTime>) -> WindowStatus {
     let Some(first) = snapshot.tracks.first() else {
         return WindowStatus::default();
     };
@@ -178,5 +185,6 @@ fn window(snapshot: &Snapshot) -> WindowStatus {
         seconds: length.as_secs_f64(),
         bytes: bytes.map(|bytes| bytes as u64).sum(),
         viewers: 0,
+        newest_captured: newest_captured.map(UnixTime::rfc3339),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use mp4_atom::{Any, DecodeMaybe as _, ReferenceTime};
 use roxmltree::{Document, Node};
 
-use crate::harness::beside_others;
+use crate::harness::{beside_others, wait_for};
 use crate::harness::daemon::Daemon;
 use crate::low_latency::STREAM;
 
@@ -86,6 +86,7 @@ fn rules_33_and_34_hold_in_the_mpd_and_for_the_segment_that_is_being_written() {
         assert_eq!(body, finished.body, "rule 34: byte for byte");
         check_reference_times(&body);
     }
+    the_api_tells_the_newest_parts_reference_time(&daemon);
     let far = daemon.get(&format!("/cam/high/{}.m4s", current + 20));
     assert_eq!(far.status, 404);
 }
@@ -113,13 +114,28 @@ fn stream_segment(daemon: &Daemon, number: u64) -> (Vec<u8>, Duration) {
     (answer.body, took)
 }
 
+fn the_api_tells_the_newest_parts_reference_time(daemon: &Daemon) {
+    let window = daemon.stream("cam").window;
+    let newest = humantime::parse_rfc3339(&window.newest_captured.unwrap()).unwrap();
+    let newest = newest.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let open = window.last_segment.unwrap() + 1;
+    wait_for("its segment is listed", Duration::from_secs(15), || {
+        (daemon.stream("cam").window.last_segment > Some(open)).then_some(())
+    });
+    // The part may be the last that is listed already, or the first of the segment after the open one.
+    let mut times = Vec::new();
+    for number in open - 1..=open + 1 {
+        times.extend(check_reference_times(&daemon.get(&format!("/cam/high/{number}.m4s")).body));
+    }
+    assert!(times.iter().any(|time| (0.0..0.0011).contains(&(time - newest))), "{newest}: {times:?}");
+}
+
 /// Rule 33: each part says when its first picture was captured: shortly before its tick, by the same clock.
-fn check_reference_times(segment: &[u8]) {
+fn check_reference_times(segment: &[u8]) -> Vec<f64> {
     let mut rest = segment;
-    let mut found = 0;
+    let mut times = Vec::new();
     while let Some(atom) = Any::decode_maybe(&mut rest).unwrap() {
         let Any::Prft(prft) = atom else { continue };
-        found += 1;
         assert_eq!(prft.utc_time_semantics, ReferenceTime::RealTime);
         let seconds = (prft.ntp_timestamp >> 32) as f64 - 2_208_988_800.0;
         let captured = seconds + (prft.ntp_timestamp & 0xffff_ffff) as f64 / 4_294_967_296.0;
@@ -130,6 +146,8 @@ fn check_reference_times(segment: &[u8]) {
             (-0.001..=0.121).contains(&before),
             "captured {before} s before its tick"
         );
+        times.push(captured);
     }
-    assert_eq!(found, 5, "one for each part");
+    assert_eq!(times.len(), 5, "one for each part");
+    times
 }

@@ -16,9 +16,11 @@ impl Owner {
     pub(super) fn push_part(&mut self, track: TrackIndex, part: Option<Part>, captured: UnixTime) {
         let Some(part) = part else { return };
         let now = self.parts.anchor.now();
+        // What was missed while the daemon was away is late by nature.
+        let counted = part.first_tick >= self.filled_to;
         match self.parts.window.push(track, part, now) {
             Ok(()) => {
-                self.unshown.push(captured);
+                self.unshown.extend(counted.then_some(captured));
                 self.dirty = true;
             }
             // Without memory the segment has become a gap, which viewers have to be told of, too.
