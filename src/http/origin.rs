@@ -17,7 +17,7 @@ use super::reply::{self, Asked, Cache};
 use super::route::{Item, Target};
 use super::serve::ClientAddress;
 use super::text::{Document, Text};
-use super::{Site, StreamPort, live, media, metrics};
+use super::{Site, StreamPort, Streams, live, media, metrics};
 use crate::status::{StreamState, StreamStatus, StreamsStatus};
 use crate::tick::UnixTime;
 use crate::window::{Snapshot, TrackView};
@@ -38,9 +38,10 @@ pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>
         method: head.method,
         headers: head.headers,
     };
+    let streams = Arc::clone(&site.streams.borrow());
     let mut response = if asked.method == Method::GET || asked.method == Method::HEAD {
         match Target::parse(head.uri.path()) {
-            Some(target) => answer_target(&site, &asked, target, head.uri.query()).await,
+            Some(target) => answer_target(&site, &streams, &asked, target, head.uri.query()).await,
             None => reply::not_found("unknown_path", "nothing has this path"),
         }
     } else {
@@ -51,7 +52,7 @@ pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>
         && counts_as_viewing(item)
         && !response.status().is_client_error()
         && !response.status().is_server_error()
-        && let Some(port) = site.stream(stream)
+        && let Some(port) = streams.get(stream)
     {
         port.viewers.note(client.0, site.anchor.monotonic());
     }
@@ -68,6 +69,7 @@ fn counts_as_viewing(item: Item<'_>) -> bool {
 
 async fn answer_target(
     site: &Site,
+    streams: &Streams,
     asked: &Asked,
     target: Target<'_>,
     query: Option<&str>,
@@ -90,16 +92,16 @@ async fn answer_target(
             reply::media(asked, metrics::MEDIA_TYPE, Cache::NoStore, [text])
         }
         Target::ApiStreams => reply::json(asked, &site.status()),
-        Target::ApiStream(name) => match site.stream(name) {
-            Some(port) => reply::json(asked, &site.stream_status(&port)),
+        Target::ApiStream(name) => match streams.get(name) {
+            Some(port) => reply::json(asked, &site.stream_status(port)),
             None => unknown_stream(name),
         },
-        Target::Bare(name) => match site.stream(name) {
+        Target::Bare(name) => match streams.get(name) {
             Some(_) => to_the_slash(name),
             None => missing_page(asked),
         },
-        Target::Stream(name, item) => match site.stream(name) {
-            Some(port) => answer_item(site, asked, &port, item, query).await,
+        Target::Stream(name, item) => match streams.get(name) {
+            Some(port) => answer_item(site, asked, port, item, query).await,
             None if item == Item::Player => missing_page(asked),
             None => unknown_stream(name),
         },
@@ -352,10 +354,6 @@ fn waiting(port: &StreamPort) -> Response {
 }
 
 impl Site {
-    fn stream(&self, name: &str) -> Option<StreamPort> {
-        self.streams.borrow().get(name).cloned()
-    }
-
     fn stream_status(&self, port: &StreamPort) -> StreamStatus {
         let mut status = (port.status)();
         status.window.viewers = port.viewers.count(self.anchor.monotonic());

@@ -225,7 +225,10 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         self.turn(begin)?;
         if self.behind >= grid.framerate.ticks_in(Duration::from_secs(1)).get() {
             self.behind = 0;
-            self.session.as_mut().into_iter().for_each(Session::pass_over);
+            self.session
+                .as_mut()
+                .into_iter()
+                .for_each(Session::pass_over);
         }
         Some(())
     }

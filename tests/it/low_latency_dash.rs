@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use mp4_atom::{Any, DecodeMaybe as _, ReferenceTime};
 use roxmltree::{Document, Node};
 
-use crate::harness::{beside_others, wait_for};
 use crate::harness::daemon::Daemon;
+use crate::harness::{beside_others, wait_for};
 use crate::low_latency::STREAM;
 
 fn first<'a, 'i>(document: &'a Document<'i>, name: &str) -> Node<'a, 'i> {
@@ -68,7 +68,7 @@ fn rules_33_and_34_hold_in_the_mpd_and_for_the_segment_that_is_being_written() {
         .unwrap();
     let time = humantime::parse_rfc3339(&daemon.get("/time").text()).unwrap();
     let time = time
-        .duration_since(std::time::UNIX_EPOCH)
+        .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_secs_f64();
     let segment = number("duration") as f64 / number("timescale") as f64;
@@ -125,9 +125,16 @@ fn the_api_tells_the_newest_parts_reference_time(daemon: &Daemon) {
     // The part may be the last that is listed already, or the first of the segment after the open one.
     let mut times = Vec::new();
     for number in open - 1..=open + 1 {
-        times.extend(check_reference_times(&daemon.get(&format!("/cam/high/{number}.m4s")).body));
+        times.extend(check_reference_times(
+            &daemon.get(&format!("/cam/high/{number}.m4s")).body,
+        ));
     }
-    assert!(times.iter().any(|time| (0.0..0.0011).contains(&(time - newest))), "{newest}: {times:?}");
+    assert!(
+        times
+            .iter()
+            .any(|time| (0.0..0.0011).contains(&(time - newest))),
+        "{newest}: {times:?}"
+    );
 }
 
 /// Rule 33: each part says when its first picture was captured: shortly before its tick, by the same clock.
