@@ -253,20 +253,26 @@ mod tests {
 
     use super::*;
 
-    /// Runs a script for half a second at most.
-    fn run_script(body: &str) -> (Result<Option<Finished>, EncodeError>, Duration) {
+    const LONG: Duration = Duration::from_secs(30);
+    /// For what does not end.
+    const SHORT: Duration = Duration::from_secs(2);
+
+    fn run_script(
+        body: &str,
+        deadline: Duration,
+    ) -> (Result<Option<Finished>, EncodeError>, Duration) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ffmpeg");
         std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         let begun = Instant::now();
-        let finished = run(&path, &[], b"in\n".to_vec(), 2, Duration::from_millis(500));
+        let finished = run(&path, &[], b"in\n".to_vec(), 2, deadline);
         (finished, begun.elapsed())
     }
 
     #[test]
     fn what_it_said_and_wrote_is_had_once_it_has_ended() {
-        let (finished, _) = run_script("cat; echo why >&2; exit 3");
+        let (finished, _) = run_script("cat; echo why >&2; exit 3", LONG);
         let finished = finished.unwrap().unwrap();
         assert_eq!(finished.status.code(), Some(3));
         assert_eq!(
@@ -277,16 +283,16 @@ mod tests {
 
     #[test]
     fn a_wrapper_whose_child_lives_on_has_ended_and_the_child_is_killed() {
-        let (finished, took) = run_script("sleep 60 >/dev/null & echo out; exit 0");
+        let (finished, took) = run_script("sleep 60 >/dev/null & echo out; exit 0", LONG);
         assert_eq!(finished.unwrap().unwrap().output, b"out\n");
-        assert!(took < Duration::from_secs(30), "{took:?}");
+        assert!(took < LONG, "{took:?}");
     }
 
     #[test]
     fn one_that_does_not_end_in_time_is_killed() {
-        let (finished, took) = run_script("cat; sleep 60");
+        let (finished, took) = run_script("cat; sleep 60", SHORT);
         assert!(finished.unwrap().is_none());
-        assert!(took < Duration::from_secs(30), "{took:?}");
+        assert!(took < LONG, "{took:?}");
     }
 
     /// As one that hangs in the kernel: no kill reaches what holds its pipes.
@@ -298,9 +304,9 @@ mod tests {
             "setsid sh -c 'echo $$ >{}; exec sleep 60' & sleep 60",
             note.display()
         );
-        let (finished, took) = run_script(&body);
+        let (finished, took) = run_script(&body, SHORT);
         assert!(finished.unwrap().is_none());
-        assert!(took < Duration::from_secs(30), "{took:?}");
+        assert!(took < LONG, "{took:?}");
         assert_eq!(process::left(), 1);
         // And no longer counted once it is gone.
         let pid: i32 = std::fs::read_to_string(&note)

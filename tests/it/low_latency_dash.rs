@@ -67,10 +67,7 @@ fn rules_33_and_34_hold_in_the_mpd_and_for_the_segment_that_is_being_written() {
         .parse()
         .unwrap();
     let time = humantime::parse_rfc3339(&daemon.get("/time").text()).unwrap();
-    let time = time
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs_f64();
+    let time = time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     let segment = number("duration") as f64 / number("timescale") as f64;
     let current =
         number("startNumber") + Duration::from_secs_f64((time - start) / segment).as_secs();
