@@ -33,7 +33,7 @@ const SVG: &str = "image/svg+xml";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Name, type and content; the names of the built players are there even where their content is empty.
-const SOURCES: [(&str, &str, &[u8]); 10] = [
+const SOURCES: [(&str, &str, &[u8]); 11] = [
     ("style.css", CSS, include_bytes!("../../web/src/style.css")),
     (
         "common.js",
@@ -49,6 +49,11 @@ const SOURCES: [(&str, &str, &[u8]); 10] = [
         "engines.js",
         JAVASCRIPT,
         include_bytes!("../../web/src/engines.js"),
+    ),
+    (
+        "deck.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/src/deck.js"),
     ),
     (
         "player.js",

@@ -6,6 +6,9 @@ const STATES = {
   failed: "failed", ended: "ended", reconnecting: "reconnecting",
 };
 
+/** The element of this id. */
+const $ = (id) => document.getElementById(id);
+
 /** An element with attributes and children; text is never read as HTML. */
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
