@@ -3,7 +3,11 @@
 //! there. It reads what FFmpeg's muxer writes for one track; whatever else the bytes say is an error, never a panic, and
 //! never holds more than one packet of the bound that was set.
 
+mod cursor;
+
 use bytes::Bytes;
+
+use cursor::{Cursor, Parse, Stop, crc};
 
 const FILE_ID: &[u8] = b"nut/multimedia container\0";
 const MAIN: u64 = 0x4E4D_7A56_1F5F_04AD;
@@ -92,21 +96,6 @@ pub enum NutError {
     /// A frame that breaks the specification.
     #[error("a NUT frame is malformed: {0}")]
     Frame(&'static str),
-}
-
-/// Why parsing stopped short.
-enum Stop {
-    /// The bytes end before the value.
-    Short,
-    Bad(NutError),
-}
-
-type Parse<T> = Result<T, Stop>;
-
-impl From<NutError> for Stop {
-    fn from(error: NutError) -> Self {
-        Self::Bad(error)
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -592,87 +581,6 @@ fn repeated(what: &'static str, same: bool) -> Parse<()> {
         Err(header(what, "it differs from the first one").into())
     }
 }
-
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
-    }
-
-    fn take(&mut self, count: usize) -> Parse<&'a [u8]> {
-        let bytes = self.bytes[self.at..].get(..count).ok_or(Stop::Short)?;
-        self.at += count;
-        Ok(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Parse<[u8; N]> {
-        let bytes = self.bytes[self.at..].first_chunk().ok_or(Stop::Short)?;
-        self.at += N;
-        Ok(*bytes)
-    }
-
-    /// An unsigned number: seven bits a byte, the highest first.
-    fn v(&mut self) -> Parse<u64> {
-        let mut value = 0_u64;
-        loop {
-            let [byte] = self.array()?;
-            if value >> 57 != 0 {
-                return Err(NutError::Frame("a number has more than 64 bits").into());
-            }
-            value = value << 7 | u64::from(byte & 0x7F);
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-    }
-
-    /// A signed number: 0, 1, -1, 2, -2...
-    fn s(&mut self) -> Parse<i64> {
-        let coded = self.v()?;
-        let half = i64::try_from(coded.div_ceil(2))
-            .map_err(|_| NutError::Frame("a number has more than 64 bits"))?;
-        Ok(if coded.is_multiple_of(2) { -half } else { half })
-    }
-
-    fn vb(&mut self) -> Parse<&'a [u8]> {
-        let count = usize::try_from(self.v()?).map_err(|_| Stop::Short)?;
-        self.take(count)
-    }
-}
-
-/// CRC-32 of polynomial 0x04C11DB7, highest bit first, from 0.
-fn crc(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0, |crc, &byte| {
-        let index = crc.to_be_bytes()[0] ^ byte;
-        crc << 8 ^ CRC_TABLE[usize::from(index)]
-    })
-}
-
-const CRC_TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut index = 0;
-    let mut seed = 0_u32;
-    while index < 256 {
-        let mut value = seed << 24;
-        let mut bit = 0;
-        while bit < 8 {
-            value = if value >> 31 == 1 {
-                value << 1 ^ 0x04C1_1DB7
-            } else {
-                value << 1
-            };
-            bit += 1;
-        }
-        table[index] = value;
-        index += 1;
-        seed += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 #[path = "nut_tests.rs"]

@@ -26,11 +26,16 @@ const start = {
       manifestLoadPolicy: policy,
       playlistLoadPolicy: policy,
       fragLoadPolicy: policy,
-      ...(live && { lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.1, liveSyncOnStallIncrease: 0.2 }),
+      ...(live && { lowLatencyMode: true, maxLiveSyncPlaybackRate: 1, liveSyncOnStallIncrease: 0.2 }),
     });
     hls.on(window.Hls.Events.ERROR, (_, data) => {
       if (data.fatal) notes.errors.push(`hls.js: ${data.type} ${data.details}`);
     });
+    if (live) {
+      setInterval(() => {
+        video.playbackRate = hls.latency > hls.targetLatency + 0.1 ? 1.1 : 1;
+      }, 250);
+    }
     hls.loadSource(url);
     hls.attachMedia(video);
   },
