@@ -108,7 +108,8 @@ fn what_left_stays_for_its_own_duration_and_the_longest_playlist_that_listed_it(
     let mut window = started(1);
     feed(&mut window, 0, START.plus(60 * 8));
     let left = time(START.plus(60 * 8 - 15));
-    let gone = left.saturating_add(Duration::from_secs(2 + 14));
+    // And for a second in which that playlist may still be seen.
+    let gone = left.saturating_add(Duration::from_secs(2 + 14 + 1));
     let expires = window.snapshot(left).tracks[0].retained[0].expires;
     assert_eq!(expires, Some(gone));
     window.expire(gone.saturating_sub(Duration::from_nanos(1)));

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::{Cell, MAX_LEAD, MIN_SEGMENTS, Window};
 use crate::tick::{Grid, UnixTime};
 
+/// A playlist may be seen for a moment longer than it holds: until viewers are shown the next one, which waits for the disk.
+const SEEN_ON: Duration = Duration::from_secs(1);
+
 impl Window {
     /// Lets go of what nobody may fetch any more at `now`, and of what there is no memory for; says whether there was anything.
     pub fn expire(&mut self, now: UnixTime) -> bool {
@@ -101,7 +104,7 @@ impl Window {
         self.media_sequence = column.number.next();
         self.discontinuity_sequence += u64::from(column.starts_discontinuity());
         // A part's own URI stays for at least three target durations, even where no playlist has ever listed its segment.
-        let stays = (column.duration() + column.longest).max(self.three_targets());
+        let stays = (column.duration() + column.longest).max(self.three_targets()) + SEEN_ON;
         let expires = now.saturating_add(stays);
         column.expires = Some(expires);
         for cell in &mut column.cells {
