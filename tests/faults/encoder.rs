@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::broken_ffmpeg::BrokenFfmpeg;
 use crate::harness::{asked_for, wait_for};
-use crate::scene::{Allowed, Scene, longest_wait_for_a_part, stream};
+use crate::scene::{Allowed, Scene, longest_wait_for_a_part, stream, stream_for};
 
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -45,8 +45,8 @@ fn within_a_second(row: &str, waits: &[Duration], limit: Duration) {
 
 #[test]
 fn killed() {
-    let mut scene = Scene::begin("encoder killed", &stream());
     let times = asked_for("RINGGEAR_KILLS", 5);
+    let mut scene = Scene::begin("encoder killed", &stream_for(90 + 3 * times));
     let waits = break_it(&mut scene, times, Signal::KILL);
     scene.recovers();
     let status = scene.daemon.stream("cam");

@@ -15,7 +15,15 @@ use crate::harness::{Machine, beside_others, hls, media, tick_log, wait_for};
 
 /// The stream that most rows break. Its window holds the whole test, so that every picture can be decoded at the end.
 pub(crate) fn stream() -> String {
-    small_stream("cam", "window = \"90s\"\ndegrade = \"off\"")
+    stream_for(90)
+}
+
+/// The same for a test of so many seconds.
+pub(crate) fn stream_for(seconds: u64) -> String {
+    small_stream(
+        "cam",
+        &format!("window = \"{seconds}s\"\ndegrade = \"off\""),
+    )
 }
 
 /// Its framerate.
