@@ -96,32 +96,44 @@ mod alone {
         }
     }
 
-    /// Counts how often a thread that does nothing is woken much too late.
+    /// Counts how often threads that do nothing, one on each processor, are woken much too late: a virtual machine's processors stand still
+    /// each by itself.
     struct Hiccups {
         stop: Arc<AtomicBool>,
-        thread: JoinHandle<u64>,
+        threads: Vec<JoinHandle<u64>>,
     }
 
     impl Hiccups {
         fn count() -> Self {
             let stop = Arc::new(AtomicBool::new(false));
-            let stopped = Arc::clone(&stop);
-            let thread = std::thread::spawn(move || {
-                let (rest, mut count) = (Duration::from_millis(5), 0);
-                while !stopped.load(Ordering::Relaxed) {
-                    let asleep = Instant::now();
-                    std::thread::sleep(rest);
-                    // Three quarters of a tick.
-                    count += u64::from(asleep.elapsed() > rest + Duration::from_millis(25));
-                }
-                count
-            });
-            Self { stop, thread }
+            let processors = std::thread::available_parallelism().unwrap().get();
+            let watch = |processor| {
+                let stopped = Arc::clone(&stop);
+                std::thread::spawn(move || {
+                    let mut here = rustix::thread::CpuSet::new();
+                    here.set(processor);
+                    // Where it may not choose, it is woken anywhere.
+                    let _ = rustix::thread::sched_setaffinity(None, &here);
+                    let (rest, mut count) = (Duration::from_millis(5), 0);
+                    while !stopped.load(Ordering::Relaxed) {
+                        let asleep = Instant::now();
+                        std::thread::sleep(rest);
+                        // Half a tick: the other half is the way through the daemon.
+                        count += u64::from(asleep.elapsed() > rest + Duration::from_millis(16));
+                    }
+                    count
+                })
+            };
+            let threads = (0..processors).map(watch).collect();
+            Self { stop, threads }
         }
 
         fn end(self) -> u64 {
             self.stop.store(true, Ordering::Relaxed);
-            self.thread.join().unwrap()
+            self.threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
         }
     }
 
