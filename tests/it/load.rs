@@ -118,8 +118,8 @@ mod alone {
                     while !stopped.load(Ordering::Relaxed) {
                         let asleep = Instant::now();
                         std::thread::sleep(rest);
-                        // Half a tick: the other half is the way through the daemon.
-                        count += u64::from(asleep.elapsed() > rest + Duration::from_millis(16));
+                        // Three quarters of a tick.
+                        count += u64::from(asleep.elapsed() > rest + Duration::from_millis(25));
                     }
                     count
                 })
