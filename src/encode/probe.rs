@@ -204,24 +204,34 @@ pub(super) fn run(
     }
     let until = Instant::now() + GRACE;
     let gone = ends_before(group, until);
-    let lines = words.recv_timeout(until.saturating_duration_since(Instant::now()));
-    if !gone || lines.is_err() {
-        let left = Left::behind(child.id());
-        // Without a thread it is not reaped, which is the least of that machine's troubles.
-        let _ = spawn("ffmpeg-wait", move || {
-            let _ = (child.wait(), words.recv(), end.recv());
-            drop(left);
-        });
-        spawned.map_err(start("a thread"))?;
-        return Ok(None);
-    }
+    let lines = match &spawned {
+        Ok(()) => words
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+            .ok(),
+        // It was killed before it could say anything.
+        Err(_) => Some(Vec::new()),
+    };
+    let finished = match lines.filter(|_| gone) {
+        Some(lines) => {
+            let status = child.wait().map_err(start("waiting for it"))?;
+            output.map(|output| Finished {
+                status,
+                output,
+                lines,
+            })
+        }
+        None => {
+            let left = Left::behind(child.id());
+            // Without a thread it is not reaped, which is the least of that machine's troubles.
+            let _ = spawn("ffmpeg-wait", move || {
+                let _ = (child.wait(), words.recv(), end.recv());
+                drop(left);
+            });
+            None
+        }
+    };
     spawned.map_err(start("a thread"))?;
-    let status = child.wait().map_err(start("waiting for it"))?;
-    Ok(output.map(|output| Finished {
-        status,
-        output,
-        lines: lines.unwrap_or_default(),
-    }))
+    Ok(finished)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
