@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::tests::{Answer, Origin, part_bytes, segment_bytes, snapshot};
+use super::fixtures::{Answer, Origin, part_bytes, segment_bytes, snapshot};
 
 /// Sends a request and leaves the answer to come.
 fn ask(origin: &Origin, path: &str) -> TcpStream {

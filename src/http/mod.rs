@@ -3,6 +3,8 @@
 
 mod assets;
 mod directives;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod jpeg;
 mod live;
 #[cfg(test)]
@@ -17,7 +19,7 @@ mod route;
 mod serve;
 mod stills;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod text;
 mod tls;
 mod viewers;

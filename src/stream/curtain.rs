@@ -172,7 +172,7 @@ fn lists_more(next: &Snapshot, shown: &Snapshot) -> bool {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::http::tests::snapshot;
+    use crate::http::fixtures::snapshot;
 
     /// The number of the newest segment that the first track lists.
     fn newest_number(snapshot: &Snapshot) -> Option<u64> {
