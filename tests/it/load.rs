@@ -66,6 +66,13 @@ mod alone {
             "RssAnon less windows: at most {most} kB; ticks fed: {}",
             ticks(&after)
         );
+        for stream in &after.streams {
+            let latency = &stream.latency;
+            eprintln!(
+                "{}: tick lateness {:?}, encoder delay {:?}",
+                stream.name, latency.tick_lateness, latency.encoder_delay
+            );
+        }
         // Where the machine itself stands still for a moment, so do our threads.
         let hiccups = hiccups.end();
         let late = overdue(&after) - overdue(&before);
