@@ -173,7 +173,7 @@ impl Manifests {
         }
         check_media_times(rendition, &playlist, uris, notes);
         let grew = match self.media.get(rendition) {
-            Some(seen) => check_against_before(rendition, seen, &playlist, notes),
+            Some(seen) => check_against_before(rendition, seen, &playlist, at, notes),
             None => Some(Instant::now()),
         };
         let before = self
@@ -322,11 +322,12 @@ fn check_media_times(rendition: &str, playlist: &MediaPlaylist, uris: &Uris, not
     }
 }
 
-/// Rules 1, 3, 4, 5 and 10. Returns when the newest segment appeared.
+/// Rules 1, 3, 4, 5 and 10, of a playlist that was asked for at `asked`. Returns when the newest segment appeared.
 fn check_against_before(
     rendition: &str,
     seen: &Seen,
     now: &MediaPlaylist,
+    asked: Instant,
     notes: &mut Notes,
 ) -> Option<Instant> {
     let before = &seen.playlist;
@@ -375,7 +376,10 @@ fn check_against_before(
         return Some(Instant::now());
     }
     let bound = Duration::from_secs(target) * 3 / 2 + POLL_SLACK;
-    let waited = seen.grew.map(|grew| grew.elapsed());
+    // The playlist was read no earlier than it was asked for; how long the answer was on its way to us says nothing of it.
+    let waited = seen
+        .grew
+        .map(|grew| asked.saturating_duration_since(grew));
     let in_time = now.ended || waited.is_none_or(|waited| waited <= bound);
     notes.unless(in_time, 5, || {
         format!("{rendition}: no new segment after {is:?} within {bound:?}")
