@@ -377,9 +377,7 @@ fn check_against_before(
     }
     let bound = Duration::from_secs(target) * 3 / 2 + POLL_SLACK;
     // The playlist was read no earlier than it was asked for; how long the answer was on its way to us says nothing of it.
-    let waited = seen
-        .grew
-        .map(|grew| asked.saturating_duration_since(grew));
+    let waited = seen.grew.map(|grew| asked.saturating_duration_since(grew));
     let in_time = now.ended || waited.is_none_or(|waited| waited <= bound);
     notes.unless(in_time, 5, || {
         format!("{rendition}: no new segment after {is:?} within {bound:?}")
