@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringgear_ring::format::FrameFormat;
+use ringgear_ring::layout::Policy;
 use ringgear_ring::{Captured, Deadline, MemoryKind, ParkedSlot, Slot, SlotMemory, Writer};
 
 use crate::connection::Connection;
@@ -210,13 +211,21 @@ impl Producer {
         self.writer.superseded()
     }
 
-    /// Ends the session in good order: the daemon takes what it still wants and says what became of every frame.
+    /// Ends the session in good order: the daemon takes what it still wants and says what became of every frame. A recording's end is waited
+    /// for as long as the daemon is there: until its last frame is encoded and published.
     ///
     /// # Errors
     /// [`ProducerError::Gone`], [`ProducerError::NoAnswer`] and the like; the session is over all the same.
     pub fn close(mut self) -> Result<FrameCounts, ProducerError> {
         self.connection.send(&Request::Close {}, PATIENCE)?;
-        match self.connection.receive(PATIENCE)? {
+        let recorded = self.writer.policy() == Policy::Lossless;
+        let reply = loop {
+            match self.connection.receive(PATIENCE) {
+                Err(ProducerError::NoAnswer { .. }) if recorded => {}
+                reply => break reply?,
+            }
+        };
+        match reply {
             Reply::Closed(counts) => Ok(counts),
             Reply::Ended(ended) => Err(ProducerError::Ended(ended)),
             other => Err(unexpected(&other)),
