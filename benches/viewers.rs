@@ -20,7 +20,7 @@ use ringgear::picture::Size;
 use ringgear::sample::TrackDescription;
 use ringgear::status::StreamStatus;
 use ringgear::tick::{Framerate, Grid, Tick};
-use ringgear::window::{Snapshot, TrackInit, Window, WindowSettings};
+use ringgear::window::{Mode, Snapshot, TrackInit, Window, WindowSettings};
 use rustix::event::epoll;
 use tokio::sync::watch;
 
@@ -66,6 +66,7 @@ impl Stream {
         );
         let settings = WindowSettings {
             stream: "door".to_owned(),
+            mode: Mode::Live,
             tracks: vec!["720p".to_owned()],
             window: Duration::from_secs(30),
             target_duration: 2,
@@ -105,6 +106,7 @@ impl Stream {
             ticks: u32::try_from(end.since(first)).unwrap(),
             independent: self.grid.starts_segment(first),
             last: self.grid.starts_segment(end),
+            captured: self.grid.time_of(first),
             bytes: Bytes::from(vec![7; PART_BYTES]),
         };
         let now = self.anchor.now();

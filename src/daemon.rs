@@ -17,7 +17,7 @@ use crate::encode::{self, EncodeError, ProbeCache};
 use crate::http::{self, Site};
 use crate::service::Watchdog;
 use crate::status::{StreamStatus, StreamsStatus};
-use crate::stream::{House, Stream, StreamError, hear_panics, refused};
+use crate::stream::{AnyStream, House, StreamError, hear_panics, refused};
 use crate::window::WindowMemory;
 
 /// How often the wall clock is compared with the anchor.
@@ -82,7 +82,7 @@ pub(crate) struct Daemon {
 
 /// The streams, and what the doors ask of them.
 struct Streams {
-    by_name: BTreeMap<String, Stream>,
+    by_name: BTreeMap<String, AnyStream>,
     /// The streams as the origin sees them; it counts their viewers.
     ports: BTreeMap<String, http::StreamPort>,
     anchor: Anchor,
@@ -141,7 +141,7 @@ impl Daemon {
         let tls = plan.tls.clone().map(http::Tls::load).transpose()?;
         let tls = tls.map(Arc::new);
         let anchor = crate::stream::anchor_for(plan, Anchor::new(Arc::new(SystemClock)));
-        let house = House {
+        let house = Arc::new(House {
             anchor: anchor.clone(),
             ffmpeg: Arc::new(ffmpeg),
             breaker: plan.breaker,
@@ -152,10 +152,10 @@ impl Daemon {
             accounts: Accounts::new(plan.limits),
             descriptors: Descriptors::new(plan.limits.connections),
             window_memory: WindowMemory::new(plan.limits.window_memory),
-        };
+        });
         let mut by_name = BTreeMap::new();
         for (name, stream) in &plan.streams {
-            by_name.insert(name.clone(), Stream::start(stream.clone(), &house)?);
+            by_name.insert(name.clone(), AnyStream::start(stream.clone(), &house)?);
         }
         let at_once = house.descriptors.viewers();
         let (stopping, told) = watch::channel(false);
@@ -285,7 +285,7 @@ impl Streams {
         }
     }
 
-    fn status_of(&self, name: &str, stream: &Stream) -> StreamStatus {
+    fn status_of(&self, name: &str, stream: &AnyStream) -> StreamStatus {
         let mut status = stream.status();
         if let Some(port) = self.ports.get(name) {
             status.window.viewers = port.viewers.count(self.anchor.monotonic());

@@ -77,6 +77,12 @@ pub struct StreamStatus {
     pub encoder: EncoderStatus,
     /// The tracks.
     pub renditions: Vec<RenditionStatus>,
+    /// Of a stream that records: the recording under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<String>,
+    /// Of a stream that records: its recordings, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recordings: Vec<String>,
     /// What viewers may fetch.
     pub window: WindowStatus,
     /// How long frames take on their way.

@@ -47,6 +47,8 @@ pub const LIMITS: Limits = Limits {
 
 /// `segment`.
 pub const SEGMENT: Duration = Duration::from_secs(2);
+/// `segment` of a recording, whose playlists name every segment from its beginning on.
+pub const RECORDED_SEGMENT: Duration = Duration::from_secs(6);
 /// `window`, or [`super::MIN_SEGMENTS`] segments where that is longer.
 pub const WINDOW: Duration = Duration::from_secs(30);
 /// `stale_after`.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Feeders;
 use crate::picture::Size;
 use crate::tick::Grid;
+use crate::window::Mode;
 
 /// The whole config, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +125,8 @@ impl BreakerPlan {
 pub struct StreamPlan {
     /// Its name, fit for a path and a URL.
     pub name: String,
+    /// Whether it is live or recorded.
+    pub mode: Mode,
     /// Its framerate, segment and part length.
     pub grid: Grid,
     /// What the playlists list.

@@ -12,6 +12,7 @@ use super::table::{self, Section};
 use super::value::{Read, Text};
 use super::{AtExit, Degrade, MIN_SEGMENTS, Pace, StreamPlan, defaults, feeders, rendition};
 use crate::tick::{Framerate, Grid};
+use crate::window::Mode;
 
 /// How many streams one daemon has at most.
 const MAX_STREAMS: usize = 256;
@@ -89,8 +90,9 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         let what = format!("stream {shown:?} has no framerate");
         report.error(at, what, "add framerate = 30, or what its camera gives");
     }
-    check_mode(&section, report);
-    let (segment, part) = check_lengths(framerate, &section, report);
+    let mode = check_mode(&section, report);
+    warn_of_live_keys(mode, &section, report);
+    let (segment, part) = check_lengths(framerate, mode, &section, report);
     let window = check_window(segment, &section, report);
     let (hls, dash) = check_formats(&section, report);
     let (renditions, codecs) = rendition::check_all(renditions, at, report);
@@ -99,6 +101,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         .unwrap_or_else(|| Framerate::new(30, 1).expect("30 frames per second are in range"));
     let plan = StreamPlan {
         name: name.to_owned(),
+        mode,
         grid: Grid::new(framerate, segment, part),
         window,
         stale_after: length(&stream.stale_after, |l| l.0).unwrap_or(defaults::STALE_AFTER),
@@ -130,11 +133,16 @@ fn show(length: Duration) -> humantime::FormattedDuration {
 /// The segment's and the part's length, each at least a tick, the part within the segment.
 fn check_lengths(
     framerate: Option<Framerate>,
+    mode: Mode,
     section: &Section<Stream>,
     report: &mut Report,
 ) -> (Duration, Duration) {
     let stream = &section.values;
-    let segment = length(&stream.segment, |l| l.0).unwrap_or(defaults::SEGMENT);
+    let default = match mode.is_recorded() {
+        true => defaults::RECORDED_SEGMENT,
+        false => defaults::SEGMENT,
+    };
+    let segment = length(&stream.segment, |l| l.0).unwrap_or(default);
     let tick = framerate.map(|rate| (rate, rate.duration_of(1)));
     if let (Some(entry), Some((rate, tick))) = (&stream.segment, tick)
         && segment < tick
@@ -198,23 +206,36 @@ fn check_window(segment: Duration, section: &Section<Stream>, report: &mut Repor
     window
 }
 
-fn check_mode(section: &Section<Stream>, report: &mut Report) {
-    let Some(entry) = &section.values.mode else {
+fn check_mode(section: &Section<Stream>, report: &mut Report) -> Mode {
+    let choices = [
+        ("live", Mode::Live),
+        ("event", Mode::Event),
+        ("vod", Mode::Vod),
+    ];
+    let mend = "write \"live\", \"event\" (a recording that can be watched while it grows) or \"vod\" (once it is whole)";
+    choice(&section.values.mode, ("mode", choices), mend, report)
+}
+
+/// Tells of keys that are about a clock, which recordings have none of.
+fn warn_of_live_keys(mode: Mode, section: &Section<Stream>, report: &mut Report) {
+    const LIVE: [&str; 8] = [
+        "window",
+        "stale_after",
+        "slack",
+        "pace",
+        "backfill",
+        "degrade",
+        "at_exit",
+        "max_bytes",
+    ];
+    if !mode.is_recorded() {
         return;
-    };
-    let at = entry.span().start;
-    match entry.get_ref().0.0.as_str() {
-        "live" => {}
-        mode @ ("event" | "vod") => report.error(
-            at,
-            format!("mode {mode:?}: this version publishes live streams only"),
-            "write mode = \"live\", or leave it out",
-        ),
-        mode => report.error(
-            at,
-            format!("mode can't be {mode:?}"),
-            "write mode = \"live\", or leave it out",
-        ),
+    }
+    for key in LIVE {
+        if let Some(at) = section.place_of(key) {
+            let what = format!("{key} has no effect on a recording");
+            report.warning(at, what, "leave it out, or write mode = \"live\"");
+        }
     }
 }
 
@@ -247,9 +268,9 @@ fn check_formats(section: &Section<Stream>, report: &mut Report) -> (bool, bool)
 }
 
 /// What the word at `key` stands for among `choices`, the first of which is the default; `mend` names them all.
-fn choice<T: Copy>(
+fn choice<T: Copy, const N: usize>(
     entry: &Entry<Text>,
-    (key, choices): (&str, [(&str, T); 2]),
+    (key, choices): (&str, [(&str, T); N]),
     mend: &str,
     report: &mut Report,
 ) -> T {

@@ -1,7 +1,7 @@
 //! One TOML table into one struct, entry by entry: a bad entry is reported and left out, and the rest is still read, so that
 //! all errors are found at once.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::Deserialize;
@@ -18,14 +18,19 @@ pub(super) struct Section<T> {
     pub(super) values: T,
     /// Where it stands.
     pub(super) at: Offset,
-    /// The keys that it had, refused ones too.
-    keys: BTreeSet<String>,
+    /// The keys that it had, refused ones too, and where.
+    keys: BTreeMap<String, Offset>,
 }
 
 impl<T> Section<T> {
     /// Whether the file sets `key`, be it to a good value or not.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.keys.contains(key)
+        self.keys.contains_key(key)
+    }
+
+    /// Where the file sets `key`, if it does.
+    pub(super) fn place_of(&self, key: &str) -> Option<Offset> {
+        self.keys.get(key).copied()
     }
 }
 
@@ -49,7 +54,7 @@ pub(super) fn read<T: Entries>(
     report: &mut Report,
 ) -> Section<T> {
     let known = T::keys();
-    let mut keys = BTreeSet::new();
+    let mut keys = BTreeMap::new();
     let mut good = DeTable::new();
     for (key, value) in table {
         let text = key.get_ref().as_ref();
@@ -57,7 +62,7 @@ pub(super) fn read<T: Entries>(
             unknown_key(name, &key, &known, report);
             continue;
         }
-        keys.insert(text.to_owned());
+        keys.insert(text.to_owned(), key.span().start);
         let mut alone = DeTable::new();
         alone.insert(key.clone(), value.clone());
         match deserialize::<T>(alone) {

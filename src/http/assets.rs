@@ -23,6 +23,7 @@ pub(super) struct Asset {
 pub(super) struct Assets {
     pub(super) index: Text,
     pub(super) player: Text,
+    pub(super) recording: Text,
     pub(super) missing: Text,
     assets: HashMap<String, Asset>,
 }
@@ -33,7 +34,7 @@ const SVG: &str = "image/svg+xml";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Name, type and content; the names of the built players are there even where their content is empty.
-const SOURCES: [(&str, &str, &[u8]); 11] = [
+const SOURCES: [(&str, &str, &[u8]); 12] = [
     ("style.css", CSS, include_bytes!("../../web/src/style.css")),
     (
         "common.js",
@@ -59,6 +60,11 @@ const SOURCES: [(&str, &str, &[u8]); 11] = [
         "player.js",
         JAVASCRIPT,
         include_bytes!("../../web/src/player.js"),
+    ),
+    (
+        "recording.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/src/recording.js"),
     ),
     ("icon.svg", SVG, include_bytes!("../../web/src/icon.svg")),
     (
@@ -113,6 +119,7 @@ impl Assets {
         Self {
             index: page(include_str!("../../web/src/index.html")),
             player: page(include_str!("../../web/src/player.html")),
+            recording: page(include_str!("../../web/src/recording.html")),
             missing: page(include_str!("../../web/src/missing.html")),
             assets: hashed
                 .iter()
@@ -133,7 +140,12 @@ mod tests {
     #[test]
     fn pages_name_assets_that_are_there_and_nothing_of_another_host() {
         let assets = Assets::get();
-        for page in [&assets.index, &assets.player, &assets.missing] {
+        for page in [
+            &assets.index,
+            &assets.player,
+            &assets.recording,
+            &assets.missing,
+        ] {
             let (html, _) = page.coded(Coding::Identity);
             let html = std::str::from_utf8(&html).unwrap();
             assert!(!html.contains("{{") && !html.contains("://"), "{html}");

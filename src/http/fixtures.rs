@@ -21,7 +21,7 @@ use crate::status::{
     TickStatus, WindowStatus,
 };
 use crate::tick::{Framerate, Grid, SegmentNumber, Tick, UnixTime};
-use crate::window::{OpenSegment, Period, Segment, TrackInit, TrackView};
+use crate::window::{Mode, OpenSegment, Period, Segment, TrackInit, TrackView};
 
 pub(super) const SEGMENT: Duration = Duration::from_secs(2);
 /// How many segments the made media has.
@@ -126,6 +126,7 @@ pub(crate) fn snapshot(
         ticks: 30,
         independent: part == 0,
         last: part == 1,
+        captured: UnixTime::default(),
         bytes: part_bytes(number, part as usize),
     };
     let segment = |number: usize, expires: Option<UnixTime>| {
@@ -135,6 +136,8 @@ pub(crate) fn snapshot(
             first_tick: Tick(60 * number as u64),
             ticks: 60,
             parts: vec![part(number, 0), part(number, 1)],
+            stored: 0,
+            captured: None,
             remains: Vec::new(),
             gap: false,
             expires,
@@ -160,12 +163,14 @@ pub(crate) fn snapshot(
             period: Arc::clone(&period),
             first_tick: Tick(60 * open as u64),
             parts: vec![part(open, 0)],
+            captured: None,
         }),
         peak_bandwidth: 1_000_000,
         average_bandwidth: 900_000,
     };
     Arc::new(Snapshot {
         stream: stream.to_owned(),
+        mode: Mode::Live,
         target_duration: 2,
         longest_playlist: Duration::ZERO,
         media_sequence: SegmentNumber(first as u64),
@@ -223,6 +228,8 @@ impl Manifests for PlainManifests {
 pub(super) fn status(name: &str, state: StreamState, segments: u64) -> StreamStatus {
     let fed = state != StreamState::Waiting;
     StreamStatus {
+        recording: None,
+        recordings: Vec::new(),
         name: name.to_owned(),
         state,
         detail: (state == StreamState::Failed)

@@ -18,6 +18,7 @@ mod reply;
 mod route;
 mod serve;
 mod stills;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -26,6 +27,7 @@ mod viewers;
 mod waiting;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -38,6 +40,7 @@ use crate::picture::Picture;
 use crate::status::StreamStatus;
 use crate::window::Snapshot;
 
+pub(crate) use route::is_recording;
 pub use serve::serve;
 pub use tls::{Tls, TlsError};
 pub use viewers::Viewers;
@@ -53,6 +56,14 @@ pub trait Manifests: Send + Sync {
     fn mpd(&self, snapshot: &Snapshot) -> String;
     /// `manifest-ll.mpd`. Every track has a listed segment.
     fn low_latency_mpd(&self, snapshot: &Snapshot) -> String;
+}
+
+/// What a stream has recorded.
+pub trait Recordings: Send + Sync {
+    /// The newest recording's name, if there is any.
+    fn newest(&self) -> Option<String>;
+    /// The recording of this name, as a stream of its own. May read the disk.
+    fn find(&self, name: &str) -> Option<StreamPort>;
 }
 
 /// One stream as the origin sees it. Clones share their caches and the count of viewers.
@@ -74,6 +85,10 @@ pub struct StreamPort {
     pub manifests: Arc<dyn Manifests>,
     /// Who fetched media or a playlist lately.
     pub viewers: Arc<Viewers>,
+    /// Of a recording: its folder, which has the segments that the window has not.
+    pub folder: Option<Arc<Path>>,
+    /// Of a stream that records: what it has recorded.
+    pub recordings: Option<Arc<dyn Recordings>>,
     waiting: Arc<waiting::Waiting>,
     texts: Arc<text::Rendered>,
     stills: Arc<stills::Stills>,
@@ -97,6 +112,8 @@ impl StreamPort {
             status,
             manifests,
             viewers: Arc::default(),
+            folder: None,
+            recordings: None,
             waiting: Arc::default(),
             texts: Arc::default(),
             stills: Arc::default(),

@@ -17,10 +17,11 @@ use super::reply::{self, Asked, Cache};
 use super::route::{Item, Target};
 use super::serve::ClientAddress;
 use super::text::{Document, Text};
-use super::{Site, StreamPort, Streams, live, media, metrics};
+use super::{Recordings, Site, StreamPort, Streams, live, media, metrics, stored};
+use crate::manifest::hls::Extent;
 use crate::status::{StreamState, StreamStatus, StreamsStatus};
 use crate::tick::UnixTime;
-use crate::window::{Snapshot, TrackView};
+use crate::window::{Mode, Snapshot, TrackView};
 
 const HTML: &str = "text/html; charset=utf-8";
 const HLS: &str = "application/vnd.apple.mpegurl";
@@ -28,7 +29,7 @@ const DASH: &str = "application/dash+xml";
 pub(super) const MP4: &str = "video/mp4";
 const JPEG: &str = "image/jpeg";
 const TEXT: &str = "text/plain; charset=utf-8";
-const A_YEAR: Duration = Duration::from_secs(31_536_000);
+pub(super) const A_YEAR: Duration = Duration::from_secs(31_536_000);
 
 /// Answers any request.
 pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>) -> Response {
@@ -47,8 +48,13 @@ pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>
     } else {
         reply::method_not_allowed(&asked.method)
     };
-    if let (Some(client), Some(Target::Stream(stream, item))) =
-        (client, Target::parse(head.uri.path()))
+    let viewed = match Target::parse(head.uri.path()) {
+        Some(Target::Stream(stream, item) | Target::Recording(stream, _, item)) => {
+            Some((stream, item))
+        }
+        _ => None,
+    };
+    if let (Some(client), Some((stream, item))) = (client, viewed)
         && counts_as_viewing(item)
         && !response.status().is_client_error()
         && !response.status().is_server_error()
@@ -100,11 +106,59 @@ async fn answer_target(
             Some(_) => to_the_slash(name),
             None => missing_page(asked),
         },
+        Target::BareRecording(stream, name) => match recording(streams, stream, name).await {
+            Some(_) => to_the_slash(name),
+            None => missing_page(asked),
+        },
+        Target::Recording(stream, name, item) => match recording(streams, stream, name).await {
+            Some(port) => answer_item(site, asked, &port, item, query).await,
+            None if item == Item::Player => missing_page(asked),
+            None => {
+                let message = format!("stream '{stream}' has no recording '{name}'");
+                reply::not_found("unknown_recording", &message)
+            }
+        },
         Target::Stream(name, item) => match streams.get(name) {
             Some(port) => answer_item(site, asked, port, item, query).await,
             None if item == Item::Player => missing_page(asked),
             None => unknown_stream(name),
         },
+    }
+}
+
+/// A recording, which may have to be looked up on the disk.
+async fn recording(streams: &Streams, stream: &str, name: &str) -> Option<StreamPort> {
+    let recordings = Arc::clone(streams.get(stream)?.recordings.as_ref()?);
+    let name = name.to_owned();
+    let found = tokio::task::spawn_blocking(move || recordings.find(&name));
+    found.await.ok()?
+}
+
+/// A stream that records has nothing under its own name: its page is that of the newest recording.
+fn answer_recorder(
+    asked: &Asked,
+    port: &StreamPort,
+    recordings: &dyn Recordings,
+    item: Item<'_>,
+) -> Response {
+    match (item, recordings.newest()) {
+        (Item::Player, Some(newest)) => {
+            let message = format!("the newest recording is at {newest}/");
+            elsewhere(
+                StatusCode::TEMPORARY_REDIRECT,
+                &format!("{newest}/"),
+                &message,
+            )
+        }
+        (Item::Player, None) => page(asked, &Assets::get().player),
+        (_, Some(newest)) => {
+            let message = format!(
+                "stream '{}' is recorded: its newest recording is at /{}/{newest}/, and /api/v1/streams/{} names all",
+                port.name, port.name, port.name
+            );
+            reply::not_found("recorded", &message)
+        }
+        (_, None) => waiting(port),
     }
 }
 
@@ -115,10 +169,16 @@ async fn answer_item(
     item: Item<'_>,
     query: Option<&str>,
 ) -> Response {
+    if let Some(recordings) = &port.recordings
+        && item != Item::Snapshot
+    {
+        return answer_recorder(asked, port, &**recordings, item);
+    }
     // The Arc is taken out at once: a borrow of the channel would hold up the window's next change.
     let snapshot = Arc::clone(&port.window.borrow());
     let now = site.anchor.now();
     match item {
+        Item::Player if snapshot.mode.is_recorded() => page(asked, &Assets::get().recording),
         Item::Player => page(asked, &Assets::get().player),
         Item::Snapshot => still(site, asked, port, query).await,
         Item::Multivariant | Item::Media(_) if !port.hls => not_published("HLS", port),
@@ -129,12 +189,20 @@ async fn answer_item(
                 Item::LowLatencyMpd => Document::LowLatencyMpd,
                 _ => Document::Multivariant,
             };
-            match every_track_listed(&snapshot) {
+            if snapshot.mode.is_recorded() && item == Item::LowLatencyMpd {
+                let message = "a recording has no low-latency manifest: take manifest.mpd";
+                return reply::not_found("recorded", message);
+            }
+            match every_track_listed(&snapshot) && is_published(&snapshot) {
                 true => document(asked, port, &snapshot, wanted),
                 false => waiting(port),
             }
         }
         Item::Media(rendition) => match track(&snapshot, rendition) {
+            Some(_) if !is_published(&snapshot) => waiting(port),
+            Some((index, track)) if snapshot.mode.is_recorded() && !track.listed.is_empty() => {
+                document(asked, port, &snapshot, Document::Media(index, Extent::Full))
+            }
             Some((index, track)) if !track.listed.is_empty() => {
                 drop(snapshot);
                 live::playlist(asked, port, index, query).await
@@ -146,6 +214,11 @@ async fn answer_item(
             let Some((index, track)) = track(&snapshot, rendition) else {
                 return unknown_rendition(port, rendition);
             };
+            if let (Item::Segment(_, number), Some(folder)) = (item, &port.folder)
+                && let Some(segment) = track.segment(number).filter(|segment| segment.stored > 0)
+            {
+                return stored::answer(asked, folder, rendition, segment).await;
+            }
             if let Some((slices, life)) = media_bytes(now, &snapshot, index, track, item) {
                 return reply::media(asked, MP4, Cache::Immutable(life), slices);
             }
@@ -170,6 +243,11 @@ pub(super) fn no_such_media() -> Response {
 fn track<'a>(snapshot: &'a Snapshot, rendition: &str) -> Option<(usize, &'a TrackView)> {
     let mut tracks = snapshot.tracks.iter().enumerate();
     tracks.find(|(_, track)| track.name == rendition)
+}
+
+/// Whether it has playlists yet: a recording that is published once it is whole has none before.
+fn is_published(snapshot: &Snapshot) -> bool {
+    snapshot.mode != Mode::Vod || snapshot.ended
 }
 
 fn every_track_listed(snapshot: &Snapshot) -> bool {
@@ -301,11 +379,19 @@ async fn asset(asked: &Asked, name: &str) -> Response {
     })
 }
 
-/// Relative, so that it holds behind a proxy with a prefix too.
 fn to_the_slash(name: &str) -> Response {
     let message = format!("the player is at {name}/");
-    let mut response = reply::error(StatusCode::PERMANENT_REDIRECT, "moved", &message);
-    if let Ok(location) = HeaderValue::from_str(&format!("{name}/")) {
+    elsewhere(
+        StatusCode::PERMANENT_REDIRECT,
+        &format!("{name}/"),
+        &message,
+    )
+}
+
+/// `location` is relative, so that it holds behind a proxy with a prefix too.
+fn elsewhere(status: StatusCode, location: &str, message: &str) -> Response {
+    let mut response = reply::error(status, "moved", message);
+    if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(LOCATION, location);
     }
     response

@@ -61,8 +61,17 @@ fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("our own header values are visible ASCII")
 }
 
-fn response(status: StatusCode, content_type: &str, cache: Cache, body: Slices) -> Response {
-    let length = body.len();
+fn response<B>(
+    status: StatusCode,
+    content_type: &str,
+    cache: Cache,
+    length: u64,
+    body: B,
+) -> Response
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
     let mut response = Response::new(Body::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -83,6 +92,26 @@ pub(super) fn media(
 ) -> Response {
     let body = Slices::new(slices);
     let total = body.len();
+    ranged(asked, content_type, cache, total, |first, end| {
+        if end - first == total {
+            return body;
+        }
+        body.cut(first, end - 1)
+    })
+}
+
+/// The same of `total` bytes that come from elsewhere: `cut` makes the body of those from its first argument to before its second.
+pub(super) fn ranged<B>(
+    asked: &Asked,
+    content_type: &str,
+    cache: Cache,
+    total: u64,
+    cut: impl FnOnce(u64, u64) -> B,
+) -> Response
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
     // Range is defined for GET alone; If-Range never matches, as no answer has a strong validator.
     let range = match asked.header(RANGE) {
         Some(header) if asked.method == Method::GET && asked.header(IF_RANGE).is_none() => {
@@ -91,10 +120,20 @@ pub(super) fn media(
         _ => ByteRange::Whole,
     };
     let mut response = match range {
-        ByteRange::Whole => response(StatusCode::OK, content_type, cache, body),
+        ByteRange::Whole => {
+            let whole = cut(0, total);
+            response(StatusCode::OK, content_type, cache, total, whole)
+        }
         ByteRange::Slice { first, last } => {
-            let slice = body.cut(first, last);
-            let mut response = response(StatusCode::PARTIAL_CONTENT, content_type, cache, slice);
+            let slice = cut(first, last + 1);
+            let length = last + 1 - first;
+            let mut response = response(
+                StatusCode::PARTIAL_CONTENT,
+                content_type,
+                cache,
+                length,
+                slice,
+            );
             let place = header_value(&format!("bytes {first}-{last}/{total}"));
             response.headers_mut().insert(CONTENT_RANGE, place);
             response
@@ -182,7 +221,7 @@ pub(super) fn json(asked: &Asked, value: &impl serde::Serialize) -> Response {
 /// A value as JSON with another status than 200.
 pub(super) fn json_status(status: StatusCode, value: &serde_json::Value) -> Response {
     let body = Slices::new([Bytes::from(value.to_string())]);
-    response(status, JSON, Cache::NoStore, body)
+    response(status, JSON, Cache::NoStore, body.len(), body)
 }
 
 /// An error: `{"error": {"code", "message"}}`, never cached.

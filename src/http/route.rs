@@ -18,6 +18,9 @@ pub(super) enum Target<'a> {
     /// A stream's name without the slash after it.
     Bare(&'a str),
     Stream(&'a str, Item<'a>),
+    /// A stream's and a recording's name without the slash after it.
+    BareRecording(&'a str, &'a str),
+    Recording(&'a str, &'a str, Item<'a>),
 }
 
 /// What a path names within a stream.
@@ -57,7 +60,16 @@ impl<'a> Target<'a> {
         let Some((stream, rest)) = path.split_once('/') else {
             return name(path).map(Self::Bare);
         };
-        Some(Self::Stream(name(stream)?, Item::parse(rest)?))
+        let stream = name(stream)?;
+        if is_recording(rest) {
+            return Some(Self::BareRecording(stream, rest));
+        }
+        match rest.split_once('/') {
+            Some((recording, item)) if is_recording(recording) => {
+                Some(Self::Recording(stream, recording, Item::parse(item)?))
+            }
+            _ => Some(Self::Stream(stream, Item::parse(rest)?)),
+        }
     }
 }
 
@@ -98,6 +110,23 @@ fn name(text: &str) -> Option<&str> {
     ((1..=64).contains(&text.len()) && text.bytes().all(fits)).then_some(text)
 }
 
+/// Whether `text` names a recording: when it began, like `20261123t070312z`, and `-2` after it if it was the second of its second.
+pub(crate) fn is_recording(text: &str) -> bool {
+    let (time, rest) = text.split_at_checked(16).unwrap_or((text, ""));
+    let shape = |(at, byte): (usize, u8)| match at {
+        8 => byte == b't',
+        15 => byte == b'z',
+        _ => byte.is_ascii_digit(),
+    };
+    let ordinal = rest.is_empty()
+        || rest.len() <= 4
+            && rest
+                .strip_prefix('-')
+                .and_then(number)
+                .is_some_and(|n| n >= 2);
+    time.len() == 16 && time.bytes().enumerate().all(shape) && ordinal
+}
+
 /// A number as we write it: digits without a leading zero.
 fn number(text: &str) -> Option<u64> {
     let canonical = text == "0" || !text.starts_with('0');
@@ -132,6 +161,26 @@ mod tests {
             (
                 "/door/720p/881234567.11.m4s",
                 stream(Item::Part("720p", SegmentNumber(881_234_567), 11)),
+            ),
+            (
+                "/door/20261123t070312z",
+                Some(Target::BareRecording("door", "20261123t070312z")),
+            ),
+            (
+                "/door/20261123t070312z-2/",
+                Some(Target::Recording(
+                    "door",
+                    "20261123t070312z-2",
+                    Item::Player,
+                )),
+            ),
+            (
+                "/door/20261123t070312z/720p/3.m4s",
+                Some(Target::Recording(
+                    "door",
+                    "20261123t070312z",
+                    Item::Segment("720p", SegmentNumber(3)),
+                )),
             ),
             ("/metrics", Some(Target::Metrics)),
             ("/api/v1/streams", Some(Target::ApiStreams)),
@@ -175,6 +224,11 @@ mod tests {
             "/door/720p/init-..mp4",
             "/door/720p/init-a/b.mp4",
             "/api/v1/streams/",
+            "/door/20261123t07031z/",
+            "/door/20261123t070312z-1/",
+            "/door/20261123t070312z-02/",
+            "/door/20261123x070312z/",
+            "/door/20261123t070312z/../",
             "/api/v1/streams/a/b",
             "/door/720p/\u{661}.m4s",
         ] {

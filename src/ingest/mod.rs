@@ -8,6 +8,7 @@ mod choose;
 mod clock_tests;
 mod convert;
 mod counters;
+mod lossless;
 mod session;
 mod slate;
 mod tick_log;
@@ -21,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 
 pub(crate) use convert::input_of;
 pub(crate) use counters::{Count, Counters};
+pub(crate) use lossless::{Farewell, LosslessIngest, Sink};
 pub(crate) use session::NewSession;
 pub(crate) use tick_log::TickLog;
 pub(crate) use tick_log::TickLogError;

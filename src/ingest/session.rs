@@ -127,6 +127,13 @@ impl Session {
         });
     }
 
+    /// Takes no more than what waits, whether the producer has closed or not.
+    pub(crate) fn stop(&mut self) {
+        if self.closing.is_none() {
+            self.close(None);
+        }
+    }
+
     /// Sleeps until a frame may have been committed since the last look, for at most `pause`; says whether one may have. What can't be
     /// read shows at the next look.
     pub(crate) fn wait(&mut self, pause: Duration) -> bool {
@@ -235,6 +242,12 @@ impl Session {
             Ok(ready) => self.before_close(&ready).is_empty(),
             Err(_) => true,
         }
+    }
+
+    /// Whether the producer waits for its account.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let closing = self.closing.as_ref();
+        closing.is_some_and(|closing| closing.done.is_some())
     }
 
     /// Ends the account: what was committed and neither shown nor passed over came too late.

@@ -33,7 +33,7 @@ pub struct MpdOptions {
 /// The segments of one period in one track, without holes.
 type Run<'a> = Vec<&'a Segment>;
 
-/// The MPD: dynamic while the stream is live, static when it has ended. It claims exactly the listed segments.
+/// The MPD: dynamic while the stream is live, static when it has ended, or is a recording. It claims exactly the listed segments.
 ///
 /// Period@start stays what it was for ever, so a Period usually starts before its first listed segment; an ended stream's
 /// mediaPresentationDuration is the end of its last Period, counted from the same zero.
@@ -46,11 +46,16 @@ pub fn mpd(snapshot: &Snapshot, options: &MpdOptions) -> String {
         let closed = index + 1 < periods.len() || snapshot.ended;
         write_period(&mut text, snapshot, listed, closed);
     }
-    if !snapshot.ended {
+    if !is_static(snapshot) {
         write_utc_timing(&mut text, 1, &options.utc_timing);
     }
     text.push_str("</MPD>\n");
     text
+}
+
+// A recording that grows says how long it is so far (ISO/IEC 23009-1, 5.3.1.2): it has no clock that players could follow.
+fn is_static(snapshot: &Snapshot) -> bool {
+    snapshot.ended || snapshot.mode.is_recorded()
 }
 
 fn write_utc_timing(text: &mut String, depth: usize, timing: &UtcTiming) {
@@ -130,7 +135,7 @@ fn append<'a>(run: &mut Run<'a>, segment: &'a Segment) {
 }
 
 fn open_mpd(text: &mut String, snapshot: &Snapshot, periods: &[ListedPeriod<'_>]) {
-    let (kind, mut attributes) = if snapshot.ended {
+    let (kind, mut attributes) = if is_static(snapshot) {
         let end = periods.last().map_or(0, ListedPeriod::end_nanos);
         (
             "static",

@@ -63,6 +63,8 @@ fn window(grid: Grid, first: Tick, count: u32) -> Snapshot {
                 first_tick: parts[0].first_tick,
                 ticks: parts.iter().map(|part| part.ticks).sum(),
                 parts: parts.to_vec(),
+                stored: 0,
+                captured: None,
                 remains: Vec::new(),
                 gap: false,
                 expires: None,

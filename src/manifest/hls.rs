@@ -5,8 +5,8 @@ mod low_latency;
 use std::fmt::Write;
 
 use crate::sample::TrackIndex;
-use crate::tick::{Framerate, Grid, Tick};
-use crate::window::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+use crate::tick::{Framerate, Grid, Tick, UnixTime};
+use crate::window::{Mode, OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
 
 pub use low_latency::{Extent, advance_part_limit, low_latency_media};
 
@@ -49,12 +49,17 @@ pub fn media(snapshot: &Snapshot, track: TrackIndex) -> String {
     let mut text = String::with_capacity(256 + 128 * view.listed.len());
     open_media(&mut text, snapshot, VERSION);
     open_sequences(&mut text, snapshot);
+    match snapshot.mode {
+        Mode::Live => {}
+        Mode::Event => line(&mut text, format_args!("#EXT-X-PLAYLIST-TYPE:EVENT")),
+        Mode::Vod => line(&mut text, format_args!("#EXT-X-PLAYLIST-TYPE:VOD")),
+    }
     let mut map = None;
     for segment in &view.listed {
         begin_segment(
             &mut text,
             &segment.period,
-            segment.first_tick,
+            (segment.first_tick, segment.starts()),
             track,
             &mut map,
         );
@@ -87,7 +92,7 @@ fn open_sequences(text: &mut String, snapshot: &Snapshot) {
 fn begin_segment<'a>(
     text: &mut String,
     period: &'a Period,
-    first_tick: Tick,
+    (first_tick, starts): (Tick, UnixTime),
     track: TrackIndex,
     map: &mut Option<&'a str>,
 ) {
@@ -102,7 +107,6 @@ fn begin_segment<'a>(
         line(text, format_args!("#EXT-X-MAP:URI=\"init-{version}.mp4\""));
         *map = Some(version);
     }
-    let starts = period.grid.time_of(first_tick);
     line(text, format_args!("#EXT-X-PROGRAM-DATE-TIME:{starts}"));
 }
 

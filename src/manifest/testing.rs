@@ -11,7 +11,7 @@ use crate::package::Part;
 use crate::picture::Size;
 use crate::sample::TrackDescription;
 use crate::tick::{Framerate, Grid, SegmentNumber, Tick, UnixTime};
-use crate::window::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+use crate::window::{Mode, OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
 
 pub(super) fn grid(rate: &str, ticks_per_segment: u32) -> Grid {
     let framerate: Framerate = rate.parse().unwrap();
@@ -69,6 +69,7 @@ pub(super) fn segment(period: &Arc<Period>, first: u64, end: u64, gap: bool) -> 
         ticks,
         independent: true,
         last: true,
+        captured: UnixTime::default(),
         bytes: Bytes::from(vec![0; 1000]),
     };
     Arc::new(Segment {
@@ -77,6 +78,8 @@ pub(super) fn segment(period: &Arc<Period>, first: u64, end: u64, gap: bool) -> 
         first_tick: Tick(first),
         ticks,
         parts: if gap { Vec::new() } else { vec![part] },
+        stored: 0,
+        captured: None,
         remains: Vec::new(),
         gap,
         expires: None,
@@ -91,6 +94,7 @@ pub(super) fn open(period: &Arc<Period>, first: u64, ticks: u64) -> OpenSegment 
         period: period.clone(),
         first_tick: Tick(first),
         parts: whole.parts.clone(),
+        captured: None,
     }
 }
 
@@ -112,6 +116,7 @@ pub(super) fn snapshot(tracks: &[TrackSpec<'_>], listed: &[Arc<Segment>]) -> Sna
     });
     Snapshot {
         stream: "door".to_owned(),
+        mode: Mode::Live,
         target_duration: longest.max().unwrap_or(2).max(1),
         longest_playlist: Duration::ZERO,
         media_sequence: listed.first().map_or(SegmentNumber(0), |s| s.number),

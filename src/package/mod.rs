@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::tick::{PartNumber, SegmentNumber, Tick};
+use crate::tick::{PartNumber, SegmentNumber, Tick, UnixTime};
 
 pub use init::{init_segment, init_version};
 pub use packager::{MAX_PART_BYTES, PackageError, TrackPackager};
@@ -33,6 +33,8 @@ pub struct Part {
     pub independent: bool,
     /// Whether it is its segment's last.
     pub last: bool,
+    /// When what its first sample shows was captured: its `prft` box.
+    pub captured: UnixTime,
     /// The CMAF chunk.
     pub bytes: Bytes,
 }

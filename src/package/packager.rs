@@ -330,6 +330,7 @@ impl TrackPackager {
             ticks,
             independent: self.samples.first().is_some_and(|sample| sample.keyframe),
             last,
+            captured: self.captured,
             bytes: chunk(&header, &self.samples)?,
         };
         self.samples.clear();

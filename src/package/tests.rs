@@ -418,7 +418,7 @@ proptest! {
             ticks_per_part: NonZeroU32::new(part.min(ticks_per_segment)).unwrap(),
             number_offset: 7,
         };
-        let first = grid.tick_at(crate::tick::UnixTime::from_secs(second)).plus(late);
+        let first = grid.tick_at(UnixTime::from_secs(second)).plus(late);
         let mut packager = TrackPackager::start_at(0, grid, first);
         let mut parts = push_all(&mut packager, &grid, first.0..first.0 + count);
         let flushed = packager.flush();
@@ -592,7 +592,7 @@ fn a_parts_reference_time_is_when_its_first_picture_was_captured() {
     let mut packager = TrackPackager::start_at(0, grid, Tick(0));
     let mut seconds = Vec::new();
     for tick in 0..4 {
-        let captured = crate::tick::UnixTime::from_secs(10 + tick);
+        let captured = UnixTime::from_secs(10 + tick);
         let sample = sample(&grid, tick, tick == 0, b"x");
         let part = packager.push_captured(sample, captured).unwrap();
         seconds.extend(part.map(|part| read(&part).prft.ntp_timestamp >> 32));

@@ -195,7 +195,9 @@ impl<M: Manifests> Copy<M> {
         }
         let missing: Vec<_> = wanted
             .iter()
-            .filter(|(path, wanted)| self.files.get(*path) != Some(&wanted.len()))
+            .filter(|(path, wanted)| {
+                wanted.stored == 0 && self.files.get(*path) != Some(&wanted.len())
+            })
             .collect();
         let needed = missing.iter().map(|(_, wanted)| wanted.len()).sum();
         self.check_floor(&folders, needed)?;

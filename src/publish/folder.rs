@@ -124,6 +124,35 @@ impl Claim {
     }
 }
 
+/// A whole segment in a folder, to be read.
+#[derive(Debug)]
+pub struct StoredFile {
+    /// It, open.
+    pub file: std::fs::File,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+impl StoredFile {
+    /// Opens `{rendition}/{name}` in `dir`; none if there is no such regular file.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn open(dir: &Path, rendition: &str, name: &str) -> Result<Option<Self>> {
+        let Some(folder) = Folder::open(dir)? else {
+            return Ok(None);
+        };
+        let Some(folder) = folder.child(rendition)? else {
+            return Ok(None);
+        };
+        let Some(len) = folder.len(name)? else {
+            return Ok(None);
+        };
+        let file = folder.open_file(name)?;
+        Ok(file.map(|file| Self { file, len }))
+    }
+}
+
 impl Folder {
     /// Opens `path`, which may be missing (then `None`).
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
@@ -250,15 +279,11 @@ impl Folder {
         if self.len(name)?.is_none_or(|len| len > limit) {
             return Ok(None);
         }
-        // Non-blocking: what was a file a moment ago may be a pipe now.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
-            Err(errno) => return Err(self.failed("open", name, errno)),
+        let Some(file) = self.open_file(name)? else {
+            return Ok(None);
         };
         let mut content = Vec::new();
-        let mut file = std::fs::File::from(fd).take(limit + 1);
+        let mut file = file.take(limit + 1);
         file.read_to_end(&mut content)
             .map_err(|source| PublishError::Io {
                 action: "read",
@@ -266,6 +291,16 @@ impl Folder {
                 source,
             })?;
         Ok((content.len() as u64 <= limit).then_some(content))
+    }
+
+    fn open_file(&self, name: &str) -> Result<Option<std::fs::File>> {
+        // Non-blocking: what was a file a moment ago may be a pipe now.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd.into())),
+            Err(Errno::NOENT | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(self.failed("open", name, errno)),
+        }
     }
 
     /// Removes the file `name`; it may be gone already.

@@ -2,6 +2,7 @@
 //! that any web server can serve it and the next start can go on from it.
 
 mod copy;
+mod discard;
 mod disk;
 mod folder;
 mod restore;
@@ -12,9 +13,11 @@ mod tests;
 mod wanted;
 
 pub use copy::Manifests;
+pub use discard::discard_if_empty;
 pub use disk::{DiskDesk, DiskPlan, DiskPublisher, DiskStatus};
-pub use folder::{Claim, PublishError};
+pub use folder::{Claim, PublishError, StoredFile};
 pub use restore::{Ledger, Restored, restore};
 pub use state::RememberedSource;
+pub(crate) use state::segment_name;
 pub use stored_time::{StoredEnd, stored_end};
 pub use wanted::DiskLimits;

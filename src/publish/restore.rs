@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::package::Part;
 use crate::sample::TrackDescription;
 use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
-use crate::window::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+use crate::window::{Mode, OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
 
 use super::folder::{Folder, PublishError};
 use super::state::{
@@ -160,6 +160,7 @@ fn empty(
     let view = |name: &String| TrackView::new(name.clone(), vec![], vec![], None, Duration::ZERO);
     Arc::new(Snapshot {
         stream: stream.to_owned(),
+        mode: Mode::Live,
         target_duration: 0,
         media_sequence,
         discontinuity_sequence,
@@ -224,6 +225,7 @@ fn take_over(
             name,
             folder: folder.as_ref(),
             periods: &periods,
+            recorded: state.mode.is_recorded(),
             now,
         };
         let track = &state.tracks[*place];
@@ -255,6 +257,7 @@ fn take_over(
     }
     restored.snapshot = Some(Arc::new(Snapshot {
         stream: state.stream.clone(),
+        mode: state.mode,
         target_duration: state.target_duration,
         media_sequence: state.media_sequence,
         discontinuity_sequence: state.discontinuity_sequence,
@@ -401,6 +404,8 @@ struct Reader<'a> {
     name: &'a str,
     folder: Option<&'a Folder>,
     periods: &'a [Arc<Period>],
+    /// Whether whole segments stay in the folder alone.
+    recorded: bool,
     now: UnixTime,
 }
 
@@ -437,7 +442,10 @@ impl Reader<'_> {
         missing: &mut usize,
     ) -> Result<Arc<Segment>, PublishError> {
         let len = state.parts.iter().map(|part| part.bytes).sum();
-        let content = if state.gap {
+        if self.recorded && !state.gap && self.is_whole(&segment_name(state.number), len, ledger)? {
+            return Ok(self.of(state, Vec::new(), len));
+        }
+        let content = if state.gap || self.recorded {
             None
         } else {
             self.file(&segment_name(state.number), len, ledger)?
@@ -457,6 +465,7 @@ impl Reader<'_> {
                     ticks: part.ticks,
                     independent: part.independent,
                     last: false,
+                    captured: self.captured(state, first_tick),
                     bytes: content.split_to(len),
                 });
                 first_tick = first_tick.plus(u64::from(part.ticks));
@@ -465,16 +474,40 @@ impl Reader<'_> {
         if let Some(last) = parts.last_mut() {
             last.last = true;
         }
-        Ok(Arc::new(Segment {
+        Ok(self.of(state, parts, 0))
+    }
+
+    fn of(&self, state: &SegmentState, parts: Vec<Part>, stored: u64) -> Arc<Segment> {
+        Arc::new(Segment {
             number: state.number,
             period: Arc::clone(&self.periods[state.period]),
             first_tick: state.first_tick,
             ticks: state.ticks,
-            gap: parts.is_empty(),
+            gap: parts.is_empty() && stored == 0,
             parts,
+            stored,
+            captured: state.captured,
             remains: Vec::new(),
             expires: state.expires,
-        }))
+        })
+    }
+
+    /// When a part was captured is not remembered: at the latest when it was shown.
+    fn captured(&self, state: &SegmentState, first_tick: Tick) -> UnixTime {
+        let shown = || self.periods[state.period].grid.time_of(first_tick);
+        state.captured.unwrap_or_else(shown)
+    }
+
+    /// Whether the folder has the file `name` of just that length.
+    fn is_whole(&self, name: &str, len: u64, ledger: &mut Ledger) -> Result<bool, PublishError> {
+        let found = self.folder.map(|folder| folder.len(name)).transpose()?;
+        let whole = found.flatten() == Some(len);
+        if whole {
+            let path = format!("{}/{name}", self.name);
+            ledger.leftovers.remove(&path);
+            ledger.files.insert(path, len);
+        }
+        Ok(whole)
     }
 
     /// The open segment as far as its parts are there without a hole; later ones are of no use.
@@ -507,6 +540,7 @@ impl Reader<'_> {
                 ticks: part.ticks,
                 independent: part.independent,
                 last: false,
+                captured: self.captured(state, first_tick),
                 bytes,
             });
             first_tick = first_tick.plus(u64::from(part.ticks));
@@ -516,6 +550,7 @@ impl Reader<'_> {
             period: Arc::clone(&self.periods[state.period]),
             first_tick: state.first_tick,
             parts,
+            captured: state.captured,
         }))
     }
 }

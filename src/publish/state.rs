@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::picture::{PictureFormat, Size};
 use crate::tick::{Framerate, Grid, SegmentNumber, Tick, UnixTime};
-use crate::window::{Period, Segment, Snapshot};
+use crate::window::{Mode, Period, Segment, Snapshot};
 
 use super::folder::{Folder, PublishError};
 
@@ -41,6 +41,8 @@ pub struct RememberedSource {
 pub(super) struct State {
     pub(super) version: u32,
     pub(super) stream: String,
+    #[serde(default, skip_serializing_if = "is_live")]
+    pub(super) mode: Mode,
     /// For people.
     pub(super) written: String,
     pub(super) grid: Option<Grid>,
@@ -102,6 +104,8 @@ pub(super) struct SegmentState {
     pub(super) gap: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) expires: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) captured: Option<UnixTime>,
     pub(super) parts: Vec<PartState>,
 }
 
@@ -139,7 +143,14 @@ pub(super) enum StateError {
     Impossible(String),
 }
 
-pub(super) fn segment_name(number: SegmentNumber) -> String {
+// serde asks by reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_live(mode: &Mode) -> bool {
+    *mode == Mode::Live
+}
+
+/// The file of a whole segment.
+pub(crate) fn segment_name(number: SegmentNumber) -> String {
     format!("{number}.m4s")
 }
 
@@ -199,7 +210,11 @@ impl State {
             ticks: segment.ticks,
             gap: segment.gap,
             expires: segment.expires,
-            parts: segment.parts.iter().map(PartState::of).collect(),
+            captured: segment.captured,
+            parts: match segment.stored {
+                0 => segment.parts.iter().map(PartState::of).collect(),
+                bytes => vec![PartState::of_whole(segment, bytes)],
+            },
         };
         let mut tracks: Vec<TrackState> = snapshot
             .tracks
@@ -219,6 +234,7 @@ impl State {
                 ticks: open.parts.iter().map(|part| part.ticks).sum(),
                 gap: false,
                 expires: None,
+                captured: open.captured,
                 parts: open.parts.iter().map(PartState::of).collect(),
             });
         }
@@ -236,6 +252,7 @@ impl State {
         Self {
             version: VERSION,
             stream: snapshot.stream.clone(),
+            mode: snapshot.mode,
             written: snapshot.updated.rfc3339(),
             grid: newest.map(|segment| periods[segment.period].grid),
             last_tick: newest
@@ -475,6 +492,16 @@ impl PeriodState {
 }
 
 impl PartState {
+    /// A whole segment whose parts nobody asks for any more.
+    fn of_whole(segment: &Segment, bytes: u64) -> Self {
+        Self {
+            number: segment.period.grid.part_of(segment.first_tick),
+            ticks: segment.ticks,
+            bytes,
+            independent: true,
+        }
+    }
+
     fn of(part: &crate::package::Part) -> Self {
         Self {
             number: part.number,

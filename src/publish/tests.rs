@@ -13,7 +13,7 @@ use crate::package::Part;
 use crate::picture::{PictureFormat, Size};
 use crate::sample::TrackDescription;
 use crate::tick::{Framerate, Grid, Tick, UnixTime};
-use crate::window::{Snapshot, TrackInit, Window, WindowSettings};
+use crate::window::{Mode, Snapshot, TrackInit, Window, WindowSettings};
 
 const START: Tick = Tick(54_000_000_000);
 const SOURCE: RememberedSource = RememberedSource {
@@ -36,6 +36,7 @@ fn names(tracks: &[&str]) -> Vec<String> {
 fn settings(tracks: &[&str]) -> WindowSettings {
     WindowSettings {
         stream: "door".to_owned(),
+        mode: Mode::Live,
         tracks: names(tracks),
         window: Duration::from_secs(12),
         target_duration: 2,
@@ -84,6 +85,7 @@ fn step(window: &mut Window) -> Arc<Snapshot> {
             ticks: u32::try_from(ticks).unwrap(),
             independent: grid.starts_segment(tick),
             last: grid.starts_segment(end),
+            captured: grid.time_of(tick),
             bytes: Bytes::from(content),
         };
         window.push(track, part, now).unwrap();
@@ -674,7 +676,7 @@ fn a_budget_costs_retained_segments_first_and_is_never_passed() {
     let listed = |snapshot: &Snapshot| -> u64 {
         let tracks = snapshot.tracks.iter();
         let segments = tracks.flat_map(|view| &view.listed);
-        segments.map(|segment| segment.len() as u64).sum()
+        segments.map(|segment| segment.len()).sum()
     };
 
     let dir = tempfile::tempdir().unwrap();

@@ -19,11 +19,14 @@ pub struct DiskLimits {
 pub(super) struct Wanted<'a> {
     pub(super) content: Vec<&'a [u8]>,
     pub(super) durable: bool,
+    /// The bytes of a file that is there already, and nowhere else.
+    pub(super) stored: u64,
 }
 
 impl Wanted<'_> {
     pub(super) fn len(&self) -> u64 {
-        self.content.iter().map(|chunk| chunk.len() as u64).sum()
+        let content = self.content.iter().map(|chunk| chunk.len() as u64);
+        content.sum::<u64>() + self.stored
     }
 }
 
@@ -52,6 +55,7 @@ pub(super) fn wanted(snapshot: &Snapshot) -> BTreeMap<String, Wanted<'_>> {
                 Wanted {
                     content,
                     durable: true,
+                    stored: segment.stored,
                 },
             );
         }
@@ -63,6 +67,7 @@ pub(super) fn wanted(snapshot: &Snapshot) -> BTreeMap<String, Wanted<'_>> {
                 Wanted {
                     content,
                     durable: false,
+                    stored: 0,
                 },
             );
         }
@@ -79,6 +84,7 @@ pub(super) fn wanted(snapshot: &Snapshot) -> BTreeMap<String, Wanted<'_>> {
             files.entry(path).or_insert_with(|| Wanted {
                 content: vec![init.init.as_ref()],
                 durable: true,
+                stored: 0,
             });
         }
     }
@@ -118,7 +124,7 @@ pub(super) fn fit(
         let Some((_, at, view)) = oldest.min_by_key(|(number, ..)| *number) else {
             return Err(needed);
         };
-        needed = needed.saturating_sub(view.retained.remove(at).len() as u64);
+        needed = needed.saturating_sub(view.retained.remove(at).len());
     }
     Ok(Some(Snapshot {
         stream: snapshot.stream.clone(),

@@ -137,6 +137,7 @@ fn without_finished(shown: &Snapshot, next: &Snapshot) -> Option<Snapshot> {
                 period: Arc::clone(&last.period),
                 first_tick: last.first_tick,
                 parts: last.parts.clone(),
+                captured: last.captured,
             })
         } else {
             return None;
@@ -148,6 +149,7 @@ fn without_finished(shown: &Snapshot, next: &Snapshot) -> Option<Snapshot> {
     });
     Some(Snapshot {
         stream: shown.stream.clone(),
+        mode: shown.mode,
         target_duration: shown.target_duration,
         media_sequence: shown.media_sequence,
         discontinuity_sequence: shown.discontinuity_sequence,

@@ -14,6 +14,8 @@ use crate::publish::DiskPublisher;
 
 /// How long the publish folder is waited for at a stop.
 const LAST_PASS: Duration = Duration::from_secs(1);
+/// The same of a recording, which has no other place.
+const LAST_PASS_OF_RECORDING: Duration = Duration::from_secs(30);
 /// The rest after a second death in a row; it doubles from there.
 const FIRST_REST: Duration = Duration::from_millis(250);
 /// The longest rest.
@@ -222,10 +224,15 @@ impl Keeper {
         let Self {
             ground, publisher, ..
         } = self;
-        if publisher.is_some_and(|publisher| !publisher.finish(LAST_PASS)) {
+        let patience = match ground.plan.mode.is_recorded() {
+            true => LAST_PASS_OF_RECORDING,
+            false => LAST_PASS,
+        };
+        if publisher.is_some_and(|publisher| !publisher.finish(patience)) {
             tracing::warn!(stream = %ground.plan.name, "the disk is too slow: the folder may lack the last segment");
         }
         ground.shared.report().ended = true;
+        ground.conclude();
     }
 
     /// Waits for the end of `life`: what it died of, or none if it was stopped.

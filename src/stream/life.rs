@@ -3,15 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::curtain::Curtain;
+use super::gate::Gate;
+use super::intake::Intake;
 use super::keeper::Crew;
 use super::manifests::FolderManifests;
 use super::owner::{self, Event, Owner};
@@ -22,8 +24,7 @@ use crate::clock::Anchor;
 use crate::config::{BreakerPlan, StreamPlan};
 use crate::descriptors::{Descriptors, Share};
 use crate::encode::{FfmpegInfo, ProbeCache};
-use crate::faults;
-use crate::ingest::{Command, Ingest, IngestPlan, TickLog, TickPicture};
+use crate::ingest::{Command, Farewell, TickLog};
 use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskDesk, DiskLimits, DiskPlan, DiskPublisher, Ledger};
 use crate::tick::{Grid, Tick};
@@ -31,10 +32,7 @@ use crate::window::{Window, WindowMemory, WindowSettings};
 
 /// The owner's task, whose end is the life's.
 pub(super) const OWNER: &str = "stream";
-const INGEST: &str = "ingest";
-/// How many pictures may wait for the owner at most: two seconds of them, which it takes in one go once it runs.
-const MOST_WAITING: usize = 64;
-
+pub(super) const INGEST: &str = "ingest";
 /// What all lives of a stream stand on.
 pub(super) struct Ground {
     pub(super) plan: StreamPlan,
@@ -69,6 +67,10 @@ pub(super) struct Ground {
     pub(super) discontinuity: bool,
     /// The sizes that an earlier run gave its renditions, by name.
     pub(super) sizes: BTreeMap<String, Size>,
+    /// Of a recording: its producer, which waits to hear that it is whole.
+    pub(super) farewell: Arc<Mutex<Option<Farewell>>>,
+    /// Called once the stream has ended and is published.
+    pub(super) over: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Ground {
@@ -96,7 +98,10 @@ impl Ground {
             manifests: FolderManifests::of(&self.plan),
             limits: DiskLimits {
                 keep_free: self.keep_free,
-                max_bytes: self.plan.max_bytes,
+                max_bytes: self
+                    .plan
+                    .max_bytes
+                    .filter(|_| !self.plan.mode.is_recorded()),
             },
             rest,
         };
@@ -113,6 +118,20 @@ impl Ground {
         let passed = move |updated| curtain.passed(updated);
         DiskPublisher::start(plan, self.desk.clone(), ledger, snapshots, passed, guard)
             .map_err(|source| self.no_thread(source))
+    }
+
+    /// The stream has ended, and its folder is as it stays.
+    pub(super) fn conclude(mut self) {
+        let farewell = {
+            let mut farewell = self.farewell.lock().unwrap_or_else(PoisonError::into_inner);
+            farewell.take()
+        };
+        if let Some(over) = self.over.take() {
+            over();
+        }
+        if let Some(farewell) = farewell {
+            farewell.say(self.anchor.monotonic());
+        }
     }
 
     /// Counts as a tick for who asks whether the stream is stuck.
@@ -156,14 +175,6 @@ impl Ground {
     }
 }
 
-/// How many pictures like this one may wait for the owner, within `memory` bytes.
-fn most_waiting(picture: &Picture, memory: u64) -> usize {
-    let fit = memory / (picture.pixels().len() as u64).max(1);
-    usize::try_from(fit)
-        .unwrap_or(MOST_WAITING)
-        .clamp(2, MOST_WAITING)
-}
-
 /// The running threads.
 pub(super) struct Life {
     commands: Sender<Command>,
@@ -177,9 +188,11 @@ impl Life {
     /// # Errors
     /// When a thread or the log for tests can't be had; nothing of it is left running then.
     pub(super) fn start(ground: &mut Ground, crew: Crew) -> Result<Self, StreamError> {
+        let recorded = ground.plan.mode.is_recorded();
         let tick_log = ground
             .tick_log
             .as_deref()
+            .filter(|_| !recorded)
             .map(|dir| TickLog::create(dir, &ground.plan.name))
             .transpose()?;
         let window = ground.window();
@@ -189,6 +202,8 @@ impl Life {
             .filter(|_| !ground.discontinuity)
             .and_then(|_| window.resume_tick());
         let waiting = Arc::new(AtomicUsize::new(0));
+        let gate = recorded.then(Arc::<Gate>::default);
+        let first_tick = resume.unwrap_or(Tick(0));
         let owner = Owner::new(owner::Parts {
             waiting: Arc::clone(&waiting),
             plan: ground.plan.clone(),
@@ -208,55 +223,22 @@ impl Life {
             breaker: ground.breaker,
             replay_memory: ground.replay_memory,
             sizes: ground.sizes.clone(),
+            gate: gate.clone(),
         });
-        let before = ground.newest.borrow().as_ref().map(Picture::input);
-        let remembered = ground.desk.remembered();
-        let remembered = before.or(remembered.map(|source| (source.format, source.size)));
-        if remembered.is_none() {
-            // Without a picture there will be no sample that shows that all is well again.
-            ground.shared.report().failure = None;
-        }
-        let plan = IngestPlan {
-            stream: ground.plan.name.clone(),
-            grid: ground.grid,
-            slack: ground.plan.slack,
-            pace: ground.plan.pace,
-            stale_after: ground.plan.stale_after,
-            backfill: ground.plan.backfill,
-            remembered,
-            tick_log,
-        };
         let obeyed = ground.commands.take().unwrap_or_else(|| {
             let (commands, obeyed) = channel();
             ground.bench.close(commands, "the stream is started again");
             obeyed
         });
-        let sink = {
-            let (events, stream) = (events.clone(), ground.plan.name.clone());
-            let waiting = Arc::clone(&waiting);
-            let memory = ground.replay_memory.unwrap_or(u64::MAX);
-            let mut sent: Option<Picture> = None;
-            move |mut tick: TickPicture| {
-                faults::point(INGEST, &stream);
-                if waiting.fetch_add(1, Ordering::Relaxed) >= most_waiting(&tick.picture, memory)
-                    && let Some(before) = &sent
-                {
-                    // An owner that gets no processor must not cost memory: the picture before is shown again.
-                    tick.picture = before.captured_at(tick.picture.captured);
-                }
-                sent = Some(tick.picture.clone());
-                // The owner ends after ingest; if it has died, nobody is left to take pictures.
-                drop(events.send(Event::Picture(tick)));
-            }
-        };
-        let ingest = Ingest::new(
-            plan,
-            ground.anchor.clone(),
+        let intake = Intake {
             obeyed,
-            Arc::clone(&ground.shared.counters),
-            ground.newest.clone(),
-            sink,
-        );
+            events: events.clone(),
+            waiting,
+        };
+        let intake = match gate {
+            Some(gate) => intake.recording(ground, first_tick, gate),
+            None => intake.ticking(ground, tick_log),
+        };
         let mut life = Self {
             commands: ground.bench.commands(),
             events: events.clone(),
@@ -266,7 +248,7 @@ impl Life {
         life.threads
             .push(crew.spawn(OWNER, move || owner.run()).map_err(no_thread)?);
         let body = move || {
-            ingest.run();
+            intake();
             // Pictures came before this, so the owner has them all. If it has died, nobody has to be told.
             let _ = events.send(Event::Stop);
         };

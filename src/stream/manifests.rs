@@ -4,7 +4,7 @@ use crate::config::StreamPlan;
 use crate::manifest::dash::{MpdOptions, UtcTiming};
 use crate::manifest::hls::Extent;
 use crate::manifest::{self, dash, hls};
-use crate::window::Snapshot;
+use crate::window::{Mode, Snapshot};
 
 /// The origin's texts: players learn the time from `/time`.
 pub(super) struct OriginManifests;
@@ -22,7 +22,10 @@ impl crate::http::Manifests for OriginManifests {
     }
 
     fn media(&self, snapshot: &Snapshot, track: usize, extent: Extent) -> String {
-        hls::low_latency_media(snapshot, track, extent)
+        match snapshot.mode.is_recorded() {
+            true => hls::media(snapshot, track),
+            false => hls::low_latency_media(snapshot, track, extent),
+        }
     }
 
     fn mpd(&self, snapshot: &Snapshot) -> String {
@@ -53,7 +56,8 @@ impl FolderManifests {
 impl crate::publish::Manifests for FolderManifests {
     fn files(&self, snapshot: &Snapshot) -> Vec<(String, String)> {
         let mut files = Vec::new();
-        if !manifest::playable(snapshot) {
+        let whole = snapshot.mode != Mode::Vod || snapshot.ended;
+        if !manifest::playable(snapshot) || !whole {
             return files;
         }
         if self.hls {

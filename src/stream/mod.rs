@@ -1,12 +1,16 @@
 //! One stream's life: it wires the street from ring to window, and takes it down again in order.
 
+mod any;
 mod backlog;
 mod changes;
 mod curtain;
+mod gate;
+mod intake;
 mod keeper;
 mod life;
 mod manifests;
 mod owner;
+mod recorder;
 mod seat;
 mod shared;
 
@@ -18,9 +22,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringgear_producer::messages::{Open, RefusalCode, Refused};
+use ringgear_ring::layout::Policy;
 use tokio::sync::watch;
 
+pub(crate) use any::AnyStream;
 pub(crate) use keeper::hear_panics;
+use recorder::Recorder;
 pub(crate) use seat::refused;
 
 use crate::clock::{Anchor, MonotonicTime};
@@ -34,7 +41,7 @@ use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskDesk, Restored};
 use crate::status::StreamStatus;
 use crate::tick::{Grid, Tick, UnixTime};
-use crate::window::{Snapshot, Window, WindowMemory, WindowSettings};
+use crate::window::{Mode, Snapshot, Window, WindowMemory, WindowSettings};
 use curtain::Curtain;
 use keeper::{Keeper, News};
 use life::Ground;
@@ -106,9 +113,22 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Starts the stream, going on from what an earlier run has published.
+    /// Starts a live stream, going on from what an earlier run has published.
     pub(crate) fn start(plan: StreamPlan, house: &House) -> Result<Self, StreamError> {
         let folder = house.publish_dir.join(&plan.name);
+        let (newest, _) = watch::channel(None);
+        Self::start_in(folder, plan, house, newest, Box::new(|| ()))
+    }
+
+    /// Starts what publishes in `folder`, going on from what it holds. The newest picture is shown in `newest`; `over` is called once it has
+    /// ended and is published.
+    fn start_in(
+        folder: PathBuf,
+        plan: StreamPlan,
+        house: &House,
+        newest: watch::Sender<Option<Picture>>,
+        over: Box<dyn FnOnce() + Send>,
+    ) -> Result<Self, StreamError> {
         let claim = claim(&plan.name, &folder)?;
         let tracks: Vec<String> = plan
             .renditions
@@ -125,12 +145,13 @@ impl Stream {
         let start = Start::new(&plan, &restored, house.anchor.now());
         let settings = WindowSettings {
             stream: plan.name.clone(),
+            mode: plan.mode,
             tracks,
             window: plan.window,
             target_duration: target_duration(&start.grid),
         };
         let window = Window::new(settings.clone(), restored.snapshot.as_deref());
-        let (newest, picture) = watch::channel(None);
+        let picture = newest.subscribe();
         let shared = Arc::new(Shared::new());
         let (curtain, snapshot) = Curtain::new(
             window.snapshot(house.anchor.now()),
@@ -143,7 +164,7 @@ impl Stream {
         let (commands, obeyed) = channel();
         let bench = Bench::new(
             &plan.name,
-            plan.grid.framerate,
+            (plan.grid.framerate, policy_of(plan.mode)),
             commands,
             Arc::clone(&house.accounts),
         );
@@ -173,6 +194,8 @@ impl Stream {
             resume: start.resume,
             discontinuity: start.discontinuity,
             sizes: start.sizes,
+            farewell: Arc::default(),
+            over: Some(over),
         };
         let (keeper, news) = channel();
         let thread = {
@@ -204,22 +227,7 @@ impl Stream {
 
     /// Whether the config lets `peer`, in its supplementary `groups`, feed this stream.
     pub(crate) fn may_feed(&self, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
-        let (feeders, stream) = (&self.plan.feeders, &self.plan.name);
-        if feeders.include(peer.uid, groups.iter().copied().chain([peer.gid])) {
-            return Ok(());
-        }
-        let (user, listed) = match user_name(peer.uid) {
-            Some(name) => (
-                format!("user {name} (uid {})", peer.uid),
-                format!("{name:?}"),
-            ),
-            None => (format!("user {}", peer.uid), peer.uid.to_string()),
-        };
-        let message = format!(
-            "{user} may not feed stream '{stream}', only {feeders} may: run the producer as one of these, or add {listed} to \
-             allow_users of [streams.{stream}] in the daemon's config"
-        );
-        Err(refused(RefusalCode::NotPermitted, message))
+        may_feed(&self.plan, peer, groups)
     }
 
     /// Starts a producer's session.
@@ -267,15 +275,40 @@ impl Stream {
 
     /// Waits until all is published, within the owner's deadline.
     pub(crate) fn finish_stop(&self) {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!(stream = %self.plan.name, "the stream's keeper had panicked");
-        }
+        join(&self.plan.name, self.thread());
     }
+
+    /// The keeper's thread, to be joined.
+    fn thread(&self) -> Option<JoinHandle<()>> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.take()
+    }
+}
+
+fn join(stream: &str, keeper: Option<JoinHandle<()>>) {
+    if keeper.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!(%stream, "the stream's keeper had panicked");
+    }
+}
+
+/// Whether the config lets `peer`, in its supplementary `groups`, feed the stream of `plan`.
+fn may_feed(plan: &StreamPlan, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
+    let (feeders, stream) = (&plan.feeders, &plan.name);
+    if feeders.include(peer.uid, groups.iter().copied().chain([peer.gid])) {
+        return Ok(());
+    }
+    let (user, listed) = match user_name(peer.uid) {
+        Some(name) => (
+            format!("user {name} (uid {})", peer.uid),
+            format!("{name:?}"),
+        ),
+        None => (format!("user {}", peer.uid), peer.uid.to_string()),
+    };
+    let message = format!(
+        "{user} may not feed stream '{stream}', only {feeders} may: run the producer as one of these, or add {listed} to \
+             allow_users of [streams.{stream}] in the daemon's config"
+    );
+    Err(refused(RefusalCode::NotPermitted, message))
 }
 
 /// Takes the stream's folder. A folder that can't be had for another reason is no reason not to stream.
@@ -336,7 +369,12 @@ struct Start {
 
 impl Start {
     fn new(plan: &StreamPlan, restored: &Restored, now: UnixTime) -> Self {
-        let (grid, changed) = restored.grid_for(&plan.grid, plan.grid.tick_at(now));
+        let first = match plan.mode.is_recorded() {
+            // A recording has no clock: its ticks are its frames.
+            true => restored.last_tick.map_or(Tick(0), Tick::next),
+            false => plan.grid.tick_at(now),
+        };
+        let (grid, changed) = restored.grid_for(&plan.grid, first);
         let sizes = restored
             .snapshot
             .as_deref()
@@ -347,6 +385,14 @@ impl Start {
             discontinuity: changed || restored.started_over,
             sizes: sizes.filter(|_| !restored.started_over).unwrap_or_default(),
         }
+    }
+}
+
+/// What a full ring of such a stream does.
+fn policy_of(mode: Mode) -> Policy {
+    match mode.is_recorded() {
+        true => Policy::Lossless,
+        false => Policy::Latest,
     }
 }
 

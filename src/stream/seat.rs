@@ -30,6 +30,8 @@ static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
 pub(super) struct Bench {
     stream: String,
     framerate: Framerate,
+    /// What a full ring does.
+    policy: Policy,
     accounts: Arc<Accounts>,
     changes: Arc<Mutex<Changes>>,
     seat: Arc<Mutex<Chair>>,
@@ -42,6 +44,8 @@ struct Chair {
     holder: Option<Holder>,
     /// Why nobody may have it now: the stream does not run.
     closed: Option<String>,
+    /// Whether it is a recording that takes no more frames.
+    finishing: bool,
 }
 
 struct Holder {
@@ -53,19 +57,21 @@ struct Holder {
 impl Bench {
     pub(super) fn new(
         stream: &str,
-        framerate: Framerate,
+        (framerate, policy): (Framerate, Policy),
         commands: Sender<Command>,
         accounts: Arc<Accounts>,
     ) -> Self {
         Self {
             stream: stream.to_owned(),
             framerate,
+            policy,
             accounts,
             changes: Arc::default(),
             seat: Arc::new(Mutex::new(Chair {
                 commands,
                 holder: None,
                 closed: None,
+                finishing: false,
             })),
         }
     }
@@ -92,6 +98,21 @@ impl Bench {
         }
     }
 
+    /// The recording takes no more frames. Whoever has just got the seat is told to come again, for the next one.
+    pub(super) fn finish(&self) {
+        let mut chair = self.chair();
+        chair.finishing = true;
+        if let Some(held) = chair.holder.take() {
+            held.ended.send_replace(Some(Ended {
+                code: EndCode::StreamGone,
+                message: format!(
+                    "the recording of stream '{}' has ended; connect again for the next one",
+                    self.stream
+                ),
+            }));
+        }
+    }
+
     /// The stream runs.
     pub(super) fn reopen(&self) {
         self.chair().closed = None;
@@ -108,25 +129,7 @@ impl Bench {
 
     /// Gives `peer` the seat, or says why not.
     pub(super) fn open(&self, open: &Open, peer: Peer, now: UnixTime) -> Result<Granted, Refused> {
-        let format = checked_format(open)?;
-        let pixels = u64::from(format.width()) * u64::from(format.height());
-        let most = self.accounts.limits().frame_pixels;
-        if pixels > most.into() {
-            let message = format!(
-                "a frame of {format} has {pixels} pixels, beyond the limit of {most}: send smaller frames, or raise [limits] frame_pixels"
-            );
-            return Err(refused(RefusalCode::BadSize, message));
-        }
-        let slots = open.slots.unwrap_or(DEFAULT_SLOTS);
-        let bytes = format.bytes() as u64 * u64::from(slots);
-        if !SLOTS.contains(&slots) || bytes > MAX_MEMORY_BYTES as u64 {
-            let (least, most) = (SLOTS.start(), SLOTS.end());
-            let message = format!(
-                "a ring of {slots} slots of {format} ({bytes} bytes) can't be had: {least} to {most} slots and at most \
-                 {MAX_MEMORY_BYTES} bytes are possible; leave 'slots' out for {DEFAULT_SLOTS}"
-            );
-            return Err(refused(RefusalCode::BadSize, message));
-        }
+        let (format, slots) = check_request(open, &self.accounts)?;
         self.busy(open, &self.chair())?;
         // Making the memory takes milliseconds, so it is made before anybody else is kept waiting.
         let resources = |error: &dyn std::fmt::Display| {
@@ -141,7 +144,7 @@ impl Bench {
             .accounts
             .session(peer.uid, layout.bytes() as u64)
             .map_err(|limit| refused(RefusalCode::OutOfResources, limit.to_string()))?;
-        let memory = RingMemory::create_as(open.memory, Policy::Latest, &format, slots)
+        let memory = RingMemory::create_as(open.memory, self.policy, &format, slots)
             .map_err(|error| resources(&error))?;
         let name = memory.name().map(str::to_owned);
         let fd = match &name {
@@ -230,6 +233,13 @@ impl Bench {
 
     /// Refuses a producer while the stream does not run, or that does not ask to take over from who holds the seat.
     fn busy(&self, open: &Open, chair: &Chair) -> Result<(), Refused> {
+        if chair.finishing {
+            let message = format!(
+                "stream '{}' is finishing a recording: open it again in a moment",
+                self.stream
+            );
+            return Err(refused(RefusalCode::OutOfResources, message));
+        }
         if let Some(cause) = &chair.closed {
             let message = format!(
                 "stream '{}' does not run and is tried again: {cause}",
@@ -267,7 +277,9 @@ impl Bench {
 
     fn leave(&self, session: u64, done: Option<oneshot::Sender<FrameCounts>>) {
         let mut chair = self.chair();
-        chair.holder.take_if(|holder| holder.session == session);
+        let left = chair.holder.take_if(|holder| holder.session == session);
+        // A recording ends with its producer's close.
+        chair.finishing |= self.policy == Policy::Lossless && left.is_some() && done.is_some();
         let _ = chair.commands.send(Command::Close { session, done });
     }
 
@@ -320,6 +332,33 @@ fn may_have(memory: MemoryKind, peer: Peer) -> Result<(), Refused> {
         return Err(refused(RefusalCode::NotPermitted, message));
     }
     Ok(())
+}
+
+/// What `open` asks for, if it can be had at all: the frames' format, and how many slots.
+pub(super) fn check_request(
+    open: &Open,
+    accounts: &Accounts,
+) -> Result<(FrameFormat, u32), Refused> {
+    let format = checked_format(open)?;
+    let pixels = u64::from(format.width()) * u64::from(format.height());
+    let most = accounts.limits().frame_pixels;
+    if pixels > most.into() {
+        let message = format!(
+            "a frame of {format} has {pixels} pixels, beyond the limit of {most}: send smaller frames, or raise [limits] frame_pixels"
+        );
+        return Err(refused(RefusalCode::BadSize, message));
+    }
+    let slots = open.slots.unwrap_or(DEFAULT_SLOTS);
+    let bytes = format.bytes() as u64 * u64::from(slots);
+    if !SLOTS.contains(&slots) || bytes > MAX_MEMORY_BYTES as u64 {
+        let (least, most) = (SLOTS.start(), SLOTS.end());
+        let message = format!(
+            "a ring of {slots} slots of {format} ({bytes} bytes) can't be had: {least} to {most} slots and at most \
+             {MAX_MEMORY_BYTES} bytes are possible; leave 'slots' out for {DEFAULT_SLOTS}"
+        );
+        return Err(refused(RefusalCode::BadSize, message));
+    }
+    Ok((format, slots))
 }
 
 fn checked_format(open: &Open) -> Result<FrameFormat, Refused> {

@@ -113,7 +113,7 @@ impl Shared {
             name: plan.name.clone(),
             state,
             detail,
-            mode: "live".to_owned(),
+            mode: plan.mode.name().to_owned(),
             framerate: plan.grid.framerate.to_string(),
             started: report.started.map(UnixTime::rfc3339),
             restarts: report.restarts,
@@ -122,6 +122,8 @@ impl Shared {
             ticks: self.counters.ticks(),
             encoder: report.encoder,
             renditions,
+            recording: None,
+            recordings: Vec::new(),
             window: window(snapshot, self.latency.newest_captured()),
             latency: self.latency.status(),
         }
@@ -175,7 +177,7 @@ fn window(snapshot: &Snapshot, newest_captured: Option<UnixTime>) -> WindowStatu
             .iter()
             .chain(&track.listed)
             .map(|segment| segment.len());
-        whole.chain(open)
+        whole.chain(open.map(|bytes| bytes as u64))
     });
     let length: Duration = first.listed.iter().map(|segment| segment.duration()).sum();
     WindowStatus {
@@ -183,7 +185,7 @@ fn window(snapshot: &Snapshot, newest_captured: Option<UnixTime>) -> WindowStatu
         last_segment: first.listed.last().map(|segment| segment.number.0),
         segments: first.listed.len() as u64,
         seconds: length.as_secs_f64(),
-        bytes: bytes.map(|bytes| bytes as u64).sum(),
+        bytes: bytes.sum(),
         viewers: 0,
         newest_captured: newest_captured.map(UnixTime::rfc3339),
     }

@@ -26,6 +26,8 @@ pub(super) struct Column {
     pub(super) period: Arc<Period>,
     pub(super) first_tick: Tick,
     pub(super) cells: Vec<Cell>,
+    /// Of a recording: when its first picture was captured.
+    pub(super) captured: Option<UnixTime>,
     /// The longest playlist that has listed it.
     pub(super) longest: Duration,
     pub(super) expires: Option<UnixTime>,
@@ -88,6 +90,8 @@ pub(super) fn gap(number: SegmentNumber, period: Arc<Period>, first_tick: Tick) 
         ticks,
         period,
         parts: Vec::new(),
+        stored: 0,
+        captured: None,
         remains: Vec::new(),
         gap: true,
         expires: None,
@@ -109,6 +113,7 @@ pub(super) fn place<'a>(
                 period: Arc::clone(&segment.period),
                 first_tick: segment.first_tick,
                 cells: (0..tracks).map(|_| Cell::Empty).collect(),
+                captured: segment.captured,
                 longest: Duration::ZERO,
                 expires: segment.expires,
             },

@@ -67,6 +67,12 @@ impl Account {
         true
     }
 
+    /// Takes `bytes` more, whether they fit or not.
+    pub(super) fn note(&mut self, bytes: u64) {
+        self.memory.books().used += bytes;
+        self.own += bytes;
+    }
+
     pub(super) fn give(&mut self, bytes: u64) {
         debug_assert!(bytes <= self.own, "no more than was taken");
         let bytes = bytes.min(self.own);

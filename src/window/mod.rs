@@ -9,4 +9,4 @@ mod snapshot;
 pub use memory::WindowMemory;
 pub use mutable::{GivenUp, MAX_LEAD, MIN_SEGMENTS, PushError, Shortage, Window, WindowSettings};
 pub use place::{ListedPart, Place};
-pub use snapshot::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+pub use snapshot::{Mode, OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};

@@ -8,6 +8,7 @@
 //! only a stream of nothing but shortened segments, or a clock that stands still, can reach.
 
 mod gaps;
+mod recorded;
 mod room;
 mod rotation;
 
@@ -21,7 +22,7 @@ use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
 
 use super::column::{Cell, Column, end_of, gap, place};
 use super::memory::{Account, WindowMemory};
-use super::{OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+use super::{Mode, OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
 
 pub use room::{GivenUp, Shortage};
 
@@ -35,6 +36,8 @@ pub const MAX_LEAD: usize = 6;
 pub struct WindowSettings {
     /// The stream's name.
     pub stream: String,
+    /// Whether segments rotate.
+    pub mode: Mode,
     /// The renditions' names, in the order of the config.
     pub tracks: Vec<String>,
     /// What the playlists list at least.
@@ -167,7 +170,10 @@ impl Window {
         }
         for (track, view) in snapshot.tracks.iter().enumerate() {
             if let Some(open) = view.open.as_ref().filter(|open| !open.parts.is_empty()) {
-                let like = gap(open.number, Arc::clone(&open.period), open.first_tick);
+                let like = Segment {
+                    captured: open.captured,
+                    ..gap(open.number, Arc::clone(&open.period), open.first_tick)
+                };
                 place(&mut self.columns, &like, snapshot.tracks.len()).cells[track] =
                     Cell::Open(open.parts.clone());
             }
@@ -244,7 +250,11 @@ impl Window {
         if index == self.columns.len() {
             self.add_column(part.segment, part.first_tick);
         }
+        let recorded = self.settings.mode.is_recorded();
         let column = &mut self.columns[index];
+        if recorded {
+            column.captured.get_or_insert(part.captured);
+        }
         let end = part.first_tick.plus(u64::from(part.ticks));
         let closes = part.last || column.period.grid.starts_segment(end);
         match &mut column.cells[track] {
@@ -253,7 +263,9 @@ impl Window {
         }
         if closes {
             self.close(index, track);
-            self.leave_behind(index);
+            if !recorded {
+                self.leave_behind(index);
+            }
             self.rotate(now);
             self.expire(now);
         }
@@ -366,6 +378,7 @@ impl Window {
         let grid = self.period.as_ref().map(|period| period.grid);
         Arc::new(Snapshot {
             stream: self.settings.stream.clone(),
+            mode: self.settings.mode,
             target_duration: self.settings.target_duration,
             media_sequence: self.media_sequence,
             discontinuity_sequence: self.discontinuity_sequence,
@@ -410,6 +423,7 @@ impl Window {
                         period: Arc::clone(&column.period),
                         first_tick: column.first_tick,
                         parts: parts.clone(),
+                        captured: column.captured,
                     }),
                     _ => None,
                 });
@@ -454,6 +468,7 @@ impl Window {
             period,
             first_tick,
             cells,
+            captured: None,
             longest: Duration::ZERO,
             expires: None,
         });
@@ -507,6 +522,8 @@ impl Window {
             first_tick: column.first_tick,
             ticks: u32::try_from(end.since(column.first_tick)).unwrap_or(u32::MAX),
             parts,
+            stored: 0,
+            captured: column.captured,
             remains: Vec::new(),
             gap: false,
             expires: None,

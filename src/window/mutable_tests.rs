@@ -21,6 +21,7 @@ fn grid() -> Grid {
 fn settings(tracks: usize) -> WindowSettings {
     WindowSettings {
         stream: "door".to_owned(),
+        mode: Mode::Live,
         tracks: (0..tracks).map(|track| format!("r{track}")).collect(),
         window: Duration::from_secs(14),
         target_duration: 2,
@@ -54,6 +55,7 @@ fn part_at(grid: &Grid, tick: Tick) -> Part {
         ticks,
         independent: grid.starts_segment(tick),
         last: grid.starts_segment(tick.plus(u64::from(ticks))),
+        captured: grid.time_of(tick),
         bytes: Bytes::from(vec![7; 1000]),
     }
 }

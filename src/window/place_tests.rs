@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::tick::{Framerate, Grid, UnixTime};
-use crate::window::{TrackInit, Window, WindowSettings};
+use crate::window::{Mode, TrackInit, Window, WindowSettings};
 
 const START: Tick = Tick(54_000_000_000);
 
@@ -23,6 +23,7 @@ fn grid() -> Grid {
 fn window(first: Tick, to: Tick) -> Window {
     let settings = WindowSettings {
         stream: "door".to_owned(),
+        mode: Mode::Live,
         tracks: vec!["720p".to_owned()],
         window: Duration::from_secs(12),
         target_duration: 2,
@@ -50,6 +51,7 @@ fn window(first: Tick, to: Tick) -> Window {
             ticks: u32::try_from(end.since(tick)).unwrap(),
             independent: tick == first || grid().starts_segment(tick),
             last: grid().starts_segment(end),
+            captured: now,
             bytes: Bytes::from(tick.0.to_be_bytes().to_vec()),
         };
         window.push(0, part, now).unwrap();

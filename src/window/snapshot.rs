@@ -5,11 +5,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::package::Part;
 use crate::picture::Size;
 use crate::sample::TrackDescription;
 use crate::tick::{Framerate, Grid, PartNumber, SegmentNumber, Tick, UnixTime};
+
+/// What becomes of a stream's segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// They rotate: viewers may fetch the newest.
+    #[default]
+    Live,
+    /// A recording: every one stays, and the playlist grows while it is made.
+    Event,
+    /// A recording, published once it is whole.
+    Vod,
+}
+
+impl Mode {
+    /// As the config has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Event => "event",
+            Self::Vod => "vod",
+        }
+    }
+
+    /// Whether every frame is kept, at the encoder's speed instead of the clock's.
+    pub fn is_recorded(self) -> bool {
+        self != Self::Live
+    }
+}
 
 /// A stretch of the stream in which nothing is missing and no encoding changes: a DASH Period.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,8 +77,12 @@ pub struct Segment {
     pub first_tick: Tick,
     /// How many ticks it covers.
     pub ticks: u32,
-    /// Its parts in order; none for a gap.
+    /// Its parts in order; none for a gap, nor for what is stored.
     pub parts: Vec<Part>,
+    /// Of a recording: its bytes, once they are in the publish folder and no longer in memory; 0 before.
+    pub stored: u64,
+    /// Of a recording: when its first picture was captured.
+    pub captured: Option<UnixTime>,
     /// Of a gap: the parts that were whole when it was given up. Low-latency playlists have listed them, so they stay
     /// fetchable by themselves.
     pub remains: Vec<Part>,
@@ -69,6 +103,8 @@ pub struct OpenSegment {
     pub first_tick: Tick,
     /// The parts that are whole.
     pub parts: Vec<Part>,
+    /// Of a recording: when its first picture was captured.
+    pub captured: Option<UnixTime>,
 }
 
 /// One track in the window.
@@ -94,6 +130,8 @@ pub struct TrackView {
 pub struct Snapshot {
     /// The stream's name.
     pub stream: String,
+    /// Whether it rotates.
+    pub mode: Mode,
     /// EXT-X-TARGETDURATION in seconds, equal in every track and for ever.
     pub target_duration: u64,
     /// The number of the first listed segment (EXT-X-MEDIA-SEQUENCE), equal in every track; the next number when none is listed.
@@ -114,14 +152,15 @@ pub struct Snapshot {
 }
 
 impl Segment {
-    /// The segment's size.
-    pub fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes.len()).sum()
+    /// The segment's size in bytes.
+    pub fn len(&self) -> u64 {
+        let held = self.parts.iter().map(|part| part.bytes.len() as u64);
+        held.sum::<u64>() + self.stored
     }
 
     /// Whether it has no media.
     pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.len() == 0
     }
 
     /// The tick after its last.
@@ -129,9 +168,10 @@ impl Segment {
         self.first_tick.plus(u64::from(self.ticks))
     }
 
-    /// When it begins to be shown: its PROGRAM-DATE-TIME.
+    /// Its PROGRAM-DATE-TIME: when it begins to be shown, or in a recording, when it was captured.
     pub fn starts(&self) -> UnixTime {
-        self.period.grid.time_of(self.first_tick)
+        let on_grid = || self.period.grid.time_of(self.first_tick);
+        self.captured.unwrap_or_else(on_grid)
     }
 
     /// How long it is shown.
@@ -152,9 +192,27 @@ impl Segment {
             first_tick: self.first_tick,
             ticks: self.ticks,
             parts: self.parts.clone(),
+            stored: self.stored,
+            captured: self.captured,
             remains: self.remains.clone(),
             gap: self.gap,
             expires: Some(expires),
+        }
+    }
+
+    /// The same segment once its bytes are in the publish folder, from where they are served.
+    pub(super) fn kept_in_folder(&self) -> Self {
+        Self {
+            number: self.number,
+            period: Arc::clone(&self.period),
+            first_tick: self.first_tick,
+            ticks: self.ticks,
+            parts: Vec::new(),
+            stored: self.len(),
+            captured: self.captured,
+            remains: Vec::new(),
+            gap: self.gap,
+            expires: self.expires,
         }
     }
 
@@ -250,7 +308,10 @@ impl TrackView {
 fn bandwidth_of(segments: &[Arc<Segment>]) -> u64 {
     let media = segments.iter().filter(|segment| !segment.gap);
     let (bytes, duration) = media.fold((0_u128, Duration::ZERO), |(bytes, duration), segment| {
-        (bytes + segment.len() as u128, duration + segment.duration())
+        (
+            bytes + u128::from(segment.len()),
+            duration + segment.duration(),
+        )
     });
     (bytes * 8 * 1_000_000_000)
         .checked_div(duration.as_nanos())

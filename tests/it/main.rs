@@ -36,6 +36,7 @@ mod player_page;
 mod players;
 mod producers;
 mod protocol_page;
+mod recordings;
 mod restarts;
 mod siege;
 mod timing;

@@ -335,6 +335,8 @@ async function refresh() {
   try {
     stream = await getJson(`../api/v1/streams/${name}`);
     reachable = true;
+    // A stream that records has a page for each recording.
+    if (stream.recordings?.length) location.replace(`${stream.recordings[0]}/`);
     watchWindow();
   } catch (error) {
     // Whatever the status: somebody answered.

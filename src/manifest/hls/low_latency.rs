@@ -69,7 +69,7 @@ pub fn low_latency_media(snapshot: &Snapshot, track: TrackIndex, extent: Extent)
         begin_segment(
             &mut text,
             &segment.period,
-            segment.first_tick,
+            (segment.first_tick, segment.starts()),
             track,
             &mut map,
         );
@@ -85,7 +85,9 @@ pub fn low_latency_media(snapshot: &Snapshot, track: TrackIndex, extent: Extent)
         return text;
     }
     if let Some(open) = &view.open {
-        begin_segment(&mut text, &open.period, open.first_tick, track, &mut map);
+        let starts = open.period.grid.time_of(open.first_tick);
+        let place = (open.first_tick, starts);
+        begin_segment(&mut text, &open.period, place, track, &mut map);
         for part in &open.parts {
             let grid = &open.period.grid;
             write_part(&mut text, open.number.0, grid, &ListedPart::Whole(part));

@@ -270,6 +270,9 @@ impl Owner {
     }
 
     pub(super) fn feed(&mut self) {
+        if self.is_held_back() {
+            return;
+        }
         let (State::Running(running), Some(backlog)) = (&mut self.state, &mut self.backlog) else {
             return;
         };
@@ -302,6 +305,9 @@ impl Owner {
                 running.watch.progress(now);
             }
             backlog.mark_fed(now);
+            if let Some(recording) = &mut self.recording {
+                recording.note_fed(tick);
+            }
             let after = running.cadence.after(tick);
             if tick >= self.counted {
                 self.counted = after;
@@ -310,7 +316,8 @@ impl Owner {
             let counters = &self.parts.shared.counters;
             if tick.0 > counters.last_tick.get() {
                 counters.last_tick.set(tick.0);
-                if self.stopping.is_none() && tick >= self.filled_to {
+                let on_time = self.recording.is_none() && self.stopping.is_none();
+                if on_time && tick >= self.filled_to {
                     let late = self
                         .parts
                         .anchor

@@ -4,6 +4,7 @@
 mod breaker;
 mod encoding;
 mod pace;
+mod recording;
 mod recovery;
 mod room;
 mod stall;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
 use super::curtain::Curtain;
+use super::gate::Gate;
 use super::keeper::Crew;
 use super::shared::Shared;
 use crate::clock::{Anchor, MonotonicTime};
@@ -33,6 +35,7 @@ use crate::window::{GivenUp, Window};
 use breaker::Breaker;
 use encoding::State;
 use pace::Pace;
+use recording::Recording;
 use stand_in::{Reel, StandIn, StandInError};
 
 /// How many events may wait: pictures and samples of more than a second.
@@ -92,6 +95,8 @@ pub(super) struct Parts {
     pub(super) resume: Option<Tick>,
     /// The sizes that an earlier run gave its renditions, by name.
     pub(super) sizes: BTreeMap<String, Size>,
+    /// Of a recording: what holds its frames back.
+    pub(super) gate: Option<Arc<Gate>>,
 }
 
 pub(super) struct Owner {
@@ -124,6 +129,7 @@ pub(super) struct Owner {
     unshown: Vec<UnixTime>,
     /// What was last told of the window's lack of memory, and when.
     told_shortage: Option<(GivenUp, UnixTime)>,
+    recording: Option<Recording>,
     dirty: bool,
     done: bool,
 }
@@ -138,6 +144,7 @@ fn fallen_before(parts: &Parts) -> Vec<Option<String>> {
 impl Owner {
     pub(super) fn new(parts: Parts) -> Self {
         let (plan, grid) = (&parts.plan, &parts.grid);
+        let recording = parts.gate.clone().map(Recording::new);
         Self {
             breaker: Breaker::new(parts.breaker, &plan.name),
             pace: Pace::new(plan.degrade, grid.framerate, grid.ticks_per_part),
@@ -158,6 +165,7 @@ impl Owner {
             stopping: None,
             unshown: Vec::new(),
             told_shortage: None,
+            recording,
             dirty: true,
             done: false,
         }
@@ -167,7 +175,7 @@ impl Owner {
     pub(super) fn run(mut self) {
         while !self.done {
             faults::point("stream", self.name());
-            let rest = Duration::from_millis(100);
+            let rest = self.nap();
             let wait = self.parts.curtain.lift_when_late(Instant::now());
             match self.parts.events.recv_timeout(wait.unwrap_or(rest)) {
                 Ok(event) => self.obey(event),
@@ -221,6 +229,9 @@ impl Owner {
             picture,
             kind,
         } = new;
+        if self.recording.is_some() {
+            return self.record(tick, picture);
+        }
         self.parts.shared.report().no_signal = kind == TickKind::Slate;
         self.newest = Some(picture.clone());
         let first = self.parts.resume.take().unwrap_or(tick);
@@ -298,6 +309,10 @@ impl Owner {
     /// and another one has started.
     fn kept(&self) -> (usize, u64) {
         let held = self.held.unwrap_or(LOOKAHEAD);
+        if self.recording.is_some() {
+            // Its frames are held back before the encoder, and what that holds has to be kept.
+            return (usize::MAX, u64::MAX);
+        }
         (
             held + self.ticks(self.parts.plan.replay()),
             self.parts.replay_memory.unwrap_or(u64::MAX),
@@ -313,14 +328,20 @@ impl Owner {
         self.dirty |= self.parts.window.expire(self.parts.anchor.now());
         self.tell_shortage();
         let now = self.parts.anchor.monotonic();
+        let drain = match self.recording {
+            None => DRAIN,
+            Some(_) => recording::DRAIN,
+        };
         if self
             .stopping
-            .is_some_and(|since| now.saturating_since(since) > DRAIN)
+            .is_some_and(|since| now.saturating_since(since) > drain)
         {
             // Nothing is started any more, or an encoder that never drains would be killed and replaced for ever.
             return self.give_up_draining();
         }
-        if self.breaker.is_open()
+        self.let_go_of_stored();
+        if self.recording.is_none()
+            && self.breaker.is_open()
             && !matches!(self.state, State::Running(_))
             && let Some(next) = self.backlog.as_ref().map(Backlog::next)
         {
@@ -332,7 +353,9 @@ impl Owner {
             State::Running(_) => {
                 self.feed();
                 self.watch_for_stall(now);
-                self.keep_pace(now);
+                if self.recording.is_none() {
+                    self.keep_pace(now);
+                }
             }
             State::Probing | State::Resting { .. } => {}
         }
@@ -388,11 +411,15 @@ impl Owner {
 
     /// When what `tick` shows was captured. A picture that is shown again is of no moment of its own: then it is the tick's.
     fn captured(&self, tick: Tick) -> UnixTime {
-        let shown = self.parts.grid.time_of(tick);
         let captured = self
             .backlog
             .as_ref()
             .and_then(|backlog| backlog.captured(tick));
+        if self.recording.is_some() {
+            let now = || self.parts.anchor.now();
+            return captured.map_or_else(now, |captured| self.parts.anchor.to_unix(captured));
+        }
+        let shown = self.parts.grid.time_of(tick);
         captured.map_or(shown, |captured| {
             self.parts.anchor.to_unix(captured).min(shown)
         })
@@ -411,9 +438,14 @@ impl Owner {
             }
         }
         self.note_recovery();
-        self.stand_in.encoder_works();
-        self.prepare_stand_in();
         self.note_lag();
+        if self.recording.is_some() {
+            // As long as it goes on, it is waited for.
+            self.stopping = self.stopping.map(|_| now);
+        } else {
+            self.stand_in.encoder_works();
+            self.prepare_stand_in();
+        }
         let (Some(all), Some(backlog)) = (all, &mut self.backlog) else {
             return;
         };
@@ -435,6 +467,9 @@ impl Owner {
 
     fn begin_stop(&mut self) {
         self.stopping = Some(self.parts.anchor.monotonic());
+        if self.recording.is_some() {
+            return;
+        }
         let (Some(backlog), Some(last)) = (&mut self.backlog, &self.newest) else {
             return;
         };
@@ -464,7 +499,7 @@ impl Owner {
                 running.finish(self.parts.anchor.monotonic());
             }
             State::Running(_) => {}
-            _ if unpublished && self.breaker.in_a_row() < 2 => {}
+            _ if unpublished && (self.recording.is_some() || self.breaker.in_a_row() < 2) => {}
             _ => self.end(),
         }
     }
@@ -479,7 +514,7 @@ impl Owner {
     }
 
     fn end(&mut self) {
-        if self.parts.plan.at_exit == AtExit::End {
+        if self.recording.is_some() || self.parts.plan.at_exit == AtExit::End {
             for track in 0..self.packagers.len() {
                 let part = self.packagers[track].flush();
                 self.push_part(track, part, self.packagers[track].captured());
@@ -493,6 +528,9 @@ impl Owner {
     fn publish(&mut self) {
         if std::mem::take(&mut self.dirty) {
             let snapshot = self.parts.window.snapshot(self.parts.anchor.now());
+            if let Some(recording) = &mut self.recording {
+                recording.note_shown(&snapshot);
+            }
             let parts = std::mem::take(&mut self.unshown);
             self.parts.curtain.show(snapshot, parts, Instant::now());
         }

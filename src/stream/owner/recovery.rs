@@ -122,13 +122,10 @@ impl Owner {
     /// An encoder that was given pictures and returns none, or was asked to end and does not, is as good as dead.
     pub(super) fn watch_for_stall(&mut self, now: MonotonicTime) {
         let timeout = self.parts.plan.encoder_timeout;
+        let pending = self.owes();
         let State::Running(running) = &mut self.state else {
             return;
         };
-        let pending = self
-            .backlog
-            .as_ref()
-            .is_some_and(|backlog| backlog.pending() > 0);
         if let Some(killed) = running.killed {
             if now.saturating_since(killed) > UNKILLABLE && self.stopping.is_none() {
                 running.encoder.leave_behind();

@@ -98,6 +98,7 @@ impl Window {
                 period: Arc::clone(&period),
                 first_tick,
                 cells: self.settings.tracks.iter().map(|_| Cell::Empty).collect(),
+                captured: None,
                 longest: Duration::ZERO,
                 expires: None,
             };

@@ -75,6 +75,11 @@ impl Window {
         now: UnixTime,
     ) -> Result<(), PushError> {
         let bytes = part.bytes.len() as u64;
+        if self.settings.mode.is_recorded() {
+            // Nothing of a recording is given up: its owner holds it back before it gets too far ahead of the disk.
+            self.account.note(bytes);
+            return Ok(());
+        }
         while !self.account.take(bytes) {
             if !self.give_up_oldest(now) {
                 self.give_up_newest(track, part, now);
@@ -88,6 +93,9 @@ impl Window {
     /// Gives back what this window has beyond its share while all have too much; says whether there was anything.
     pub(super) fn shed(&mut self, now: UnixTime) -> bool {
         let mut shed = false;
+        if self.settings.mode.is_recorded() {
+            return shed;
+        }
         while self.account.is_over() && self.give_up_oldest(now) {
             shed = true;
         }

@@ -59,6 +59,9 @@ impl Window {
 
     /// Retires columns while every track has enough newer ones.
     pub(super) fn rotate(&mut self, now: UnixTime) {
+        if self.settings.mode.is_recorded() {
+            return;
+        }
         let least = self.least_duration();
         while !self.ended
             && !self.columns.is_empty()

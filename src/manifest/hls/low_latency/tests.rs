@@ -24,6 +24,7 @@ fn parts(period: &Period, first: u64, end: u64) -> Vec<Part> {
             ticks: u32::try_from(next.since(tick)).unwrap(),
             independent: tick.0 == first,
             last: grid.starts_segment(next),
+            captured: UnixTime::default(),
             bytes: Bytes::from_static(b"part"),
         });
         tick = next;

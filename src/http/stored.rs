@@ -1,0 +1,94 @@
+//! Segments of recordings that the publish folder has and memory has not: read as they are sent, so that a viewer costs one buffer.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::task::JoinHandle;
+
+use super::origin::{A_YEAR, MP4, no_such_media};
+use super::reply::{self, Asked, Cache};
+use crate::publish::{StoredFile, segment_name};
+use crate::window::Segment;
+
+/// What is read at once.
+const BUFFER: u64 = 256 << 10;
+
+/// `segment` of the rendition in `folder`, or the range of it that was asked for. 404 if somebody took it away.
+pub(super) async fn answer(
+    asked: &Asked,
+    folder: &Arc<Path>,
+    rendition: &str,
+    segment: &Segment,
+) -> Response {
+    let (folder, rendition) = (Arc::clone(folder), rendition.to_owned());
+    let name = segment_name(segment.number);
+    let opened = tokio::task::spawn_blocking(move || StoredFile::open(&folder, &rendition, &name));
+    match opened.await {
+        Ok(Ok(Some(stored))) if stored.len == segment.stored => {
+            let file = Arc::new(stored.file);
+            // It may go when somebody removes the recording; what was fetched of it stays true.
+            let cache = Cache::Immutable(A_YEAR);
+            reply::ranged(asked, MP4, cache, stored.len, |first, last| FileBody {
+                file,
+                at: first,
+                left: last - first,
+                reading: None,
+            })
+        }
+        _ => no_such_media(),
+    }
+}
+
+/// Bytes of a file, in order.
+struct FileBody {
+    file: Arc<std::fs::File>,
+    at: u64,
+    left: u64,
+    reading: Option<JoinHandle<std::io::Result<Bytes>>>,
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let (at, length) = (self.at, self.left.min(BUFFER));
+        let file = Arc::clone(&self.file);
+        let reading = self
+            .reading
+            .get_or_insert_with(|| tokio::task::spawn_blocking(move || read(&file, at, length)));
+        let read = ready!(Pin::new(reading).poll(context));
+        self.reading = None;
+        let bytes = read.map_err(std::io::Error::other)??;
+        self.at += bytes.len() as u64;
+        self.left -= bytes.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+fn read(file: &std::fs::File, at: u64, length: u64) -> std::io::Result<Bytes> {
+    let length = usize::try_from(length).map_err(std::io::Error::other)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, at)?;
+    Ok(Bytes::from(bytes))
+}

@@ -1,0 +1,219 @@
+//! Ingest for recordings: every frame that was committed is the next tick, in order and once. There is no clock: a frame is taken when the
+//! encoder has room for it, and until then the ring is full and its producer waits.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::session::Session;
+use super::{Command, Counters, TickKind, TickPicture};
+use crate::clock::{Anchor, MonotonicTime};
+use crate::picture::Picture;
+use crate::tick::Tick;
+
+/// How long anything is waited for until commands are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a recording waits for its producer to come back, if that is gone without a close; then it ends as it is.
+const RETURN: Duration = Duration::from_secs(10);
+/// No frame is passed over, however many wait.
+const EVERY_FRAME: u32 = u32::MAX;
+/// How often a recording under way is told of in the log.
+const TOLD: Duration = Duration::from_secs(10);
+
+/// Where pictures go.
+pub(crate) trait Sink {
+    /// Waits until the next picture may come, for at most `time`; says whether it may.
+    fn has_room(&mut self, time: Duration) -> bool;
+    /// Takes the next picture.
+    fn take(&mut self, picture: TickPicture);
+}
+
+/// A recording's ingest, on a thread of its own.
+pub(crate) struct LosslessIngest<S> {
+    stream: String,
+    /// The tick of the next frame.
+    next: Tick,
+    anchor: Anchor,
+    commands: Receiver<Command>,
+    counters: Arc<Counters>,
+    newest: watch::Sender<Option<Picture>>,
+    sink: S,
+    session: Option<Session>,
+    /// Who has taken the stream over, until the frames of the session before are taken.
+    successor: Option<Session>,
+    /// Since when there has been no session, if there is none.
+    left: MonotonicTime,
+    stopping: bool,
+    told: Told,
+}
+
+/// A session that is over. Its producer waits to hear so until the recording is whole.
+pub(crate) struct Farewell {
+    session: Session,
+    counters: Arc<Counters>,
+}
+
+impl Farewell {
+    /// Tells the producer what became of its frames.
+    pub(crate) fn say(self, now: MonotonicTime) {
+        self.session.finish(now, &self.counters);
+    }
+}
+
+/// How far the log was told.
+struct Told {
+    at: MonotonicTime,
+    tick: Tick,
+}
+
+impl<S: Sink> LosslessIngest<S> {
+    /// An ingest whose first frame is `next`.
+    pub(crate) fn new(
+        stream: String,
+        next: Tick,
+        anchor: Anchor,
+        commands: Receiver<Command>,
+        counters: Arc<Counters>,
+        newest: watch::Sender<Option<Picture>>,
+        sink: S,
+    ) -> Self {
+        let at = anchor.monotonic();
+        Self {
+            stream,
+            next,
+            anchor,
+            commands,
+            counters,
+            newest,
+            sink,
+            session: None,
+            successor: None,
+            left: at,
+            stopping: false,
+            told: Told { at, tick: next },
+        }
+    }
+
+    /// Runs until a producer has closed and its last frame was taken, or none comes back. What is to be told to who waits for the recording's
+    /// end is returned.
+    pub(crate) fn run(mut self) -> Option<Farewell> {
+        loop {
+            self.counters.turned.set(self.anchor.monotonic().0);
+            self.obey_commands();
+            let Some(session) = &mut self.session else {
+                if self.stopping || !self.may_come_back() {
+                    return None;
+                }
+                continue;
+            };
+            if !self.sink.has_room(LOOK_AGAIN) {
+                continue;
+            }
+            let clocks = (self.anchor.monotonic(), self.anchor.suspended());
+            match session.take(EVERY_FRAME, clocks, &self.counters) {
+                Ok(Some(fresh)) => self.pass_on(fresh.picture),
+                Ok(None) if session.is_drained() => {
+                    let session = self.session.take()?;
+                    if session.is_awaited() {
+                        let counters = Arc::clone(&self.counters);
+                        return Some(Farewell { session, counters });
+                    }
+                    self.leave(session);
+                }
+                Ok(None) => {
+                    session.wait(LOOK_AGAIN);
+                }
+                Err(error) => {
+                    tracing::debug!(stream = %self.stream, %error, "session ended: its ring can't be read");
+                    let now = self.anchor.monotonic();
+                    self.session.take()?.fail(&error, now, &self.counters);
+                    self.left = now;
+                }
+            }
+        }
+    }
+
+    /// The producer is gone without a close: it, or another one in its place, may go on.
+    fn leave(&mut self, session: Session) {
+        let now = self.anchor.monotonic();
+        session.finish(now, &self.counters);
+        self.left = now;
+        self.session = self.successor.take();
+    }
+
+    fn may_come_back(&self) -> bool {
+        let alone = self.anchor.monotonic().saturating_since(self.left);
+        if alone > RETURN {
+            tracing::warn!(stream = %self.stream, frames = self.next.0, "the recording's producer did not come back: it ends as it is");
+        }
+        alone <= RETURN
+    }
+
+    /// Does what it is told; without a session it waits a moment for that.
+    fn obey_commands(&mut self) {
+        loop {
+            let wait = match self.session {
+                Some(_) => Duration::ZERO,
+                None => LOOK_AGAIN,
+            };
+            match self.commands.recv_timeout(wait) {
+                Ok(Command::Begin(new)) => {
+                    let new = Session::new(*new, self.anchor.monotonic());
+                    match &mut self.session {
+                        // It has taken the stream over: first come the frames of who had it before.
+                        Some(before) => {
+                            before.close(None);
+                            self.successor = Some(new);
+                        }
+                        None => self.session = Some(new),
+                    }
+                }
+                Ok(Command::Close { session, done }) => {
+                    let both = [&mut self.session, &mut self.successor];
+                    let mut both = both.into_iter().flatten();
+                    if let Some(left) = both.find(|known| known.id == session) {
+                        left.close(done);
+                    }
+                }
+                // What was committed is taken; nothing more is.
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    self.stopping = true;
+                    for open in [&mut self.session, &mut self.successor]
+                        .into_iter()
+                        .flatten()
+                    {
+                        open.stop();
+                    }
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => return,
+            }
+        }
+    }
+
+    fn pass_on(&mut self, picture: Picture) {
+        self.counters.fresh.add(1);
+        self.newest.send_replace(Some(picture.clone()));
+        self.sink.take(TickPicture {
+            tick: self.next,
+            picture,
+            kind: TickKind::Fresh,
+        });
+        self.next = self.next.next();
+        let now = self.anchor.monotonic();
+        let since = now.saturating_since(self.told.at);
+        if since >= TOLD {
+            let frames = self.next.since(self.told.tick);
+            let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+            let per_second = frames.saturating_mul(1000) / millis.max(1);
+            self.counters.used_last_second.set(per_second);
+            tracing::info!(stream = %self.stream, frames = self.next.0, per_second, "recording");
+            self.told = Told {
+                at: now,
+                tick: self.next,
+            };
+        }
+    }
+}

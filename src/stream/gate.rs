@@ -1,0 +1,61 @@
+//! How a recording's frames are held back: only so many pictures may be on their way to the encoder. What it holds itself is its own business.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How many pictures may wait for the encoder: enough that it never waits for one.
+const MOST: usize = 8;
+
+/// Counts the pictures on their way.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    waiting: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Gate {
+    /// Waits until another picture may come, for at most `time`: whether it may.
+    pub(super) fn has_room(&self, time: Duration) -> bool {
+        let waited = self
+            .fewer
+            .wait_timeout_while(self.waiting(), time, |waiting| *waiting >= MOST);
+        let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *waiting < MOST
+    }
+
+    /// A picture sets out.
+    pub(super) fn enter(&self) {
+        *self.waiting() += 1;
+    }
+
+    /// A picture was given to the encoder for the first time.
+    pub(super) fn leave(&self) {
+        let mut waiting = self.waiting();
+        *waiting = waiting.saturating_sub(1);
+        self.fewer.notify_one();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, usize> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_picture_waits_until_one_of_as_many_as_may_come_has_left() {
+        let gate = Gate::default();
+        for _ in 0..MOST {
+            assert!(gate.has_room(Duration::ZERO));
+            gate.enter();
+        }
+        assert!(!gate.has_room(Duration::from_millis(1)));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| gate.has_room(Duration::from_secs(30)));
+            gate.leave();
+            assert!(waiter.join().unwrap());
+        });
+    }
+}

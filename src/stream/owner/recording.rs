@@ -1,0 +1,138 @@
+//! What is different about a recording: no tick is ever left out or filled in, nothing is too late, and what can't be encoded or written
+//! yet holds its producer back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::encoding::State;
+use super::{LOOKAHEAD, Owner};
+use crate::picture::Picture;
+use crate::stream::backlog::Backlog;
+use crate::stream::gate::Gate;
+use crate::tick::{SegmentNumber, Tick, UnixTime};
+use crate::window::Snapshot;
+
+/// How long the encoder may return nothing at the end; then the recording ends without what it holds.
+pub(super) const DRAIN: Duration = Duration::from_secs(60);
+/// What may be in memory until the publish folder has it, in bytes; beyond, no more is encoded.
+const MOST_HELD: u64 = 64 << 20;
+/// How soon the encoder's queue is looked at again while pictures wait for it: nothing tells of room in it.
+const SOON: Duration = Duration::from_millis(2);
+
+/// What the owner of a recording knows.
+pub(super) struct Recording {
+    gate: Arc<Gate>,
+    /// The ticks before this one have left the gate.
+    left: Tick,
+    /// What the publisher was shown, until it says that the folder has it: when that was, and the newest segment.
+    shown: VecDeque<(UnixTime, SegmentNumber)>,
+    /// The newest segment that was shown.
+    newest: Option<SegmentNumber>,
+    /// Whether more waits for the disk than may.
+    held_back: bool,
+}
+
+impl Recording {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
+        Self {
+            gate,
+            left: Tick(0),
+            shown: VecDeque::new(),
+            newest: None,
+            held_back: false,
+        }
+    }
+
+    /// Notes what the publisher is given to do.
+    pub(super) fn note_shown(&mut self, snapshot: &Snapshot) {
+        let newest = snapshot.tracks.iter().map(|view| view.listed.last());
+        let newest = newest.map(|last| last.map(|segment| segment.number)).min();
+        let newest = newest.flatten();
+        if let Some(number) = newest
+            && newest > self.newest
+        {
+            self.newest = newest;
+            self.shown.push_back((snapshot.updated, number));
+        }
+    }
+
+    /// The picture of `tick` was given to the encoder.
+    pub(super) fn note_fed(&mut self, tick: Tick) {
+        if tick >= self.left {
+            self.left = tick.next();
+            self.gate.leave();
+        }
+    }
+}
+
+impl Owner {
+    /// Takes the next frame of a recording.
+    pub(super) fn record(&mut self, tick: Tick, picture: Picture) {
+        let (max_pictures, max_bytes) = self.kept();
+        let first = self.parts.resume.take().unwrap_or(tick);
+        let backlog = self
+            .backlog
+            .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
+        backlog.push(picture, true);
+    }
+
+    /// How long the owner sleeps when nothing happens.
+    pub(super) fn nap(&self) -> Duration {
+        let waits = self.recording.is_some()
+            && matches!(self.state, State::Running(_))
+            && self
+                .backlog
+                .as_ref()
+                .is_some_and(|backlog| backlog.next_unfed().is_some());
+        match waits {
+            true => SOON,
+            false => Duration::from_millis(100),
+        }
+    }
+
+    /// Whether the encoder has to wait for the disk.
+    pub(super) fn is_held_back(&mut self) -> bool {
+        let held = self.parts.window.held_bytes();
+        let Some(recording) = &mut self.recording else {
+            return false;
+        };
+        recording.held_back = held > MOST_HELD;
+        recording.held_back
+    }
+
+    /// Whether the encoder owes something: it may hold what it needs for its lookahead, for as long as no more comes.
+    pub(super) fn owes(&self) -> bool {
+        let Some(backlog) = &self.backlog else {
+            return false;
+        };
+        match &self.recording {
+            None => backlog.pending() > 0,
+            Some(recording) => {
+                let full = backlog.next_unfed().is_some() && !recording.held_back;
+                full || backlog.pending() > self.held.unwrap_or(LOOKAHEAD)
+            }
+        }
+    }
+
+    /// What the publish folder has by now needs no memory.
+    pub(super) fn let_go_of_stored(&mut self) {
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
+        let Some(published) = self.parts.disk.status().published else {
+            return;
+        };
+        let mut stored = None;
+        while let Some((updated, newest)) = recording.shown.front()
+            && *updated <= published
+        {
+            stored = Some(*newest);
+            recording.shown.pop_front();
+        }
+        if let Some(newest) = stored {
+            self.parts.window.keep_in_folder(newest);
+            self.dirty = true;
+        }
+    }
+}

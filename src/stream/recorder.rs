@@ -1,0 +1,350 @@
+//! A stream that records: each recording has a folder and URLs of its own, named by when it began, and is a [`Stream`] from the producer's
+//! opening to its close. Here they begin and end, and those from before are found again.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use ringgear_producer::messages::{Open, RefusalCode, Refused};
+use tokio::sync::watch;
+
+use super::seat::{check_request, refused};
+use super::shared::Shared;
+use super::{House, Stream, StreamError, may_feed};
+use crate::config::StreamPlan;
+use crate::control::{Granted, Peer};
+use crate::http::{self, StreamPort};
+use crate::picture::Picture;
+use crate::publish::{self, Restored};
+use crate::status::StreamStatus;
+use crate::tick::UnixTime;
+use crate::window::Snapshot;
+
+/// No more recordings are listed, the newest of them.
+const MOST_LISTED: usize = 1000;
+/// So many recordings from before are kept at hand for their viewers.
+const MOST_WATCHED: usize = 8;
+/// More recordings that begin in one second than anybody means.
+const MOST_A_SECOND: u32 = 100;
+
+/// A stream's recordings.
+pub(crate) struct Recorder {
+    plan: StreamPlan,
+    house: Arc<House>,
+    folder: PathBuf,
+    /// The recording under way.
+    current: Mutex<Option<Current>>,
+    /// Recordings from before that somebody watches, the one that was asked for last at the end.
+    watched: Mutex<Vec<(String, StreamPort)>>,
+    picture: watch::Sender<Option<Picture>>,
+    /// What is told of the stream while nothing is recorded.
+    idle: Shared,
+    /// Itself, for who calls back.
+    this: Weak<Self>,
+}
+
+struct Current {
+    name: String,
+    stream: Stream,
+    port: StreamPort,
+}
+
+impl Recorder {
+    /// Finds the stream's recordings, and goes on with one that was cut off.
+    ///
+    /// # Errors
+    /// When that can't be started.
+    pub(crate) fn start(plan: StreamPlan, house: &Arc<House>) -> Result<Arc<Self>, StreamError> {
+        let folder = house.publish_dir.join(&plan.name);
+        let recorder = Arc::new_cyclic(|this| Self {
+            plan,
+            house: Arc::clone(house),
+            folder,
+            current: Mutex::default(),
+            watched: Mutex::default(),
+            picture: watch::Sender::new(None),
+            idle: Shared::new(),
+            this: Weak::clone(this),
+        });
+        if let Some(name) = recorder.names().into_iter().next() {
+            let restored = recorder.restore(&name);
+            let unfinished = restored.and_then(|restored| restored.snapshot);
+            if unfinished.is_some_and(|snapshot| !snapshot.ended) {
+                tracing::info!(stream = %recorder.plan.name, recording = %name, "the recording was cut off: its producer may go on with it");
+                let current = recorder.begin(&name)?;
+                *recorder.current() = Some(current);
+            }
+        }
+        Ok(recorder)
+    }
+
+    /// Whether the config lets `peer`, in its supplementary `groups`, feed this stream.
+    pub(crate) fn may_feed(&self, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
+        may_feed(&self.plan, peer, groups)
+    }
+
+    /// Starts a producer's session, and with it the next recording, unless one is under way.
+    pub(crate) fn open(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
+        let mut current = self.current();
+        if let Some(current) = &*current {
+            return current.stream.open(open, peer);
+        }
+        check_request(open, &self.house.accounts)?;
+        let now = self.house.anchor.now();
+        let name = self.free_name(now)?;
+        let begun = self
+            .begin(&name)
+            .map_err(|error| refused(RefusalCode::OutOfResources, error.to_string()))?;
+        let granted = begun.stream.open(open, peer);
+        match &granted {
+            Ok(_) => {
+                tracing::info!(stream = %self.plan.name, recording = %name, "recording begins");
+                *current = Some(begun);
+            }
+            Err(_) => begun.stream.begin_stop(),
+        }
+        granted
+    }
+
+    /// The recording of this name, begun or gone on with.
+    fn begin(&self, name: &str) -> Result<Current, StreamError> {
+        let over = {
+            let (recorder, name) = (Weak::clone(&self.this), name.to_owned());
+            Box::new(move || {
+                if let Some(recorder) = recorder.upgrade() {
+                    recorder.ended(&name);
+                }
+            })
+        };
+        let folder = self.folder.join(name);
+        let picture = self.picture.clone();
+        let stream = Stream::start_in(
+            folder.clone(),
+            self.plan.clone(),
+            &self.house,
+            picture,
+            over,
+        )?;
+        let mut port = stream.port();
+        port.folder = Some(Arc::from(folder));
+        Ok(Current {
+            name: name.to_owned(),
+            stream,
+            port,
+        })
+    }
+
+    /// The recording is over and published.
+    fn ended(&self, name: &str) {
+        let over = self.current().take_if(|current| current.name == name);
+        self.picture.send_replace(None);
+        let frames = over.map_or(0, |current| current.stream.status().ticks.fresh);
+        let folder = self.folder.join(name);
+        match publish::discard_if_empty(&folder) {
+            Ok(true) => {
+                tracing::info!(stream = %self.plan.name, recording = %name, "nothing was recorded: the recording is removed");
+            }
+            Ok(false) => {
+                tracing::info!(stream = %self.plan.name, recording = %name, frames, "recording has ended");
+            }
+            Err(error) => {
+                tracing::warn!(stream = %self.plan.name, recording = %name, %error, "an empty recording stays");
+            }
+        }
+    }
+
+    /// A name that no recording has.
+    fn free_name(&self, now: UnixTime) -> Result<String, Refused> {
+        let plain = name_at(now);
+        let others = (2..MOST_A_SECOND).map(|number| format!("{plain}-{number}"));
+        let mut names = std::iter::once(plain.clone()).chain(others);
+        let free = names.find(|name| !self.folder.join(name).exists());
+        free.ok_or_else(|| {
+            let message = format!(
+                "stream '{}' has begun {MOST_A_SECOND} recordings within this second: try again",
+                self.plan.name
+            );
+            refused(RefusalCode::OutOfResources, message)
+        })
+    }
+
+    /// Its recordings' names, newest first.
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| http::is_recording(name)).collect();
+        // Within a second, the second one is "-2".
+        names.sort_by_key(|name| std::cmp::Reverse(age_key(name)));
+        names.truncate(MOST_LISTED);
+        names
+    }
+
+    fn restore(&self, name: &str) -> Option<Restored> {
+        let tracks: Vec<String> = track_names(&self.plan);
+        let now = self.house.anchor.now();
+        publish::restore(&self.folder.join(name), &self.plan.name, &tracks, now).ok()
+    }
+
+    /// What `/api/v1/streams` tells of it.
+    pub(crate) fn status(&self) -> StreamStatus {
+        let current = self.current();
+        let mut status = match &*current {
+            Some(current) => current.stream.status(),
+            None => {
+                let nothing = nothing(&self.plan, self.house.anchor.now());
+                self.idle.status(&self.plan, &nothing, None)
+            }
+        };
+        status.recording = current.as_ref().map(|current| current.name.clone());
+        drop(current);
+        status.recordings = self.names();
+        status
+    }
+
+    /// As [`Stream::since_tick`].
+    pub(crate) fn since_tick(&self) -> Duration {
+        let current = self.current();
+        current
+            .as_ref()
+            .map_or(Duration::ZERO, |current| current.stream.since_tick())
+    }
+
+    /// What the origin needs of it.
+    pub(crate) fn port(self: &Arc<Self>) -> StreamPort {
+        let status = {
+            let recorder = Arc::clone(self);
+            Arc::new(move || recorder.status())
+        };
+        let now = self.house.anchor.now();
+        let (_, window) = watch::channel(Arc::new(nothing(&self.plan, now)));
+        let picture = self.picture.subscribe();
+        let manifests = Arc::new(super::OriginManifests);
+        let mut port = StreamPort::new(self.plan.name.clone(), window, picture, status, manifests);
+        port.hls = self.plan.hls;
+        port.dash = self.plan.dash;
+        port.recordings = Some(Arc::<Self>::clone(self));
+        port
+    }
+
+    /// Takes no more frames and begins to publish what is under way.
+    pub(crate) fn begin_stop(&self) {
+        if let Some(current) = &*self.current() {
+            current.stream.begin_stop();
+        }
+    }
+
+    /// Waits until all is published.
+    pub(crate) fn finish_stop(&self) {
+        // Its end takes the lock.
+        let thread = self
+            .current()
+            .as_ref()
+            .and_then(|current| current.stream.thread());
+        super::join(&self.plan.name, thread);
+    }
+
+    /// A recording from before, as the origin sees it.
+    fn load(&self, name: &str) -> Option<StreamPort> {
+        let snapshot = self.restore(name)?.snapshot?;
+        let (_, window) = watch::channel(snapshot);
+        let (_, picture) = watch::channel(None);
+        let recorder = self.this.upgrade()?;
+        let status = Arc::new(move || recorder.status());
+        let manifests = Arc::new(super::OriginManifests);
+        let mut port = StreamPort::new(self.plan.name.clone(), window, picture, status, manifests);
+        port.hls = self.plan.hls;
+        port.dash = self.plan.dash;
+        port.folder = Some(Arc::from(self.folder.join(name)));
+        Some(port)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl http::Recordings for Recorder {
+    fn newest(&self) -> Option<String> {
+        let current = self.current().as_ref().map(|current| current.name.clone());
+        current.or_else(|| self.names().into_iter().next())
+    }
+
+    fn find(&self, name: &str) -> Option<StreamPort> {
+        let current = self.current();
+        if let Some(current) = current.as_ref().filter(|current| current.name == name) {
+            return Some(current.port.clone());
+        }
+        drop(current);
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = watched.iter().position(|(known, _)| known == name);
+        let port = match known {
+            Some(at) => watched.remove(at).1,
+            None => self.load(name)?,
+        };
+        watched.push((name.to_owned(), port.clone()));
+        if watched.len() > MOST_WATCHED {
+            watched.remove(0);
+        }
+        Some(port)
+    }
+}
+
+/// What a recording that begins at `time` is called: `20261123t070312z`.
+fn name_at(time: UnixTime) -> String {
+    let text = time.rfc3339();
+    let digits: String = text
+        .chars()
+        .take_while(|c| *c != '.')
+        .filter(|c| c.is_ascii_digit() || *c == 'T')
+        .collect();
+    digits.to_ascii_lowercase() + "z"
+}
+
+/// Sorts names by when their recordings began.
+fn age_key(name: &str) -> (String, u32) {
+    let (time, number) = name.split_once('-').unwrap_or((name, "1"));
+    (time.to_owned(), number.parse().unwrap_or(1))
+}
+
+fn track_names(plan: &StreamPlan) -> Vec<String> {
+    let names = plan
+        .renditions
+        .iter()
+        .map(|rendition| rendition.name.clone());
+    names.collect()
+}
+
+/// A window with nothing in it.
+fn nothing(plan: &StreamPlan, now: UnixTime) -> Snapshot {
+    Snapshot {
+        stream: plan.name.clone(),
+        mode: plan.mode,
+        target_duration: super::target_duration(&plan.grid),
+        media_sequence: crate::tick::SegmentNumber(0),
+        discontinuity_sequence: 0,
+        window_ticks: 0,
+        tracks: Vec::new(),
+        longest_playlist: Duration::ZERO,
+        ended: false,
+        updated: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_is_named_by_the_second_in_which_it_began_and_later_ones_sort_after_it() {
+        let time = UnixTime::from_secs(1_795_416_192);
+        let name = name_at(time.saturating_add(Duration::from_millis(345)));
+        assert_eq!(name, "20261123t064312z");
+        assert!(http::is_recording(&name) && http::is_recording(&format!("{name}-2")));
+        let mut names = [format!("{name}-10"), format!("{name}-2"), name.clone()];
+        names.sort_by_key(|name| age_key(name));
+        assert_eq!(
+            names,
+            [name.clone(), format!("{name}-2"), format!("{name}-10")]
+        );
+    }
+}
