@@ -24,6 +24,8 @@ const TOLD: Duration = Duration::from_secs(10);
 
 /// Where pictures go.
 pub(crate) trait Sink {
+    /// Whether it takes any more; once not, never again.
+    fn is_open(&self) -> bool;
     /// Waits until the next picture may come, for at most `time`; says whether it may.
     fn has_room(&mut self, time: Duration) -> bool;
     /// Takes the next picture.
@@ -102,6 +104,10 @@ impl<S: Sink> LosslessIngest<S> {
         loop {
             self.counters.turned.set(self.anchor.monotonic().0);
             self.obey_commands();
+            if !self.stopping && !self.sink.is_open() {
+                tracing::info!(stream = %self.stream, frames = self.next.0, "the recording is as long as one may be: the next open begins another");
+                self.stop();
+            }
             let Some(session) = &mut self.session else {
                 if self.stopping || !self.may_come_back() {
                     return None;
@@ -177,20 +183,20 @@ impl<S: Sink> LosslessIngest<S> {
                         left.close(done);
                     }
                 }
-                // What was committed is taken; nothing more is.
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => {
-                    self.stopping = true;
-                    for open in [&mut self.session, &mut self.successor]
-                        .into_iter()
-                        .flatten()
-                    {
-                        open.stop();
-                    }
+                    self.stop();
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => return,
             }
         }
+    }
+
+    /// What was committed is taken; nothing more is.
+    fn stop(&mut self) {
+        self.stopping = true;
+        let both = [&mut self.session, &mut self.successor];
+        both.into_iter().flatten().for_each(Session::stop);
     }
 
     fn pass_on(&mut self, picture: Picture) {

@@ -1,5 +1,6 @@
 //! How a recording's frames are held back: only so many pictures may be on their way to the encoder. What it holds itself is its own business.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ const MOST: usize = 8;
 pub(super) struct Gate {
     waiting: Mutex<usize>,
     fewer: Condvar,
+    shut: AtomicBool,
 }
 
 impl Gate {
@@ -21,6 +23,16 @@ impl Gate {
             .wait_timeout_while(self.waiting(), time, |waiting| *waiting >= MOST);
         let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *waiting < MOST
+    }
+
+    /// No more frames are wanted: the recording is as long as one may be.
+    pub(super) fn shut(&self) {
+        self.shut.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether more frames are wanted.
+    pub(super) fn is_open(&self) -> bool {
+        !self.shut.load(Ordering::Relaxed)
     }
 
     /// A picture sets out.

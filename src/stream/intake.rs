@@ -116,6 +116,10 @@ struct GatedSink {
 }
 
 impl Sink for GatedSink {
+    fn is_open(&self) -> bool {
+        self.gate.is_open()
+    }
+
     fn has_room(&mut self, time: Duration) -> bool {
         self.gate.has_room(time)
     }

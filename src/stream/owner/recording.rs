@@ -17,6 +17,8 @@ use crate::window::Snapshot;
 pub(super) const DRAIN: Duration = Duration::from_secs(60);
 /// What may be in memory until the publish folder has it, in bytes; beyond, no more is encoded.
 const MOST_HELD: u64 = 64 << 20;
+/// A recording ends with so many segments, because its playlists name them all: a day of the default length, and an hour.
+const MOST_SEGMENTS: usize = 15_000;
 /// How soon the encoder's queue is looked at again while pictures wait for it: nothing tells of room in it.
 const SOON: Duration = Duration::from_millis(2);
 
@@ -131,6 +133,9 @@ impl Owner {
             recording.shown.pop_front();
         }
         if let Some(newest) = stored {
+            if self.parts.window.segments() >= MOST_SEGMENTS {
+                recording.gate.shut();
+            }
             self.parts.window.keep_in_folder(newest);
             self.dirty = true;
         }
