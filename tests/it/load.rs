@@ -1,11 +1,11 @@
-//! Four cameras on two cores: no tick late, memory bounded. `RINGGEAR_SOAK_SECONDS` sets how long; 60 without it.
+//! Four cameras on two cores: no tick late, memory bounded. `RINGGEAR_SOAK_SECONDS` sets how long; 30 without it.
 
 use std::time::Duration;
 
 use crate::harness::asked_for;
 
 fn soak_time() -> Duration {
-    Duration::from_secs(asked_for("RINGGEAR_SOAK_SECONDS", 60))
+    Duration::from_secs(asked_for("RINGGEAR_SOAK_SECONDS", 30))
 }
 
 mod alone {
