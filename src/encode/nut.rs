@@ -5,19 +5,18 @@
 
 mod cursor;
 mod frame;
+mod headers;
 
 use bytes::Bytes;
 
-use cursor::{Cursor, Parse, Stop, crc};
-use frame::{FLAG_EOR, FLAG_KEY, FrameCode, frame_codes, frame_header};
+use cursor::{Parse, Stop};
+use frame::{FLAG_EOR, FLAG_KEY, FrameCode, frame_header};
 
 const FILE_ID: &[u8] = b"nut/multimedia container\0";
 const MAIN: u64 = 0x4E4D_7A56_1F5F_04AD;
 const STREAM: u64 = 0x4E53_1140_5BF2_F9DB;
 const SYNCPOINT: u64 = 0x4E4B_E4AD_EECA_4569;
 
-/// Headers, info and syncpoints: far below a mebibyte in any file.
-const MAX_HEADER: usize = 1 << 20;
 /// A frame's header is some 60 bytes at most, reserved fields included.
 const MAX_FRAME_HEADER: usize = 512;
 /// What a NUT stream says, in its order.
@@ -29,6 +28,26 @@ pub enum NutEvent {
     Packet(NutPacket),
 }
 
+/// What a NUT stream says, for who takes the packets' bytes by himself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NutHead {
+    /// The one track's header; always the first.
+    Track(NutTrack),
+    /// A packet, whose bytes are to be taken now; see [`Reader::take`].
+    Packet(NutPacketHead),
+}
+
+/// What stands before a packet's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NutPacketHead {
+    /// Presentation time in units of [`NutTrack::time_base`].
+    pub pts: u64,
+    /// Whether the muxer says that decoding can start here.
+    pub keyframe: bool,
+    /// How many bytes the packet has.
+    pub bytes: usize,
+}
+
 /// The track, as its header describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NutTrack {
@@ -38,6 +57,8 @@ pub struct NutTrack {
     pub decode_delay: u64,
     /// The encoder's headers; empty for some encoders.
     pub codec_data: Bytes,
+    /// Pixels in a row and rows, of a track of pictures.
+    pub size: Option<(u32, u32)>,
 }
 
 /// One packet.
@@ -99,6 +120,17 @@ struct Track {
     last_pts: i64,
 }
 
+/// A packet whose head was read.
+struct Pending {
+    head: NutPacketHead,
+    /// Its first bytes, which all packets of its kind have and the stream leaves out; those that were not taken yet.
+    elided: Bytes,
+    /// How many bytes are still to come.
+    rest: usize,
+    /// It marks the track's end, and nobody gets it.
+    skipped: bool,
+}
+
 /// The incremental reader.
 pub struct Reader {
     buffer: Vec<u8>,
@@ -107,6 +139,7 @@ pub struct Reader {
     file_id_seen: bool,
     main: Option<Main>,
     track: Option<Track>,
+    pending: Option<Pending>,
     failed: Option<NutError>,
 }
 
@@ -120,6 +153,7 @@ impl Reader {
             file_id_seen: false,
             main: None,
             track: None,
+            pending: None,
             failed: None,
         }
     }
@@ -136,18 +170,50 @@ impl Reader {
 
     /// Whether bytes of an unfinished packet are held.
     pub fn is_mid_packet(&self) -> bool {
-        self.start < self.buffer.len()
+        self.start < self.buffer.len() || self.pending.is_some()
     }
 
     /// The next event, none until more bytes come. An error is final and repeated.
     #[allow(clippy::should_implement_trait)] // not an iterator: none means "not yet"
     pub fn next(&mut self) -> Result<Option<NutEvent>, NutError> {
+        let head = match self.pending.as_ref().filter(|pending| !pending.skipped) {
+            Some(pending) => pending.head,
+            None => match self.head()? {
+                Some(NutHead::Track(track)) => return Ok(Some(NutEvent::Track(track))),
+                Some(NutHead::Packet(head)) => head,
+                None => return Ok(None),
+            },
+        };
+        Ok(self.whole().map(|data| {
+            NutEvent::Packet(NutPacket {
+                pts: head.pts,
+                keyframe: head.keyframe,
+                data,
+            })
+        }))
+    }
+
+    /// The next packet's head, or the track; none until more bytes come, or while bytes of a packet are still to be taken. An error is final
+    /// and repeated.
+    pub fn head(&mut self) -> Result<Option<NutHead>, NutError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         loop {
+            if let Some(pending) = &mut self.pending {
+                if !pending.skipped {
+                    return Ok(None);
+                }
+                let here = pending.rest.min(self.buffer.len() - self.start);
+                pending.rest -= here;
+                self.start += here;
+                if pending.rest > 0 {
+                    return Ok(None);
+                }
+                self.pending = None;
+            }
             match self.step() {
-                Ok(Some(event)) => return Ok(Some(event)),
+                Ok(Some(head)) => return Ok(Some(head)),
                 Ok(None) => {}
                 Err(Stop::Short) => return Ok(None),
                 Err(Stop::Bad(error)) => {
@@ -160,7 +226,50 @@ impl Reader {
         }
     }
 
-    fn step(&mut self) -> Parse<Option<NutEvent>> {
+    /// Moves what is here of the packet at hand into `into`; says how many bytes.
+    pub fn take(&mut self, into: &mut [u8]) -> usize {
+        let Some(pending) = &mut self.pending else {
+            return 0;
+        };
+        let elided = pending
+            .elided
+            .split_to(pending.elided.len().min(into.len()));
+        let (first, into) = into.split_at_mut(elided.len());
+        first.copy_from_slice(&elided);
+        let here = &self.buffer[self.start..];
+        let count = pending.rest.min(here.len()).min(into.len());
+        into[..count].copy_from_slice(&here[..count]);
+        self.start += count;
+        self.passed(count);
+        elided.len() + count
+    }
+
+    /// Notes that `bytes` of the packet at hand went past this reader, straight to their place: only once [`Self::take`] has no more of them.
+    pub fn passed(&mut self, bytes: usize) {
+        if let Some(pending) = &mut self.pending {
+            pending.rest = pending.rest.saturating_sub(bytes);
+            if pending.rest == 0 && pending.elided.is_empty() {
+                self.pending = None;
+            }
+        }
+    }
+
+    /// The packet at hand, once all of it is here.
+    fn whole(&mut self) -> Option<Bytes> {
+        let here = &self.buffer[self.start..];
+        let Pending { elided, rest, .. } =
+            self.pending.take_if(|pending| pending.rest <= here.len())?;
+        let payload = &here[..rest];
+        let data = if elided.is_empty() {
+            Bytes::copy_from_slice(payload)
+        } else {
+            Bytes::from([&elided, payload].concat())
+        };
+        self.start += rest;
+        Some(data)
+    }
+
+    fn step(&mut self) -> Parse<Option<NutHead>> {
         let bytes = &self.buffer[self.start..];
         if !self.file_id_seen {
             let known = bytes.len().min(FILE_ID.len());
@@ -178,163 +287,12 @@ impl Reader {
             None => Err(Stop::Short),
             Some(b'N') => self.header_packet(),
             Some(_) if self.main.is_none() => Err(NutError::NotNut.into()),
-            Some(_) => self.frame().map(Some).or_else(|stop| match stop {
-                Stop::Bad(NutError::Frame(END_OF_RELEVANCE)) => Ok(None),
-                other => Err(other),
-            }),
+            Some(_) => self.frame(),
         }
     }
 
-    fn header_packet(&mut self) -> Parse<Option<NutEvent>> {
-        let bytes = &self.buffer[self.start..];
-        let mut cursor = Cursor::new(bytes);
-        let startcode = u64::from_be_bytes(cursor.array()?);
-        let what = match startcode {
-            MAIN => "main header",
-            STREAM => "stream header",
-            SYNCPOINT => "syncpoint",
-            _ => "packet",
-        };
-        let forward = cursor.v()?;
-        if forward > 4096 {
-            let covered = cursor.at;
-            let checksum = u32::from_be_bytes(cursor.array()?);
-            if crc(&bytes[..covered]) != checksum {
-                return Err(NutError::Checksum(what).into());
-            }
-        }
-        let size = usize::try_from(forward)
-            .ok()
-            .filter(|&size| size <= MAX_HEADER)
-            .ok_or(NutError::TooLarge {
-                bytes: forward,
-                bound: MAX_HEADER,
-            })?;
-        let body = cursor.take(size)?;
-        let Some((payload, checksum)) = body.split_last_chunk::<4>() else {
-            return Err(header(what, "it has no checksum").into());
-        };
-        if crc(payload) != u32::from_be_bytes(*checksum) {
-            return Err(NutError::Checksum(what).into());
-        }
-        let consumed = cursor.at;
-        let event = match startcode {
-            MAIN => self.main_header(payload.to_vec()).map(|()| None),
-            STREAM => self.stream_header(payload.to_vec()),
-            SYNCPOINT => {
-                let payload = payload.to_vec();
-                self.syncpoint(&payload).map(|()| None)
-            }
-            // Info, index and packets of later versions say nothing that is needed here.
-            _ => Ok(None),
-        };
-        // The packet is whole, so what ends early in it is wrong, not late.
-        let event = event.map_err(|stop| match stop {
-            Stop::Short => Stop::Bad(header(what, "it ends early")),
-            bad => bad,
-        })?;
-        self.start += consumed;
-        Ok(event)
-    }
-
-    fn main_header(&mut self, payload: Vec<u8>) -> Parse<()> {
-        const WHAT: &str = "main header";
-        if let Some(main) = &self.main {
-            return repeated(WHAT, main.payload == payload);
-        }
-        let mut cursor = Cursor::new(&payload);
-        let version = cursor.v()?;
-        if version != 3 {
-            return Err(NutError::Version(version).into());
-        }
-        if cursor.v()? != 1 {
-            return Err(header(WHAT, "it announces more than one track").into());
-        }
-        let max_distance = cursor.v()?.min(65_536);
-        let mut time_bases = Vec::new();
-        for _ in 0..cursor.v()? {
-            let base = (cursor.v()?, cursor.v()?);
-            let range = 1..1 << 31;
-            if !range.contains(&base.0) || !range.contains(&base.1) || time_bases.len() == 64 {
-                return Err(header(WHAT, "its time bases are out of range").into());
-            }
-            time_bases.push(base);
-        }
-        let codes = frame_codes(&mut cursor)?;
-        let mut elided = vec![Vec::new()];
-        for _ in 0..cursor.v()? {
-            let bytes = cursor.vb()?;
-            if bytes.is_empty() || bytes.len() > 255 || elided.len() == 128 {
-                return Err(header(WHAT, "its elided headers are out of range").into());
-            }
-            elided.push(bytes.to_vec());
-        }
-        self.main = Some(Main {
-            payload,
-            time_bases,
-            codes,
-            elided,
-            max_distance,
-        });
-        Ok(())
-    }
-
-    fn stream_header(&mut self, payload: Vec<u8>) -> Parse<Option<NutEvent>> {
-        const WHAT: &str = "stream header";
-        let main = self.main.as_ref().ok_or(NutError::NotNut)?;
-        if let Some(track) = &self.track {
-            return repeated(WHAT, track.payload == payload).map(|()| None);
-        }
-        let mut cursor = Cursor::new(&payload);
-        if cursor.v()? != 0 {
-            return Err(header(WHAT, "its number is not 0").into());
-        }
-        let _class = cursor.v()?;
-        let _fourcc = cursor.vb()?;
-        let time_base = usize::try_from(cursor.v()?)
-            .ok()
-            .and_then(|id| main.time_bases.get(id).copied())
-            .ok_or(header(WHAT, "it names no time base"))?;
-        let msb_shift = u32::try_from(cursor.v()?)
-            .ok()
-            .filter(|&shift| shift < 16)
-            .ok_or(header(WHAT, "its msb_pts_shift is out of range"))?;
-        let _max_pts_distance = cursor.v()?;
-        let decode_delay = cursor.v()?;
-        let _flags = cursor.v()?;
-        let codec_data = Bytes::copy_from_slice(cursor.vb()?);
-        self.track = Some(Track {
-            payload,
-            time_base,
-            msb_shift,
-            last_pts: 0,
-        });
-        Ok(Some(NutEvent::Track(NutTrack {
-            time_base,
-            decode_delay,
-            codec_data,
-        })))
-    }
-
-    fn syncpoint(&mut self, payload: &[u8]) -> Parse<()> {
-        let Some((main, track)) = self.main.as_ref().zip(self.track.as_mut()) else {
-            return Err(header("syncpoint", "it stands before the headers").into());
-        };
-        let key_pts = Cursor::new(payload).v()?;
-        let count = main.time_bases.len() as u64;
-        let (value, id) = (key_pts / count, key_pts % count);
-        let from = usize::try_from(id)
-            .ok()
-            .and_then(|id| main.time_bases.get(id))
-            .ok_or(header("syncpoint", "it names no time base"))?;
-        let scaled = u128::from(value) * u128::from(from.0) * u128::from(track.time_base.1)
-            / (u128::from(from.1) * u128::from(track.time_base.0));
-        track.last_pts =
-            i64::try_from(scaled).map_err(|_| header("syncpoint", "its time is out of range"))?;
-        Ok(())
-    }
-
-    fn frame(&mut self) -> Parse<NutEvent> {
+    /// Reads a packet's head; its bytes are pending then.
+    fn frame(&mut self) -> Parse<Option<NutHead>> {
         let bytes = &self.buffer[self.start..];
         let (Some(main), Some(track)) = (&self.main, &mut self.track) else {
             return Err(NutError::Frame("it stands before the stream header").into());
@@ -345,7 +303,6 @@ impl Reader {
             }
             other => other,
         })?;
-        let elided = &main.elided[frame.elided];
         if frame.size > self.max_packet as u64 {
             return Err(NutError::TooLarge {
                 bytes: frame.size,
@@ -353,46 +310,32 @@ impl Reader {
             }
             .into());
         }
-        let size = usize::try_from(frame.size).map_err(|_| NutError::Frame("its size"))?;
-        let mut cursor = Cursor::new(bytes);
-        cursor.take(frame.header_bytes)?;
-        let rest = size
+        let elided = Bytes::copy_from_slice(&main.elided[frame.elided]);
+        let bytes = usize::try_from(frame.size).map_err(|_| NutError::Frame("its size"))?;
+        let rest = bytes
             .checked_sub(elided.len())
             .ok_or(NutError::Frame("it is smaller than its elided header"))?;
-        let payload = cursor.take(rest)?;
-        let consumed = cursor.at;
-        let data = if elided.is_empty() {
-            Bytes::copy_from_slice(payload)
-        } else {
-            Bytes::from([elided, payload].concat())
-        };
-        self.start += consumed;
-        track.last_pts = frame.pts;
-        if frame.flags & FLAG_EOR != 0 {
-            return Err(NutError::Frame(END_OF_RELEVANCE).into());
-        }
-        Ok(NutEvent::Packet(NutPacket {
+        let head = NutPacketHead {
             pts: u64::try_from(frame.pts).map_err(|_| NutError::Frame("its time is negative"))?,
             keyframe: frame.flags & FLAG_KEY != 0,
-            data,
-        }))
+            bytes,
+        };
+        track.last_pts = frame.pts;
+        self.start += frame.header_bytes;
+        // A frame without a picture marks the track's end.
+        let skipped = frame.flags & FLAG_EOR != 0;
+        self.pending = Some(Pending {
+            head,
+            elided,
+            rest,
+            skipped,
+        });
+        Ok((!skipped).then_some(NutHead::Packet(head)))
     }
 }
-
-/// A frame without a picture, which marks a track's end; it is skipped.
-const END_OF_RELEVANCE: &str = "it marks the end of relevance";
 
 fn header(what: &'static str, why: &'static str) -> NutError {
     NutError::Header { what, why }
-}
-
-/// FFmpeg repeats its headers as a stream grows; they may not change.
-fn repeated(what: &'static str, same: bool) -> Parse<()> {
-    if same {
-        Ok(())
-    } else {
-        Err(header(what, "it differs from the first one").into())
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
+use super::cursor::crc;
 use super::*;
 
 fn ffmpeg_nut(arguments: &[&str]) -> Vec<u8> {
@@ -108,6 +109,58 @@ fn long_streams_of_large_frames_are_read() {
     let events = read_all(&mut Reader::new(1 << 20), &bytes, 65_536).unwrap();
     assert_eq!(packets(&events).len(), 40);
     assert!(packets(&events).iter().all(|p| p.data.len() == 345_600));
+}
+
+/// Reads by heads, and what was pushed beyond them straight from the bytes, as from a pipe.
+fn read_by_heads(bytes: &[u8], step: usize) -> (Option<(u32, u32)>, Vec<NutPacket>) {
+    let mut reader = Reader::new(1 << 20);
+    let (mut size, mut packets, mut at) = (None, Vec::new(), 0);
+    while at < bytes.len() {
+        let end = bytes.len().min(at + step);
+        reader.push(&bytes[at..end]);
+        at = end;
+        while let Some(head) = reader.head().unwrap() {
+            let head = match head {
+                NutHead::Track(track) => {
+                    size = track.size;
+                    continue;
+                }
+                NutHead::Packet(head) => head,
+            };
+            let mut data = vec![0; head.bytes];
+            let taken = reader.take(&mut data);
+            let rest = head.bytes - taken;
+            data[taken..].copy_from_slice(&bytes[at..at + rest]);
+            reader.passed(rest);
+            at += rest;
+            packets.push(NutPacket {
+                pts: head.pts,
+                keyframe: head.keyframe,
+                data: data.into(),
+            });
+        }
+    }
+    assert!(!reader.is_mid_packet());
+    (size, packets)
+}
+
+#[test]
+fn who_takes_the_bytes_by_himself_gets_the_same_packets() {
+    let raw = ffmpeg_nut(&[
+        "testsrc2=s=64x36:r=25",
+        "-frames:v",
+        "30",
+        "-c:v",
+        "rawvideo",
+    ]);
+    for (bytes, size) in [(small(), (64, 64)), (raw, (64, 36))] {
+        let whole = read_all(&mut Reader::new(1 << 20), &bytes, bytes.len()).unwrap();
+        for step in [1, 7, 100, 4096] {
+            let (found, by_heads) = read_by_heads(&bytes, step);
+            assert_eq!(found, Some(size));
+            assert!(by_heads.iter().eq(packets(&whole)), "steps of {step}");
+        }
+    }
 }
 
 #[test]
