@@ -11,7 +11,7 @@ mod encoder;
 mod ffmpeg;
 pub mod nut;
 mod probe;
-mod process;
+pub(crate) mod process;
 mod track_reader;
 mod vitals;
 
@@ -22,6 +22,7 @@ pub use bitstream::BitstreamError;
 pub use cadence::Cadence;
 pub use encoder::{Encoder, EncoderEvent, EncoderStart, ExitReport, FeedError};
 pub use ffmpeg::{FfmpegInfo, find_ffmpeg};
+pub(crate) use probe::ends_before;
 pub use probe::{ProbeCache, probe, probe_each};
 pub use vitals::Vitals;
 

@@ -242,7 +242,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()
 }
 
 /// Whether the process ends by then; it is not reaped, so that its number is still its own.
-fn ends_before(process: Option<Pid>, deadline: Instant) -> bool {
+pub(crate) fn ends_before(process: Option<Pid>, deadline: Instant) -> bool {
     let Some(process) = process else { return true };
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     loop {

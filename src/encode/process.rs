@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use command_fds::CommandFdExt;
@@ -30,11 +31,11 @@ static LEFT: AtomicUsize = AtomicUsize::new(0);
 
 /// A process that was killed and does not end, as one that waits for a broken device: counted until this is dropped, so that a
 /// daemon that starts others in its place for months does not fill the machine.
-pub(super) struct Left(());
+pub(crate) struct Left(());
 
 impl Left {
     /// The process `pid` is waited for no more.
-    pub(super) fn behind(pid: u32) -> Self {
+    pub(crate) fn behind(pid: u32) -> Self {
         let left = LEFT.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::error!(
             pid,
@@ -70,20 +71,83 @@ pub(super) fn spawn(
     output: &Output,
     pipes: Vec<OwnedFd>,
 ) -> io::Result<Child> {
-    let left = left();
-    if left >= MOST_LEFT {
-        return Err(io::Error::other(format!(
-            "{left} killed FFmpeg processes have not ended, and no more are started beside them: look for a device or disk that hangs"
-        )));
-    }
+    may_start()?;
     let mut command = FfmpegCommand::new_with_path(program);
     let command = command.as_inner_mut();
     // The wrapper asks for the log level first; ours comes after it and holds.
-    command.args(arguments).process_group(0);
+    command.args(arguments);
     command.stdout(match output {
         Output::Discarded => Stdio::null(),
         Output::Piped => Stdio::piped(),
     });
+    prepare(command, pipes);
+    // On Linux niceness belongs to threads and is inherited: a child of a nice thread is nice from its first instruction on,
+    // and so is every thread that it makes.
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("ffmpeg-start".into())
+            .spawn_scoped(scope, || {
+                be_nice()?;
+                command.spawn()
+            })?
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the starting thread panicked")))
+    })
+    .inspect(offer_to_the_oom_killer)
+}
+
+/// Starts `program`, which gets nothing on stdin and whose stdout is nobody's, with piped stderr and `pipes` as [`spawn`] does; the calling
+/// thread becomes as nice as it is to be. Where the system has `setpriv`, the child dies with that thread, and so with the daemon,
+/// however that ends.
+pub(crate) fn spawn_bound(
+    program: &Path,
+    arguments: &[String],
+    pipes: Vec<OwnedFd>,
+) -> io::Result<Child> {
+    may_start()?;
+    let mut command = match setpriv() {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command.args(arguments).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    prepare(&mut command, pipes);
+    be_nice()?;
+    command.spawn().inspect(offer_to_the_oom_killer)
+}
+
+/// util-linux's setpriv, if it is there and new enough to bind a child to its parent's life.
+fn setpriv() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let path = PathBuf::from("setpriv");
+        let mut command = Command::new(&path);
+        command.args(["--pdeathsig", "KILL", "--", "true"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let status = command.stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success()).then_some(path)
+    };
+    FOUND.get_or_init(find).as_deref()
+}
+
+/// Refuses a start beside too many that don't end.
+fn may_start() -> io::Result<()> {
+    let left = left();
+    if left < MOST_LEFT {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "{left} killed FFmpeg processes have not ended, and no more are started beside them: look for a device or disk that hangs"
+    )))
+}
+
+/// A group of its own, a clean environment, and the pipes.
+fn prepare(command: &mut Command, pipes: Vec<OwnedFd>) {
+    command.process_group(0);
     command.env("AV_LOG_FORCE_NOCOLOR", "1");
     // SVT-AV1 talks past FFmpeg's log level.
     command.env("SVT_LOG", "1");
@@ -91,21 +155,14 @@ pub(super) fn spawn(
         command.env_remove(surprise);
     }
     command.preserved_fds(pipes);
-    // On Linux niceness belongs to threads and is inherited: a child of a nice thread is nice from its first instruction on,
-    // and so is every thread that it makes.
-    std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .name("ffmpeg-start".into())
-            .spawn_scoped(scope, || {
-                if getpriority_process(None)? < NICE {
-                    setpriority_process(None, NICE)?;
-                }
-                command.spawn()
-            })?
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the starting thread panicked")))
-    })
-    .inspect(offer_to_the_oom_killer)
+}
+
+/// Makes the calling thread, and what it starts, yield to those that keep deadlines.
+fn be_nice() -> io::Result<()> {
+    if getpriority_process(None)? < NICE {
+        setpriority_process(None, NICE)?;
+    }
+    Ok(())
 }
 
 /// Makes the kernel kill this child before the daemon where memory runs out. A child that has ended already needs nothing.
@@ -123,12 +180,12 @@ fn offer_to_the_oom_killer(child: &Child) {
 }
 
 /// A child's process group, which it leads.
-pub(super) fn group_of(child: &Child) -> Option<Pid> {
+pub(crate) fn group_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
 /// Kills a group at once. One that is gone already is fine.
-pub(super) fn kill_group(group: Pid) {
+pub(crate) fn kill_group(group: Pid) {
     if let Err(error) = kill_process_group(group, Signal::KILL)
         && error != rustix::io::Errno::SRCH
     {
@@ -140,7 +197,7 @@ pub(super) fn kill_group(group: Pid) {
 }
 
 /// Enlarges a pipe for raw pictures; where 1 MiB is refused, to the largest size that is granted, with a warning.
-pub(super) fn enlarge_pipe(pipe: impl AsFd) {
+pub(crate) fn enlarge_pipe(pipe: impl AsFd) {
     use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
     let mut wanted = PIPE_BYTES;
     while let Err(error) = fcntl_setpipe_size(pipe.as_fd(), wanted) {
@@ -163,51 +220,60 @@ fn warn_small_pipe(bytes: usize, error: rustix::io::Errno) {
 }
 
 /// The last lines of a text that never ends: long lines are cut, old ones forgotten.
-#[derive(Default)]
-pub(super) struct LastLines {
-    lines: VecDeque<String>,
-    line: Vec<u8>,
-}
+#[derive(Debug, Default)]
+pub(crate) struct LastLines(VecDeque<String>);
 
 impl LastLines {
     /// Reads until the end.
-    pub(super) fn read_to_end(mut source: impl Read) -> Vec<String> {
+    pub(super) fn read_to_end(source: impl Read) -> Vec<String> {
         let mut lines = Self::default();
-        let mut buffer = [0; 4096];
-        loop {
-            match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => lines.push(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        lines.end_line();
-        lines.lines.into()
+        for_each_line(source, |line| {
+            tracing::debug!("ffmpeg: {line}");
+            lines.push(line);
+        });
+        lines.0.into()
     }
 
-    fn push(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
+    pub(crate) fn push(&mut self, line: String) {
+        if self.0.len() == MAX_LINES {
+            self.0.pop_front();
+        }
+        self.0.push_back(line);
+    }
+
+    /// Those that are kept, oldest first.
+    pub(crate) fn to_vec(&self) -> Vec<String> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+/// Gives `each` line of a text, until its end: printable, cut where it is too long, none that is empty.
+pub(crate) fn for_each_line(mut source: impl Read, mut each: impl FnMut(String)) {
+    let mut line = Vec::new();
+    let mut end = |line: &mut Vec<u8>| {
+        let text = printable(line);
+        line.clear();
+        if !text.is_empty() {
+            each(text);
+        }
+    };
+    let mut buffer = [0; 4096];
+    loop {
+        let count = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        for &byte in &buffer[..count] {
             match byte {
-                b'\n' | b'\r' => self.end_line(),
-                _ if self.line.len() < MAX_LINE => self.line.push(byte),
+                b'\n' | b'\r' => end(&mut line),
+                _ if line.len() < MAX_LINE => line.push(byte),
                 _ => {}
             }
         }
     }
-
-    fn end_line(&mut self) {
-        let line = printable(&self.line);
-        self.line.clear();
-        if line.is_empty() {
-            return;
-        }
-        tracing::debug!("ffmpeg: {line}");
-        if self.lines.len() == MAX_LINES {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
-    }
+    end(&mut line);
 }
 
 /// One line of a log as people want it: no control characters, no addresses (`[libx264 @ 0x55d0c8]`).
@@ -223,7 +289,7 @@ fn printable(line: &[u8]) -> String {
 }
 
 /// The end of what FFmpeg said as one line, its errors alone if there are any.
-pub(super) fn last_words(lines: &[String]) -> String {
+pub(crate) fn last_words(lines: &[String]) -> String {
     const SHOWN: usize = 3;
     let is_error = |line: &&String| line.contains("[error] ") || line.contains("[fatal] ");
     let mut said: Vec<&String> = lines.iter().filter(is_error).collect();
