@@ -24,6 +24,7 @@ pub mod picture;
 pub mod publish;
 pub mod sample;
 mod service;
+mod source;
 pub mod status;
 mod stream;
 pub mod tick;

@@ -66,6 +66,9 @@ pub struct StreamStatus {
     /// How often it was started again after a fault in its own code.
     #[serde(default)]
     pub restarts: u64,
+    /// What feeds it, where that is no producer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceStatus>,
     /// Who feeds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionStatus>,
@@ -153,6 +156,78 @@ pub struct SessionStatus {
     pub opened: String,
     /// Frames committed by the producer in this session.
     pub committed: u64,
+}
+
+/// What a source is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceState {
+    /// FFmpeg opens it.
+    #[default]
+    Connecting,
+    /// Pictures come.
+    Running,
+    /// It has failed, and is opened again soon.
+    Waiting,
+    /// It came to its end, and is not opened again.
+    Ended,
+}
+
+impl std::fmt::Display for SourceState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Ended => "ended",
+        })
+    }
+}
+
+/// A stream's source, and what FFmpeg has found in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// The file, device or URL, without passwords.
+    pub source: String,
+    /// What it is doing.
+    pub state: SourceState,
+    /// FFmpeg's process, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// How often it was opened and gave pictures.
+    pub openings: u64,
+    /// How often it has failed.
+    pub failures: u64,
+    /// When it is opened again, RFC 3339, while it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try: Option<String>,
+    /// Why it gives no pictures, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// FFmpeg's last complaints when it last ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_error: Vec<String>,
+    /// The container or protocol, by FFmpeg's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The pictures' codec, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<String>,
+    /// How they are stored there, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixel_format: Option<String>,
+    /// The size that they have here, in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// How many it has a second, as far as FFmpeg can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framerate: Option<f64>,
+    /// How long it is, if it has an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<f64>,
 }
 
 /// Frames: `received` = `used` + `superseded` + `late` + those waiting in the ring.

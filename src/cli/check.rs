@@ -7,7 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use super::CliError;
-use crate::config::{self, AtExit, Environment, FfmpegCheck, Plan, RateControl, StreamPlan};
+use crate::config::{
+    self, AtExit, Environment, FfmpegCheck, Plan, RateControl, SourcePlan, StreamPlan,
+};
 use crate::picture::{PictureFormat, Size};
 
 /// The arguments of `ringgear check`.
@@ -108,7 +110,10 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
     };
     line(text, 1, "at exit", at_exit);
     line(text, 1, "replay", replay(plan, stream));
-    line(text, 1, "fed by", &stream.feeders);
+    match &stream.source {
+        Some(source) => line(text, 1, "source", described(source)),
+        None => line(text, 1, "fed by", &stream.feeders),
+    }
     for rendition in &stream.renditions {
         let size = match rendition.size {
             Some(size) => size.to_string(),
@@ -141,6 +146,20 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
     if stream.dash {
         line(text, 1, "dash", format!("{base}/manifest.mpd"));
     }
+}
+
+/// A source, as far as the config tells.
+fn described(source: &SourcePlan) -> String {
+    let repeat = if source.repeat {
+        ", again and again"
+    } else {
+        ""
+    };
+    let timeout = humantime::format_duration(source.timeout);
+    format!(
+        "{}{repeat}, opened anew after {timeout} without a picture",
+        source.input.shown()
+    )
 }
 
 /// What the windows may hold, and what they need as far as the config tells.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ringgear_producer::messages::{Reply, Request};
 
 use super::CliError;
-use crate::status::{LatencyStatus, StreamStatus, StreamsStatus};
+use crate::status::{LatencyStatus, SourceStatus, StreamStatus, StreamsStatus};
 
 /// No answer is longer.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
@@ -134,12 +134,36 @@ fn table(status: &StreamsStatus) -> String {
         text.push('\n');
     }
     for stream in &status.streams {
+        if let Some(source) = &stream.source {
+            let _ = writeln!(text, "{}: {}", stream.name, told(source));
+        }
         if let Some(detail) = &stream.detail {
             let _ = writeln!(text, "{}: {detail}", stream.name);
         }
         if let Some(latency) = latency(&stream.latency) {
             let _ = writeln!(text, "{}: {latency}", stream.name);
         }
+    }
+    text
+}
+
+/// `source rtsp://cam/1 is running: rtsp h264 1280x720, 25 fps`.
+fn told(source: &SourceStatus) -> String {
+    let mut text = format!("source {} is {}", source.source, source.state);
+    let size = source.width.zip(source.height);
+    let found = [
+        source.container.clone(),
+        source.codec.clone(),
+        size.map(|(width, height)| format!("{width}x{height}")),
+        source.framerate.map(|framerate| format!("{framerate} fps")),
+        source
+            .next_try
+            .as_ref()
+            .map(|time| format!("next try at {time}")),
+    ];
+    let found: Vec<String> = found.into_iter().flatten().collect();
+    if !found.is_empty() {
+        text += &format!(": {}", found.join(", "));
     }
     text
 }

@@ -57,6 +57,8 @@ pub const STALE_AFTER: Duration = Duration::from_secs(2);
 pub const SLACK: u32 = 1;
 /// `backfill`.
 pub const BACKFILL: Duration = Duration::from_secs(5);
+/// `source_timeout`: longer than a camera takes to begin, shorter than people take to wonder.
+pub const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// `encoder_timeout`.
 pub const ENCODER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long an encoder takes at most from its start to its first sample, on a machine that is not overloaded: so many pictures

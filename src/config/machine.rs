@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use super::Plan;
 use super::error::{Offset, Report};
+use super::{Plan, SourceInput};
 
 /// The longest path that a Unix socket can have, in bytes: `sun_path` less its NUL.
 pub(super) const MAX_SOCKET_PATH: usize = 107;
@@ -81,6 +81,8 @@ pub(super) struct Places {
     pub(super) tls_certificate: Offset,
     pub(super) tls_key: Offset,
     pub(super) codecs: BTreeMap<String, Vec<Offset>>,
+    /// By stream.
+    pub(super) sources: BTreeMap<String, Offset>,
 }
 
 /// Checks `plan` against the machine.
@@ -106,6 +108,7 @@ pub(super) fn check(
         if let Some(folder) = &plan.tick_log {
             check_folder("tick_log", folder, places.tick_log, report);
         }
+        check_sources(plan, places, report);
     }
     if let Some(Err((what, mend))) = environment.listen.map(|may_listen| may_listen(plan)) {
         report.error(places.listen, what, mend);
@@ -129,6 +132,52 @@ fn check_file(name: &str, file: &Path, at: Offset, report: &mut Report) {
     let what = format!("{name} {} can't be read: {what}", file.display());
     let mend = format!("let {} read it, or name another file", user());
     report.error(at, what, mend);
+}
+
+/// Warns of a source that is not there now: it may come later, and is waited for.
+fn check_sources(plan: &Plan, places: &Places, report: &mut Report) {
+    for (name, stream) in &plan.streams {
+        let Some(source) = &stream.source else {
+            continue;
+        };
+        let (kind, path) = match &source.input {
+            // A number or a pattern stands for many files.
+            SourceInput::File(path) if path.as_os_str().as_bytes().contains(&b'%') => continue,
+            SourceInput::File(path) => ("file", path.as_path()),
+            SourceInput::Device { name, .. } if name.starts_with("/dev/") => {
+                ("device", Path::new(name))
+            }
+            _ => continue,
+        };
+        let shown = path.display();
+        let readable = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS);
+        let (what, mend) = match (path.metadata(), readable) {
+            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => (
+                format!("source {shown} is not there"),
+                format!(
+                    "put the {kind} there, or name another; until then it is looked for again and again"
+                ),
+            ),
+            (Ok(found), _) if found.is_dir() => {
+                let what = format!("source {shown} is a folder");
+                (what, "name a file in it".to_owned())
+            }
+            (Err(error), _) => (
+                format!("source {shown} can't be read: {error}"),
+                format!("let {} read it", user()),
+            ),
+            (_, Err(error)) => (
+                format!("source {shown} can't be read: {}", io::Error::from(error)),
+                format!(
+                    "let {} read it (devices mostly belong to the group video)",
+                    user()
+                ),
+            ),
+            (Ok(_), Ok(())) => continue,
+        };
+        let at = places.sources.get(name).copied().unwrap_or_default();
+        report.warning(at, what, mend);
+    }
 }
 
 fn check_socket(socket: &Path, at: Offset, report: &mut Report) {

@@ -17,6 +17,7 @@ mod options;
 mod plan;
 mod rendition;
 mod sections;
+mod source;
 mod stream;
 mod table;
 mod value;
@@ -29,6 +30,7 @@ pub use plan::{
     AtExit, BreakerPlan, Degrade, Limits, Pace, Plan, RateControl, RenditionPlan, StreamPlan,
     TlsPlan,
 };
+pub use source::{SourceInput, SourcePlan};
 
 use error::{Offset, Report};
 use machine::Places;
@@ -211,15 +213,20 @@ fn check(
         tls_certificate: place(&http.values.tls_certificate, http.at),
         tls_key: place(&http.values.tls_key, http.at),
         codecs: BTreeMap::new(),
+        sources: BTreeMap::new(),
     };
+    let folder = file.parent().unwrap_or(Path::new(""));
     let mut plans = BTreeMap::new();
-    for (name, checked) in streams {
+    for (name, mut checked) in streams {
+        if let Some(source) = &mut checked.plan.source {
+            source.input = source.input.clone().within(folder);
+            places.sources.insert(name.clone(), checked.source_at);
+        }
         for (codec, at) in checked.codecs {
             places.codecs.entry(codec).or_default().push(at);
         }
         plans.insert(name, checked.plan);
     }
-    let folder = file.parent().unwrap_or(Path::new(""));
     let path = |entry: &sections::Entry<value::Text>, default: &str| match entry {
         Some(entry) => folder.join(&entry.get_ref().0.0),
         None => PathBuf::from(default),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Feeders;
+use super::{Feeders, SourcePlan};
 use crate::picture::Size;
 use crate::tick::Grid;
 use crate::window::Mode;
@@ -153,6 +153,8 @@ pub struct StreamPlan {
     pub at_exit: AtExit,
     /// Who may feed it.
     pub feeders: Feeders,
+    /// Where its pictures come from; none: from producers.
+    pub source: Option<SourcePlan>,
     /// Its renditions in the order of the config; at least one.
     pub renditions: Vec<RenditionPlan>,
 }

@@ -87,6 +87,10 @@ pub(super) struct Stream {
     pub(super) max_bytes: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
     pub(super) formats: Option<Spanned<Vec<Spanned<Read<Text>>>>>,
     pub(super) at_exit: Entry<Text>,
+    pub(super) source: Entry<Text>,
+    pub(super) input_args: Option<Spanned<Vec<Spanned<Read<Text>>>>>,
+    pub(super) source_loop: Option<Spanned<bool>>,
+    pub(super) source_timeout: Entry<Length<1_000, 600_000>>,
     pub(super) allow_users: List,
     pub(super) allow_groups: List,
 }

@@ -10,7 +10,9 @@ use super::error::{Offset, Report};
 use super::sections::{Entry, Stream};
 use super::table::{self, Section};
 use super::value::{Read, Text};
-use super::{AtExit, Degrade, MIN_SEGMENTS, Pace, StreamPlan, defaults, feeders, rendition};
+use super::{
+    AtExit, Degrade, MIN_SEGMENTS, Pace, StreamPlan, defaults, feeders, rendition, source,
+};
 use crate::tick::{Framerate, Grid};
 use crate::window::Mode;
 
@@ -27,6 +29,8 @@ const RESERVED: [&str; 6] = ["api", "assets", "metrics", "time", "healthz", "rea
 pub(super) struct Checked {
     pub(super) plan: StreamPlan,
     pub(super) codecs: Vec<(String, Offset)>,
+    /// Where its source stands, if it has one.
+    pub(super) source_at: Offset,
 }
 
 /// Checks the table `[streams]`. What it returns is only of use when nothing was reported.
@@ -96,6 +100,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let window = check_window(segment, &section, report);
     let (hls, dash) = check_formats(&section, report);
     let (renditions, codecs) = rendition::check_all(renditions, at, report);
+    let (source, source_at) = source::check(&section, report).unzip();
     // Without a framerate there was an error, and the plan is dropped: any does.
     let framerate = framerate
         .unwrap_or_else(|| Framerate::new(30, 1).expect("30 frames per second are in range"));
@@ -116,9 +121,14 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         dash,
         at_exit: check_at_exit(&section, report),
         feeders: feeders::check(stream, report),
+        source,
         renditions,
     };
-    Checked { plan, codecs }
+    Checked {
+        plan,
+        codecs,
+        source_at: source_at.unwrap_or(at),
+    }
 }
 
 /// An entry's value, without its place.

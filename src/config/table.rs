@@ -182,6 +182,10 @@ fn refusal(key: &str, message: &str) -> (String, String) {
         .strip_prefix("invalid type: ")
         .or_else(|| what.strip_prefix("invalid value: "));
     match given {
+        Some(given) if expected == "a boolean" => (
+            format!("{key} can't be {given}"),
+            "write true or false, without quotes".into(),
+        ),
         Some(given) if !expected.is_empty() => (
             format!("{key} can't be {given}"),
             format!("write {expected}"),

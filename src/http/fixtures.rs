@@ -238,6 +238,7 @@ pub(super) fn status(name: &str, state: StreamState, segments: u64) -> StreamSta
         framerate: "30".to_owned(),
         restarts: 0,
         started: None,
+        source: None,
         session: fed.then(|| SessionStatus {
             id: 1,
             pid: 4711,

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ringgear_ring::layout::Policy;
+use rustix::process::{getegid, geteuid};
 use tokio::sync::watch;
 
 use super::curtain::Curtain;
@@ -22,17 +24,21 @@ use super::shared::Shared;
 use super::{StreamError, sizes_in};
 use crate::clock::Anchor;
 use crate::config::{BreakerPlan, StreamPlan};
+use crate::control::Peer;
 use crate::descriptors::{Descriptors, Share};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::ingest::{Command, Farewell, TickLog};
 use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskDesk, DiskLimits, DiskPlan, DiskPublisher, Ledger};
+use crate::source::{Source, SourceParts, Stop};
 use crate::tick::{Grid, Tick};
 use crate::window::{Window, WindowMemory, WindowSettings};
 
 /// The owner's task, whose end is the life's.
 pub(super) const OWNER: &str = "stream";
 pub(super) const INGEST: &str = "ingest";
+const SOURCE: &str = "source";
+
 /// What all lives of a stream stand on.
 pub(super) struct Ground {
     pub(super) plan: StreamPlan,
@@ -77,7 +83,9 @@ impl Ground {
     /// Makes sure that the stream has its descriptors.
     pub(super) fn take_descriptors(&mut self) -> Result<(), StreamError> {
         if self.share.is_none() {
-            let share = self.descriptors.take(self.plan.renditions.len());
+            // A source's FFmpeg has as many pipes as a rendition.
+            let pipes = self.plan.renditions.len() + usize::from(self.plan.source.is_some());
+            let share = self.descriptors.take(pipes);
             let share = share.map_err(|source| StreamError::Descriptors {
                 stream: self.plan.name.clone(),
                 source,
@@ -159,6 +167,31 @@ impl Ground {
         }
     }
 
+    /// The stream's source, if it has one; it ends with `stop`.
+    fn source(&self, stop: &Stop) -> Option<Source> {
+        let plan = self.plan.source.clone()?;
+        let (bench, anchor) = (self.bench.clone(), self.anchor.clone());
+        let shared = Arc::clone(&self.shared);
+        Some(Source::new(SourceParts {
+            stream: self.plan.name.clone(),
+            plan,
+            framerate: self.grid.framerate,
+            policy: Policy::Latest,
+            ffmpeg: self.ffmpeg.path.clone(),
+            anchor: self.anchor.clone(),
+            seat: Box::new(move |open, pid| {
+                let peer = Peer {
+                    pid,
+                    uid: geteuid().as_raw(),
+                    gid: getegid().as_raw(),
+                };
+                bench.open(open, peer, anchor.now())
+            }),
+            tell: Box::new(move |status| shared.report().source = Some(status.clone())),
+            stop: stop.clone(),
+        }))
+    }
+
     /// The window as the viewers see it now, to be gone on with.
     fn window(&mut self) -> Window {
         let snapshot = self.curtain.newest();
@@ -179,6 +212,8 @@ impl Ground {
 pub(super) struct Life {
     commands: Sender<Command>,
     events: SyncSender<Event>,
+    /// The source's, if there is one.
+    source: Stop,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -242,6 +277,7 @@ impl Life {
         let mut life = Self {
             commands: ground.bench.commands(),
             events: events.clone(),
+            source: Stop::default(),
             threads: Vec::new(),
         };
         let no_thread = |source| ground.no_thread(source);
@@ -261,11 +297,21 @@ impl Life {
         }
         ground.shared.report().broken = false;
         ground.bench.reopen();
+        if let Some(source) = ground.source(&life.source) {
+            match crew.spawn(SOURCE, move || source.run()) {
+                Ok(thread) => life.threads.push(thread),
+                Err(source) => {
+                    life.abandon();
+                    return Err(ground.no_thread(source));
+                }
+            }
+        }
         Ok(life)
     }
 
     /// Takes no more frames, and ends once what is under way is published.
     pub(super) fn stop(&self) {
+        self.source.set();
         // Threads that have died have nothing to stop.
         let _ = self.commands.send(Command::Stop);
     }

@@ -291,9 +291,17 @@ fn join(stream: &str, keeper: Option<JoinHandle<()>>) {
     }
 }
 
-/// Whether the config lets `peer`, in its supplementary `groups`, feed the stream of `plan`.
+/// Whether the config lets `peer`, in its supplementary `groups`, feed the stream of `plan`: nobody where it has a source.
 fn may_feed(plan: &StreamPlan, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
     let (feeders, stream) = (&plan.feeders, &plan.name);
+    if let Some(source) = &plan.source {
+        let message = format!(
+            "stream '{stream}' has a source of its own ({}) and takes no producer: take source out of [streams.{stream}] in the \
+             daemon's config, or feed another stream",
+            source.input.shown()
+        );
+        return Err(refused(RefusalCode::NotPermitted, message));
+    }
     if feeders.include(peer.uid, groups.iter().copied().chain([peer.gid])) {
         return Ok(());
     }

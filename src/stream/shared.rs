@@ -7,8 +7,8 @@ use crate::config::StreamPlan;
 use crate::histogram::Histogram;
 use crate::ingest::{Count, Counters};
 use crate::status::{
-    EncoderStatus, LatencyStatus, RenditionStatus, SessionStatus, StreamState, StreamStatus,
-    WindowStatus,
+    EncoderStatus, LatencyStatus, RenditionStatus, SessionStatus, SourceState, SourceStatus,
+    StreamState, StreamStatus, WindowStatus,
 };
 use crate::tick::UnixTime;
 use crate::window::Snapshot;
@@ -68,6 +68,8 @@ pub(super) struct Report {
     pub(super) restarts: u64,
     pub(super) started: Option<UnixTime>,
     pub(super) encoder: EncoderStatus,
+    /// What feeds it, where that is no producer.
+    pub(super) source: Option<SourceStatus>,
 }
 
 impl Shared {
@@ -103,8 +105,10 @@ impl Shared {
         let renditions = renditions(plan, snapshot, &report.fallen);
         let fallen = report.fallen.into_iter().flatten().next();
         let too_slow = report.encoder.too_slow.clone();
+        let source = report.source.as_ref().and_then(source_detail);
         let detail = report
             .failure
+            .or(source)
             .or(report.disk)
             .or(report.window)
             .or(too_slow)
@@ -117,6 +121,7 @@ impl Shared {
             framerate: plan.grid.framerate.to_string(),
             started: report.started.map(UnixTime::rfc3339),
             restarts: report.restarts,
+            source: report.source,
             session,
             frames: self.counters.frames(),
             ticks: self.counters.ticks(),
@@ -127,6 +132,14 @@ impl Shared {
             window: window(snapshot, self.latency.newest_captured()),
             latency: self.latency.status(),
         }
+    }
+}
+
+/// Why a source gives no pictures.
+fn source_detail(source: &SourceStatus) -> Option<String> {
+    match (&source.error, source.state) {
+        (None, SourceState::Ended) => Some(format!("its source has ended: {}", source.source)),
+        (error, _) => error.clone(),
     }
 }
 

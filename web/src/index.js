@@ -23,6 +23,12 @@ function makeCard(name) {
   return card;
 }
 
+// Why nothing plays yet, and what a stream without a source is fed by.
+function waiting(name, stream) {
+  if (stream.source) return [stream.detail ?? `${stream.source.source} is being opened`];
+  return [stream.detail ? `${stream.detail}. ` : "Feed it: ", element("code", {}, `ringgear pattern ${name}`)];
+}
+
 function fill(card, stream) {
   card.stream = stream;
   showState(card.state, stream.state);
@@ -38,7 +44,7 @@ function fill(card, stream) {
     watching ? `${count(watching)} watching` : "",
   ].filter(Boolean).join(" · "));
   const note = stream.state === "waiting"
-    ? [stream.detail ? `${stream.detail}. ` : "Feed it: ", element("code", {}, `ringgear pattern ${card.name}`)]
+    ? waiting(card.name, stream)
     : [stream.detail ?? ""];
   const wanted = note.map((piece) => piece.textContent ?? piece).join("");
   if (card.note.textContent !== wanted) card.note.replaceChildren(...note);

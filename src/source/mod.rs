@@ -1,0 +1,224 @@
+//! A stream's source: one FFmpeg opens a file, a camera or a URL, once, and decodes it; its pictures go into a ring through the same
+//! seat as any producer's, with capture times. A source that fails, falls silent or ends is opened anew for ever, after growing pauses;
+//! the stream meanwhile does what it does without a producer.
+
+mod arguments;
+mod ffmpeg;
+mod heard;
+mod input;
+mod session;
+mod timing;
+mod trouble;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ringgear_producer::messages::{Open, Refused};
+use ringgear_ring::layout::Policy;
+
+use crate::clock::Anchor;
+use crate::config::SourcePlan;
+use crate::control::Granted;
+use crate::picture::Size;
+use crate::status::{SourceState, SourceStatus};
+use crate::tick::Framerate;
+use arguments::Filter;
+use session::Outcome;
+
+/// The pause after a first failure; it doubles from there.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// What has given pictures for so long is well: its next failure is a first one.
+const HEALTHY: Duration = Duration::from_secs(10);
+/// What ends sooner is no recording to begin again at once.
+const SHORTEST_ROUND: Duration = Duration::from_secs(1);
+/// How often a source is opened anew at once because of what its pictures are, before that counts as a failure.
+const MOST_AT_ONCE: u32 = 4;
+
+/// Tells a source to stop, from another thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop(Arc<(Mutex<bool>, Condvar)>);
+
+impl Stop {
+    pub(crate) fn set(&self) {
+        let (set, changed) = &*self.0;
+        *set.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
+    }
+
+    fn is_set(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for at most `pause`: whether it was set.
+    fn wait(&self, pause: Duration) -> bool {
+        let (set, changed) = &*self.0;
+        let set = set.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(set, pause, |set| !*set);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Waits until it is set.
+    fn wait_for_ever(&self) {
+        while !self.wait(LONGEST_PAUSE) {}
+    }
+}
+
+/// What a source is made of.
+pub(crate) struct SourceParts {
+    pub(crate) stream: String,
+    pub(crate) plan: SourcePlan,
+    /// The stream's.
+    pub(crate) framerate: Framerate,
+    /// The ring's: a lossless one takes a file as fast as FFmpeg decodes it, each picture once.
+    pub(crate) policy: Policy,
+    pub(crate) ffmpeg: PathBuf,
+    /// For the times that people are told.
+    pub(crate) anchor: Anchor,
+    /// Takes the stream's seat for the process of this number.
+    pub(crate) seat: Box<dyn Fn(&Open, i32) -> Result<Granted, Refused> + Send>,
+    /// Where its state is told.
+    pub(crate) tell: Box<dyn Fn(&SourceStatus) + Send>,
+    pub(crate) stop: Stop,
+}
+
+/// A running source.
+pub(crate) struct Source {
+    parts: SourceParts,
+    status: SourceStatus,
+    filter: Filter,
+    /// The size that a file began with.
+    first_size: Option<Size>,
+    /// How many pictures there were, over all openings.
+    pictures: u64,
+    /// The trouble that was logged last.
+    logged: Option<String>,
+}
+
+impl Source {
+    pub(crate) fn new(parts: SourceParts) -> Self {
+        let status = SourceStatus {
+            source: parts.plan.input.shown(),
+            ..SourceStatus::default()
+        };
+        Self {
+            parts,
+            status,
+            filter: Filter::default(),
+            first_size: None,
+            pictures: 0,
+            logged: None,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self) {
+        let (mut failures, mut at_once) = (0, 0);
+        while !self.parts.stop.is_set() {
+            self.tell(|status| {
+                status.state = SourceState::Connecting;
+                status.next_try = None;
+            });
+            let before = self.pictures;
+            let begun = Instant::now();
+            let outcome = self.open();
+            self.tell(|status| status.pid = None);
+            if self.pictures > before && begun.elapsed() >= HEALTHY {
+                (failures, at_once) = (0, 0);
+            }
+            let shown = &self.status.source;
+            let cause = match outcome {
+                Outcome::Stopped => return,
+                Outcome::Ended if !self.parts.plan.repeat => return self.stay_ended(),
+                Outcome::Ended if begun.elapsed() >= SHORTEST_ROUND => continue,
+                Outcome::Ended => format!("{shown} ends as soon as it has begun"),
+                Outcome::Learnt | Outcome::Resized(_) if at_once < MOST_AT_ONCE => {
+                    at_once += 1;
+                    continue;
+                }
+                Outcome::Learnt => format!("{shown} is something else each time"),
+                Outcome::Resized(size) => {
+                    format!(
+                        "{shown} changes the size of its pictures, from {size} this time, again and again"
+                    )
+                }
+                Outcome::Failed(cause) => cause,
+            };
+            at_once = 0;
+            if self.rest(cause, failures) {
+                return;
+            }
+            failures = failures.saturating_add(1);
+        }
+    }
+
+    /// Says that the source has ended, and stays so.
+    fn stay_ended(&mut self) {
+        tracing::info!(
+            stream = %self.parts.stream, source = %self.status.source,
+            "the source has ended; source_loop = true would begin it again"
+        );
+        self.tell(|status| {
+            status.state = SourceState::Ended;
+            status.error = None;
+        });
+        self.parts.stop.wait_for_ever();
+    }
+
+    /// Rests after a failure: whether it was told to stop meanwhile.
+    fn rest(&mut self, cause: String, failures: u32) -> bool {
+        let pause = jittered(pause_after(failures), ringgear_producer::now().0);
+        // A camera that is away for a night is told of once.
+        if self.logged.as_ref() != Some(&cause) {
+            tracing::warn!(
+                stream = %self.parts.stream, retry_in = ?pause,
+                "the source gives no pictures and is opened again and again: {cause}"
+            );
+            self.logged = Some(cause.clone());
+        }
+        let next = self.parts.anchor.now().saturating_add(pause).rfc3339();
+        self.tell(|status| {
+            status.state = SourceState::Waiting;
+            status.failures += 1;
+            status.next_try = Some(next);
+            status.error = Some(cause);
+        });
+        self.parts.stop.wait(pause)
+    }
+
+    fn tell(&mut self, change: impl FnOnce(&mut SourceStatus)) {
+        change(&mut self.status);
+        (self.parts.tell)(&self.status);
+    }
+}
+
+/// How long to rest after so many failures in a row before this one.
+fn pause_after(failures: u32) -> Duration {
+    (FIRST_PAUSE * (1 << failures.min(10))).min(LONGEST_PAUSE)
+}
+
+/// Three quarters to five quarters of `pause`, so that a house's cameras are not all asked at one instant after a power cut. `seed` is any
+/// number whose low bits nobody knows.
+fn jittered(pause: Duration, seed: u64) -> Duration {
+    let share = u32::try_from(seed % 1024).unwrap_or(0);
+    pause * 3 / 4 + pause / 2 * share / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_vary_within_bounds() {
+        let pauses: Vec<_> = (0..12).map(pause_after).collect();
+        assert!(pauses.is_sorted());
+        assert_eq!((pauses[0], pauses[11]), (FIRST_PAUSE, LONGEST_PAUSE));
+        assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
+        for seed in 0..2048 {
+            let pause = jittered(Duration::from_secs(4), seed);
+            assert!(pause >= Duration::from_secs(3) && pause < Duration::from_secs(5));
+        }
+    }
+}
