@@ -122,14 +122,18 @@ impl Heard {
     }
 }
 
-/// `h264 (High), yuv420p(tv, bt709, progressive), 1280x720 [SAR 1:1 DAR 16:9], 25 fps, 25 tbr, 90k tbn`
+/// `h264 (High), 1 reference frame, yuv420p(tv, bt709, progressive), 1280x720 [SAR 1:1 DAR 16:9], 25 fps, 25 tbr, 90k tbn`
 fn pictures(text: &str) -> Found {
     let fields = fields(text);
     let word = |field: &str| {
         let end = field.find([' ', '(']).unwrap_or(field.len());
         field[..end].to_owned()
     };
-    let stored = fields.get(1).copied().unwrap_or_default();
+    let stored = fields
+        .iter()
+        .skip(1)
+        .find(|field| !field.contains("reference frame"));
+    let stored = stored.copied().unwrap_or_default();
     let inner = stored.split_once('(').map_or("", |(_, inner)| inner);
     // One name for matrix, primaries and transfer if they are alike, else all three.
     let matrix = inner
@@ -140,9 +144,11 @@ fn pictures(text: &str) -> Found {
     let size = fields
         .iter()
         .find_map(|field| field.split(' ').next()?.parse::<Size>().ok());
-    let framerate = fields
-        .iter()
-        .find_map(|field| field.strip_suffix(" fps")?.parse().ok());
+    let rate = |unit| {
+        let mut found = fields.iter();
+        found.find_map(|field| field.strip_suffix(unit)?.parse().ok())
+    };
+    let framerate = rate(" fps").or_else(|| rate(" tbr"));
     Found {
         codec: fields.first().copied().map(word).unwrap_or_default(),
         pixels: word(stored),
@@ -215,7 +221,7 @@ mod tests {
             "[info] Input #0, rtsp, from '***':",
             "[info]   Duration: N/A, start: 0.040000, bitrate: N/A",
             "[info]   Stream #0:0: Audio: aac (LC), 48000 Hz, stereo, fltp",
-            "[info]   Stream #0:1: Video: h264 (High), yuv420p(tv, bt709/unknown/bt709, progressive), 1280x720 [SAR 1:1 DAR 16:9], 29.97 fps, 30 tbr, 90k tbn",
+            "[info]   Stream #0:1: Video: h264 (High), 4 reference frames, yuv420p(tv, bt709/unknown/bt709, progressive, left), 1280x720 [SAR 1:1 DAR 16:9], 29.97 fps, 30 tbr, 90k tbn",
             "[info]   Stream #0:2: Video: mjpeg, yuvj420p(pc), 64x64, 1 fps",
             "[h264] [warning] something",
             "[info] Output #0, nut, to 'pipe:9':",
@@ -226,6 +232,16 @@ mod tests {
         assert_eq!(found.matrix.as_deref(), Some("bt709"));
         assert!(heard.opened && !heard.resized);
         assert_eq!(heard.complaints.to_vec(), ["[h264] [warning] something"]);
+    }
+
+    #[test]
+    fn what_lavfi_draws_has_a_rate_too() {
+        let heard = heard(&[
+            "[info] Input #0, lavfi, from 'testsrc2':",
+            "[info]   Stream #0:0: Video: rawvideo, 1 reference frame (I420 / 0x30323449), yuv420p, 320x180 [SAR 1:1 DAR 16:9], 25 tbr, 25 tbn",
+        ]);
+        let said = heard.found.unwrap().to_string();
+        assert_eq!(said, "lavfi rawvideo 320x180 yuv420p at 25 fps");
     }
 
     #[test]
