@@ -207,18 +207,4 @@ fn jittered(pause: Duration, seed: u64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_vary_within_bounds() {
-        let pauses: Vec<_> = (0..12).map(pause_after).collect();
-        assert!(pauses.is_sorted());
-        assert_eq!((pauses[0], pauses[11]), (FIRST_PAUSE, LONGEST_PAUSE));
-        assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
-        for seed in 0..2048 {
-            let pause = jittered(Duration::from_secs(4), seed);
-            assert!(pause >= Duration::from_secs(3) && pause < Duration::from_secs(5));
-        }
-    }
-}
+mod tests;
