@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use ringgear::cli::CliError;
 use ringgear::cli::check::{self, CheckArgs};
 use ringgear::config::{
-    self, Account, AtExit, ConfigErrors, Environment, FfmpegProblem, Plan, RateControl,
+    self, Account, AtExit, ConfigErrors, Environment, FfmpegProblem, Plan, RateControl, SourceInput,
 };
 use ringgear::picture::Size;
 
@@ -101,6 +101,14 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         (stream("at_exit = \"stop\""), 3, 11, "can't be \"stop\"", "\"keep\""),
         (stream("pace = \"fast\""), 3, 8, "can't be \"fast\"", "\"arrival\""),
         (stream("degrade = \"half\""), 3, 11, "can't be \"half\"", "\"skip\""),
+        (stream("source = \"\""), 3, 10, "source can't be string \"\"", "not empty"),
+        (stream("source = \"pipe:0\""), 3, 10, "source can't be \"pipe:0\"", "ringgear push"),
+        (stream("source = \"a\"\ninput_args = [\"-i\", \"b\"]"), 4, 15, "can't have \"-i\"", "take it out"),
+        (stream("source = \"a\"\ninput_args = [\"-re\", \"-stream_loop\", \"1\"]"), 4, 22, "source_loop is the key", "take it out"),
+        (stream("source = \"a\"\ninput_args = [\"v4l2\"]"), 4, 15, "begins with \"v4l2\", which is no option", "[\"-f\", \"v4l2\"]"),
+        (stream("source = \"a\"\ninput_args = \"-re\""), 4, 14, "input_args", ""),
+        (stream("source = \"a\"\nsource_loop = \"yes\""), 4, 15, "source_loop can't be string \"yes\"", "true or false"),
+        (stream("source = \"a\"\nsource_timeout = \"0s\""), 4, 18, "\"0s\"", "from 1s"),
         ("[ffmpeg]\nfailures = 1".into(), 2, 12, "integer `1`", "from 2 to 100"),
         ("[ffmpeg]\nretry_every = \"0s\"".into(), 2, 15, "\"0s\"", "from 1s"),
         (rendition("name = \"a\"\nfallback = \"libx265x\""), 5, 12, "no encoder", "libx265"),
@@ -383,6 +391,85 @@ fn what_works_but_is_hardly_meant_is_a_warning() {
     );
     let loaded = parse(&format!("[ffmpeg]\nfailures = 13\n{}", stream("")));
     assert_eq!(loaded.unwrap().warnings, []);
+}
+
+#[test]
+fn a_sources_keys_that_do_nothing_are_warned_of() {
+    let warnings = |rest: &str| -> Vec<String> {
+        let loaded = parse(&stream(rest)).unwrap();
+        loaded.warnings.iter().map(ToString::to_string).collect()
+    };
+    for (rest, what) in [
+        (
+            "source_loop = true",
+            "3:15: source_loop does nothing without a source",
+        ),
+        (
+            "source = \"a\"\nallow_users = [0]",
+            "4:15: allow_users does nothing: the stream has a source",
+        ),
+        (
+            "source = \"/dev/video0\"\nsource_loop = true",
+            "4:15: source_loop does nothing: a device has no end",
+        ),
+    ] {
+        let found = warnings(rest);
+        assert!(
+            found.len() == 1 && found[0].contains(what),
+            "{rest}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_source_is_taken_from_the_configs_folder_and_warned_of_while_it_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    std::fs::write(root.join("there.mp4"), "").unwrap();
+    let check = |source: &str| {
+        let text = format!(
+            "[daemon]\nsocket = \"s\"\n[publish]\ndir = \"live\"\n{}",
+            stream(&format!("source = {source:?}"))
+        );
+        config::parse(&text, &root.join("c.toml"), &Environment::FOLDERS).unwrap()
+    };
+    let loaded = check("there.mp4");
+    assert_eq!(loaded.warnings, []);
+    let source = loaded.plan.streams["door"].source.clone().unwrap();
+    assert_eq!(source.input, SourceInput::File(root.join("there.mp4")));
+    assert_eq!(
+        (source.repeat, source.timeout),
+        (false, Duration::from_secs(10))
+    );
+    for (source, what, mend) in [
+        (
+            "later.mp4",
+            "later.mp4 is not there",
+            "until then it is looked for",
+        ),
+        (".", "is a folder", "name a file in it"),
+        (
+            "/dev/video-none",
+            "/dev/video-none is not there",
+            "put the device there",
+        ),
+    ] {
+        let warnings = check(source).warnings;
+        let [warning] = &warnings[..] else {
+            panic!("{source}: {warnings:?}")
+        };
+        assert_eq!(
+            warning.position.map(|at| (at.line, at.column)),
+            Some((7, 10))
+        );
+        assert!(
+            warning.what.contains(what) && warning.mend.contains(mend),
+            "{warning}"
+        );
+    }
+    for source in ["rtsp://cam/1", "frames-%04d.png"] {
+        assert_eq!(check(source).warnings, [], "{source}");
+    }
 }
 
 #[test]
