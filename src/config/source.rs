@@ -63,8 +63,6 @@ const OWNED: &[(&[&str], &str)] = &[
             "lavfi",
             "vf",
             "filter",
-            "c",
-            "codec",
             "copyts",
             "start_at_zero",
         ],
@@ -147,16 +145,16 @@ impl SourceInput {
             Self::Device { format, name } => format!("{format}:{name}"),
             Self::Url { url, .. } => {
                 let mut shown = url.clone();
-                for secret in secrets(url) {
-                    shown = shown.replace(&secret, "***");
+                for (secret, instead) in secrets(url) {
+                    shown = shown.replace(&secret, instead);
                 }
                 shown
             }
         }
     }
 
-    /// What of it nobody but FFmpeg may see.
-    pub fn secrets(&self) -> Vec<String> {
+    /// What of it nobody but FFmpeg may see, each with what is shown instead.
+    pub fn secrets(&self) -> Vec<(String, &'static str)> {
         match self {
             Self::Url { url, .. } => secrets(url),
             _ => Vec::new(),
@@ -192,22 +190,21 @@ fn scheme_of(text: &str) -> Option<(&str, &str)> {
     good.then_some((word, rest))
 }
 
-/// User and password, and the query: longest first, so that none is left in pieces.
-fn secrets(url: &str) -> Vec<String> {
+/// User and password, and the query, with the signs around them: a short one must not stand for any text that is like it.
+fn secrets(url: &str) -> Vec<(String, &'static str)> {
     let mut secrets = Vec::new();
     let behind = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (place, query) = match behind.split_once('?') {
-        Some((place, query)) => (place, Some(query)),
-        None => (behind, None),
-    };
-    let authority = place.split('/').next().unwrap_or(place);
-    // A password may have an @ of its own.
+    let authority = behind.split('/').next().unwrap_or(behind);
+    let mut place = behind;
+    // A password may have an @ of its own, and signs that it should not have.
     if let Some((user, _)) = authority.rsplit_once('@') {
-        secrets.push(user.to_owned());
+        secrets.push((format!("//{user}@"), "//***@"));
+        place = &behind[user.len()..];
     }
-    secrets.extend(query.map(str::to_owned));
-    secrets.retain(|secret| !secret.is_empty());
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let query = place.split_once('?').map(|(_, query)| query);
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        secrets.push((format!("?{query}"), "?***"));
+    }
     secrets
 }
 
@@ -370,7 +367,9 @@ mod tests {
             ("rtsp://me:s3c@ret@cam/1", "rtsp://***@cam/1"),
             ("rtsp://cam/1", "rtsp://cam/1"),
             ("rtmp://cam/a?user=me&password=x", "rtmp://cam/a?***"),
-            ("http://me:x@cam/me:x/y?a@b/c", "http://***@cam/***/y?***"),
+            ("http://me:x@cam/me:x/y?a@b/c", "http://***@cam/me:x/y?***"),
+            ("http://cam/?", "http://cam/?"),
+            ("rtsp://me:w?y@cam/1?x=2", "rtsp://***@cam/1?***"),
         ] {
             assert_eq!(input(url, &[]).shown(), shown);
         }

@@ -83,7 +83,8 @@ impl Filter {
     }
 }
 
-/// The command line that opens the source and writes its pictures as NUT to the inherited descriptor `pipe`.
+/// The command line that opens the source and writes its pictures as NUT to the inherited descriptor `pipe`. It opens it once: whatever else
+/// of the source is wanted has to be another output behind this one, with a pipe of its own and the same times.
 pub(super) fn line(plan: &SourcePlan, filter: &Filter, pipe: RawFd) -> Vec<String> {
     let mut line = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));

@@ -92,7 +92,7 @@ impl Ffmpeg {
     pub(super) fn start(
         program: PathBuf,
         line: impl FnOnce(RawFd) -> Vec<String>,
-        secrets: Vec<String>,
+        secrets: Vec<(String, &'static str)>,
     ) -> io::Result<(Self, PipeReader)> {
         let (reader, writer) = io::pipe()?;
         process::enlarge_pipe(&reader);
@@ -120,8 +120,8 @@ impl Ffmpeg {
                 };
                 let Some(stderr) = stderr else { return };
                 for_each_line(stderr, |mut line| {
-                    for secret in &secrets {
-                        line = line.replace(secret, "***");
+                    for (secret, instead) in &secrets {
+                        line = line.replace(secret, instead);
                     }
                     tracing::debug!("ffmpeg: {line}");
                     ears.hear(line);

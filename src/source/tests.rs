@@ -323,6 +323,46 @@ fn a_file_keeps_the_size_that_it_begins_with() {
 }
 
 #[test]
+fn a_live_source_that_changes_its_size_is_opened_anew_and_has_it_then() {
+    // Pictures that need no other filters than the usual, so that one opening does.
+    let tagged = "-c:v libx264 -g 25 -colorspace bt709 -color_primaries bt709 -color_trc bt709";
+    let folder = tempfile::tempdir().unwrap();
+    let [small, large] = ["small.ts", "large.ts"].map(|name| folder.path().join(name));
+    ffmpeg(
+        &format!("-f lavfi -i color=white:s=128x72:r=25:d=12 {tagged}"),
+        &small,
+    );
+    ffmpeg(
+        &format!("-f lavfi -i color=white:s=64x64:r=25:d=12 {tagged}"),
+        &large,
+    );
+    let [small, large] = [small, large].map(|path| std::fs::read(path).unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let camera = std::thread::spawn(move || {
+        // Each connection stays open, as a camera's does.
+        let mut first = listener.accept().unwrap().0;
+        first.write_all(&[small, large.clone()].concat()).unwrap();
+        let mut second = listener.accept().unwrap().0;
+        second.write_all(&large).unwrap();
+        (first, second)
+    });
+    let input = SourceInput::Url {
+        scheme: "tcp".to_owned(),
+        url,
+    };
+    let source = Running::start(plan(input, &[]), Policy::Latest);
+    let mut first = source.session();
+    assert_eq!(first.size, Size::new(128, 72));
+    while first.next().is_some() {}
+    let mut second = source.session();
+    assert_eq!(second.size, Size::new(64, 64));
+    assert!(second.next().is_some());
+    drop(source);
+    drop(camera.join().unwrap());
+}
+
+#[test]
 fn colours_are_those_of_the_file_whatever_its_matrix_and_range() {
     let folder = tempfile::tempdir().unwrap();
     let red = "-f lavfi -i color=red:s=64x64:r=25:d=0.2,format=rgb24";
@@ -407,7 +447,7 @@ fn what_fails_says_why_and_is_tried_again() {
         .unwrap()
         .port();
     let closed = format!("rtsp://me:s3cret@127.0.0.1:{port}/1");
-    for (plan, what, mend) in [
+    let troubles = [
         (file(&missing), "there is no such file as", "put it there"),
         (
             file(folder.path()),
@@ -445,8 +485,10 @@ fn what_fails_says_why_and_is_tried_again() {
             "an option",
             "mend input_args of [streams.door]",
         ),
-    ] {
-        let source = Running::start(plan, Policy::Latest);
+    ];
+    let started =
+        troubles.map(|(plan, what, mend)| (Running::start(plan, Policy::Latest), what, mend));
+    for (source, what, mend) in started {
         let status = source.wait_until(|status| status.state == SourceState::Waiting);
         let error = status.error.clone().unwrap();
         assert!(

@@ -105,6 +105,9 @@ const KNOWN: &[(&str, &str, &str)] = &[
 pub(super) fn explain(input: &SourceInput, stream: &str, words: &str) -> String {
     let table = format!("[streams.{stream}]");
     let shown = input.shown();
+    if words.starts_with("setpriv: ") {
+        return format!("FFmpeg can't be started: {words}: look at [ffmpeg] path");
+    }
     if words.contains("No such file or directory") {
         let (what, mend) = match input {
             SourceInput::File(_) => ("file", "put it there, or name another"),
@@ -145,6 +148,12 @@ mod tests {
                 "rtsp://***@cam/1: nobody listens there (FFmpeg says: {words}): switch it on, or mend host and port in source of [streams.door]"
             )
         );
+        let away = explain(
+            &file,
+            "door",
+            "setpriv: failed to execute ffmpeg: No such file or directory",
+        );
+        assert!(away.ends_with("look at [ffmpeg] path"), "{away}");
         let strange = explain(&file, "door", "it says nothing");
         assert!(
             strange.ends_with("look at source and input_args of [streams.door]"),

@@ -16,6 +16,7 @@ pub(crate) mod place;
 pub(crate) mod players;
 pub(crate) mod process;
 pub(crate) mod reference;
+pub(crate) mod rtsp;
 pub(crate) mod streams;
 pub(crate) mod tick_log;
 pub(crate) mod truth;

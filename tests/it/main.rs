@@ -39,6 +39,7 @@ mod protocol_page;
 mod recordings;
 mod restarts;
 mod siege;
+mod sources;
 mod timing;
 mod unprivileged;
 mod window;
