@@ -6,7 +6,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging for the life of the process.
 pub(super) fn start() {
-    let filter = EnvFilter::try_from_env("RINGGEAR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    start_at("info");
+}
+
+/// The same, with what is at least of this level unless `RINGGEAR_LOG` says otherwise.
+pub(super) fn start_at(level: &str) {
+    let filter = EnvFilter::try_from_env("RINGGEAR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let format = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

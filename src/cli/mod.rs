@@ -10,6 +10,7 @@ mod push;
 mod serve;
 mod signals;
 mod status;
+mod transcode;
 mod y4m;
 
 use std::path::{Path, PathBuf};
@@ -66,6 +67,8 @@ enum Subcommands {
     Push(push::PushArgs),
     /// Feed a stream with test frames
     Pattern(pattern::PatternArgs),
+    /// Make HLS and DASH of a file, in a folder
+    Transcode(transcode::TranscodeArgs),
     /// Show what the streams do
     Status(status::StatusArgs),
     /// Stop the daemon: the last segments are published
@@ -79,7 +82,12 @@ pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         // An option that changes nothing would leave people waiting at the wrong socket.
-        Subcommands::Serve(_) | Subcommands::Demo(_) | Subcommands::Check(_) if named => {
+        Subcommands::Serve(_)
+        | Subcommands::Demo(_)
+        | Subcommands::Check(_)
+        | Subcommands::Transcode(_)
+            if named =>
+        {
             Err(CliError::Usage(
                 "--socket is for commands that talk to a daemon: the daemon's own socket is [daemon] socket in its config"
                     .to_owned(),
@@ -90,6 +98,7 @@ pub fn main() -> ExitCode {
         Subcommands::Check(args) => check::run(args, &ffmpeg_problems),
         Subcommands::Push(args) => push::run(args, &cli.socket),
         Subcommands::Pattern(args) => pattern::run(args, &cli.socket),
+        Subcommands::Transcode(args) => transcode::run(args),
         Subcommands::Status(args) => status::run(args, &cli.socket),
         Subcommands::Stop => status::stop(&cli.socket),
     };

@@ -15,8 +15,6 @@ use crate::tick::Tick;
 
 /// How long anything is waited for until commands are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How long a recording waits for its producer to come back, if that is gone without a close; then it ends as it is.
-const RETURN: Duration = Duration::from_secs(10);
 /// No frame is passed over, however many wait.
 const EVERY_FRAME: u32 = u32::MAX;
 /// How often a recording under way is told of in the log.
@@ -45,6 +43,8 @@ pub(crate) struct LosslessIngest<S> {
     session: Option<Session>,
     /// Who has taken the stream over, until the frames of the session before are taken.
     successor: Option<Session>,
+    /// How long it waits for its producer to come back, if that is gone without a close; then it ends as it is. None: for ever.
+    patience: Option<Duration>,
     /// Since when there has been no session, if there is none.
     left: MonotonicTime,
     stopping: bool,
@@ -71,9 +71,9 @@ struct Told {
 }
 
 impl<S: Sink> LosslessIngest<S> {
-    /// An ingest whose first frame is `next`.
+    /// An ingest whose first frame is `next`; a producer that is gone without a close is waited for as long as `patience` says.
     pub(crate) fn new(
-        stream: String,
+        (stream, patience): (String, Option<Duration>),
         next: Tick,
         anchor: Anchor,
         commands: Receiver<Command>,
@@ -92,6 +92,7 @@ impl<S: Sink> LosslessIngest<S> {
             sink,
             session: None,
             successor: None,
+            patience,
             left: at,
             stopping: false,
             told: Told { at, tick: next },
@@ -151,10 +152,11 @@ impl<S: Sink> LosslessIngest<S> {
 
     fn may_come_back(&self) -> bool {
         let alone = self.anchor.monotonic().saturating_since(self.left);
-        if alone > RETURN {
+        let may = self.patience.is_none_or(|patience| alone <= patience);
+        if !may {
             tracing::warn!(stream = %self.stream, frames = self.next.0, "the recording's producer did not come back: it ends as it is");
         }
-        alone <= RETURN
+        may
     }
 
     /// Does what it is told; without a session it waits a moment for that.

@@ -8,21 +8,21 @@ use crate::picture::Size;
 
 /// What FFmpeg has found in a source.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// The container or protocol: `rtsp`, `matroska,webm`.
-    pub(super) container: String,
+    pub(crate) container: String,
     /// The pictures' codec: `h264`.
-    pub(super) codec: String,
+    pub(crate) codec: String,
     /// How they are stored: `yuv420p`.
-    pub(super) pixels: String,
+    pub(crate) pixels: String,
     /// The matrix that they are tagged with; none where they are not.
-    pub(super) matrix: Option<String>,
+    pub(crate) matrix: Option<String>,
     /// Their size.
-    pub(super) size: Option<Size>,
+    pub(crate) size: Option<Size>,
     /// How many there are a second, to two digits, as far as FFmpeg can tell.
-    pub(super) framerate: Option<f64>,
+    pub(crate) framerate: Option<f64>,
     /// How long it is; none for what has no end.
-    pub(super) duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
 }
 
 impl Found {

@@ -25,6 +25,7 @@ use crate::status::{SourceState, SourceStatus};
 use crate::tick::Framerate;
 use arguments::Filter;
 use session::Outcome;
+pub(crate) use session::look;
 
 /// The pause after a first failure; it doubles from there.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -66,6 +67,9 @@ impl Stop {
     }
 }
 
+/// Takes the stream's seat for the process of this number.
+type Seat = dyn Fn(&Open, i32) -> Result<Granted, Refused> + Send;
+
 /// What a source is made of.
 pub(crate) struct SourceParts {
     pub(crate) stream: String,
@@ -77,8 +81,8 @@ pub(crate) struct SourceParts {
     pub(crate) ffmpeg: PathBuf,
     /// For the times that people are told.
     pub(crate) anchor: Anchor,
-    /// Takes the stream's seat for the process of this number.
-    pub(crate) seat: Box<dyn Fn(&Open, i32) -> Result<Granted, Refused> + Send>,
+    /// The stream's.
+    pub(crate) seat: Box<Seat>,
     /// Where its state is told.
     pub(crate) tell: Box<dyn Fn(&SourceStatus) + Send>,
     pub(crate) stop: Stop,

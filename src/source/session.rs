@@ -1,5 +1,6 @@
 //! One opening of a source, from FFmpeg's start to its end: what is learnt of it, the stream's seat, and its pictures' way into the ring.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ringgear_producer::messages::{Open, PROTOCOL};
@@ -7,14 +8,14 @@ use ringgear_ring::format::{FrameFormat, PixelFormat};
 use ringgear_ring::layout::{MAX_MEMORY_BYTES, Policy};
 use ringgear_ring::{Captured, Deadline, MemoryKind, Slot, Writer};
 
-use super::Source;
 use super::arguments::{self, Filter, Tempo};
 use super::ffmpeg::{Exit, Ffmpeg};
 use super::heard::Found;
 use super::input::{Break, Input};
 use super::timing::{LiveClock, Pacer};
 use super::trouble::explain;
-use crate::config::SourceInput;
+use super::{Source, Stop};
+use crate::config::{SourceInput, SourcePlan};
 use crate::control::Granted;
 use crate::encode::nut::{NutHead, NutTrack};
 use crate::picture::Size;
@@ -372,6 +373,37 @@ impl Source {
                 let words = exit.last_words();
                 Outcome::Failed(explain(&self.parts.plan.input, &self.parts.stream, &words))
             }
+        }
+    }
+}
+
+/// Opens a source only to see what FFmpeg finds in it.
+///
+/// # Errors
+/// Why it can't be opened, or that nothing was said of it; for people.
+pub(crate) fn look(ffmpeg: &Path, plan: &SourcePlan) -> Result<Found, String> {
+    let shown = plan.input.shown();
+    let started = Ffmpeg::start(
+        ffmpeg.to_owned(),
+        |pipe| arguments::line(plan, &Filter::default(), pipe),
+        plan.input.secrets(),
+    );
+    let (ffmpeg, pipe) =
+        started.map_err(|error| format!("FFmpeg can't be started for {shown}: {error}"))?;
+    let stop = Stop::default();
+    let mut input = Input::new(pipe, MAX_MEMORY_BYTES, &stop, LONGEST_START);
+    let head = input.head();
+    let found = ffmpeg.words().found();
+    drop(input);
+    match (head, found) {
+        (Ok(_), Some(found)) => {
+            ffmpeg.end(Duration::ZERO);
+            Ok(found)
+        }
+        (Ok(_), None) => Err(format!("FFmpeg does not say what {shown} is")),
+        (Err(_), _) => {
+            let words = ffmpeg.end(LAST_WORDS).last_words();
+            Err(explain(&plan.input, "transcode", &words))
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::tick::Tick;
 /// How many pictures may wait for the owner at most: two seconds of them, which it takes in one go once it runs.
 const MOST_WAITING: usize = 64;
 
+/// How long a recording waits for a producer that is gone without a close.
+const RETURN: Duration = Duration::from_secs(10);
+
 /// The body of ingest's thread.
 type Body = Box<dyn FnOnce() + Send>;
 
@@ -81,8 +84,10 @@ impl Intake {
             waiting: self.waiting,
             events: self.events,
         };
+        // A source comes back by itself, however long that takes.
+        let patience = ground.plan.source.is_none().then_some(RETURN);
         let ingest = LosslessIngest::new(
-            ground.plan.name.clone(),
+            (ground.plan.name.clone(), patience),
             first,
             ground.anchor.clone(),
             self.obeyed,

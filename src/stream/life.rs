@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ringgear_ring::layout::Policy;
 use rustix::process::{getegid, geteuid};
 use tokio::sync::watch;
 
@@ -21,7 +20,7 @@ use super::manifests::FolderManifests;
 use super::owner::{self, Event, Owner};
 use super::seat::Bench;
 use super::shared::Shared;
-use super::{StreamError, sizes_in};
+use super::{StreamError, policy_of, sizes_in};
 use crate::clock::Anchor;
 use crate::config::{BreakerPlan, StreamPlan};
 use crate::control::Peer;
@@ -176,7 +175,7 @@ impl Ground {
             stream: self.plan.name.clone(),
             plan,
             framerate: self.grid.framerate,
-            policy: Policy::Latest,
+            policy: policy_of(self.plan.mode),
             ffmpeg: self.ffmpeg.path.clone(),
             anchor: self.anchor.clone(),
             seat: Box::new(move |open, pid| {

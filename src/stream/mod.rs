@@ -13,6 +13,7 @@ mod owner;
 mod recorder;
 mod seat;
 mod shared;
+mod transcode;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ pub(crate) use any::AnyStream;
 pub(crate) use keeper::hear_panics;
 use recorder::Recorder;
 pub(crate) use seat::refused;
+pub(crate) use transcode::Transcode;
 
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{BreakerPlan, Plan, StreamPlan, user_name};

@@ -70,12 +70,39 @@ impl Recorder {
             let restored = recorder.restore(&name);
             let unfinished = restored.and_then(|restored| restored.snapshot);
             if unfinished.is_some_and(|snapshot| !snapshot.ended) {
-                tracing::info!(stream = %recorder.plan.name, recording = %name, "the recording was cut off: its producer may go on with it");
-                let current = recorder.begin(&name)?;
-                *recorder.current() = Some(current);
+                recorder.go_on_with(&name)?;
+            }
+        }
+        if recorder.plan.source.is_some() {
+            let name = recorder.free_name(house.anchor.now());
+            match name {
+                Ok(name) => *recorder.current() = Some(recorder.begin(&name)?),
+                Err(refused) => {
+                    tracing::error!(stream = %recorder.plan.name, "nothing is recorded: {}", refused.message)
+                }
             }
         }
         Ok(recorder)
+    }
+
+    /// Takes up a recording that was cut off by the daemon's death. A source would begin it anew, so one of a source is only brought to its end.
+    fn go_on_with(&self, name: &str) -> Result<(), StreamError> {
+        let stream = &self.plan.name;
+        if self.plan.source.is_none() {
+            tracing::info!(%stream, recording = %name, "the recording was cut off: its producer may go on with it");
+            *self.current() = Some(self.begin(name)?);
+            return Ok(());
+        }
+        tracing::info!(%stream, recording = %name, "the recording was cut off: it ends as it is");
+        let plan = StreamPlan {
+            source: None,
+            ..self.plan.clone()
+        };
+        let picture = watch::Sender::new(None);
+        let folder = self.folder.join(name);
+        let ending = Stream::start_in(folder, plan, &self.house, picture, Box::new(|| ()))?;
+        ending.begin_stop();
+        Ok(())
     }
 
     /// Whether the config lets `peer`, in its supplementary `groups`, feed this stream.
@@ -138,7 +165,11 @@ impl Recorder {
     fn ended(&self, name: &str) {
         let over = self.current().take_if(|current| current.name == name);
         self.picture.send_replace(None);
-        let frames = over.map_or(0, |current| current.stream.status().ticks.fresh);
+        let frames = over.map_or(0, |current| {
+            let status = current.stream.status();
+            self.idle.report().source = status.source;
+            status.ticks.fresh
+        });
         let folder = self.folder.join(name);
         match publish::discard_if_empty(&folder) {
             Ok(true) => {
