@@ -78,7 +78,7 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     // What of the arguments is wrong shows before anything is opened.
     let plan = plan_of(&args, args.framerate.as_deref().unwrap_or("25"))?;
     let found = source::look(&args.ffmpeg, source_of(stream_of(&plan)?)?);
-    let found = found.map_err(CliError::Failed)?;
+    let found = found.map_err(|error| CliError::Failed(of_the_command_line(&error)))?;
     let plan = match (&args.framerate, found.framerate) {
         (Some(_), _) => plan,
         (None, Some(rate)) => plan_of(&args, &rate.to_string())?,
@@ -128,6 +128,7 @@ fn transcode(args: &TranscodeArgs, plan: &Plan, stream: StreamPlan) -> Result<()
             true => format!("; {out} has the first {whole:.1} s, and plays"),
             false => String::new(),
         };
+        let trouble = of_the_command_line(&trouble);
         return Err(CliError::Failed(format!("{trouble}{rest}")));
     }
     let (frames, took) = (status.ticks.fresh, begun.elapsed().as_secs_f64());
@@ -208,6 +209,23 @@ fn stream_of(plan: &Plan) -> Result<&StreamPlan, CliError> {
 fn source_of(stream: &StreamPlan) -> Result<&config::SourcePlan, CliError> {
     let source = stream.source.as_ref();
     source.ok_or_else(|| CliError::Failed("there is nothing to transcode".to_owned()))
+}
+
+/// What is told of a stream's table in a config, told of the arguments.
+fn of_the_command_line(told: &str) -> String {
+    let table = format!("[streams.{STREAM}]");
+    [
+        (
+            format!("another source in {table}, or its format in input_args: [\"-f\", \"...\"]"),
+            "another INPUT",
+        ),
+        (format!("another source in {table}"), "another INPUT"),
+        (format!("source of {table}"), "INPUT"),
+    ]
+    .iter()
+    .fold(told.to_owned(), |told, (config, here)| {
+        told.replace(config, here)
+    })
 }
 
 /// Why it can't go on. Unlike a camera, a file that fails once will fail again.
@@ -307,5 +325,12 @@ mod tests {
             ("big".into(), some("1920x1080"), None)
         );
         assert!(Rendition::parse("1280x720").is_err());
+    }
+
+    #[test]
+    fn mends_speak_of_the_arguments_and_of_no_config() {
+        let told = "there is no such file as x: put it there, or name another in source of [streams.transcode]";
+        let here = of_the_command_line(told);
+        assert!(here.ends_with("name another in INPUT"), "{here}");
     }
 }
