@@ -125,11 +125,15 @@ impl Source {
         };
         self.opened(found.as_ref(), seated.size);
         let (halt, played) = self.feed(&mut input, &track, &ffmpeg, &mut seated, tempo);
-        // What waits in the ring is still shown; nobody waits for the account.
-        drop(seated.granted.seat.close());
         let length = found.and_then(|found| found.duration);
         let short = length.filter(|length| self.is_whole() && played + BROKEN_OFF < *length);
-        self.halted(input, ffmpeg, halt, Some((tempo, short)))
+        let outcome = self.halted(input, ffmpeg, halt, Some((tempo, short)));
+        if matches!(outcome, Outcome::Ended) {
+            // What waits in the ring is still shown; nobody waits for the account. A seat that is not given back this way is one that
+            // somebody may come back to, which for a recording makes a difference.
+            drop(seated.granted.seat.close());
+        }
+        outcome
     }
 
     /// Which filters go with what was found.
