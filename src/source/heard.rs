@@ -104,7 +104,9 @@ impl Heard {
                     ..pictures(video)
                 });
             }
-        } else if let Some((_, configured)) = text.split_once("[graph 0 input from stream 0:") {
+        } else if let Some((graph, configured)) = text.split_once(" input from stream 0:")
+            && graph.starts_with("[graph ")
+        {
             self.note_size(configured);
         }
     }
