@@ -177,9 +177,11 @@ fn a_camera_that_falls_silent_or_dies_is_shown_again_once_it_is_back() {
             .then_some(())
     });
     let camera = RtspCamera::start(port, "640x480");
-    daemon.wait_for_state("cam", StreamState::Live, PATIENCE);
-    let stream = daemon.stream("cam");
-    assert_eq!(stream.source.unwrap().width, Some(640));
+    let stream = wait_for("it is back, with another size", PATIENCE, || {
+        let stream = daemon.stream("cam");
+        let width = stream.source.as_ref()?.width?;
+        (width == 640 && stream.state == StreamState::Live).then_some(stream)
+    });
     assert_eq!(
         stream.renditions[0].width,
         Some(320),
