@@ -409,6 +409,10 @@ fn a_sources_keys_that_do_nothing_are_warned_of() {
             "4:15: allow_users does nothing: the stream has a source",
         ),
         (
+            "mode = \"vod\"\nsource = \"a\"\nsource_loop = true",
+            "5:15: a recording of a source that begins again and again never ends",
+        ),
+        (
             "source = \"/dev/video0\"\nsource_loop = true",
             "4:15: source_loop does nothing: a device has no end",
         ),

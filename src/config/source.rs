@@ -10,6 +10,7 @@ use super::error::{Offset, Report};
 use super::sections::Stream;
 use super::table::Section;
 use super::value::{Read, Text};
+use crate::window::Mode;
 
 /// How many arguments a source may have.
 const MAX_ARGUMENTS: usize = 64;
@@ -210,6 +211,7 @@ fn secrets(url: &str) -> Vec<(String, &'static str)> {
 
 /// Checks a stream's source, and says where it stands.
 pub(super) fn check(
+    mode: Mode,
     section: &Section<Stream>,
     report: &mut Report,
 ) -> Option<(SourcePlan, Offset)> {
@@ -264,6 +266,13 @@ pub(super) fn check(
     if repeat && let (SourceInput::Device { .. }, Some(entry)) = (&input, &stream.source_loop) {
         let what = "source_loop does nothing: a device has no end to begin again at";
         report.warning(entry.span().start, what, "take it out");
+    }
+    if repeat
+        && mode.is_recorded()
+        && let Some(entry) = &stream.source_loop
+    {
+        let what = "a recording of a source that begins again and again never ends";
+        report.warning(entry.span().start, what, "take source_loop out");
     }
     let timeout = stream.source_timeout.as_ref();
     let plan = SourcePlan {

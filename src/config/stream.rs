@@ -100,7 +100,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let window = check_window(segment, &section, report);
     let (hls, dash) = check_formats(&section, report);
     let (renditions, codecs) = rendition::check_all(renditions, at, report);
-    let (source, source_at) = source::check(&section, report).unzip();
+    let (source, source_at) = source::check(mode, &section, report).unzip();
     // Without a framerate there was an error, and the plan is dropped: any does.
     let framerate = framerate
         .unwrap_or_else(|| Framerate::new(30, 1).expect("30 frames per second are in range"));
