@@ -95,7 +95,8 @@ typedef struct ringgear_options {
     size_t struct_size;
     /* The stream to feed. Required. */
     const char *stream;
-    /* FFmpeg's name of the pixel format: bgr24, rgb24, bgra, rgba, gray, yuv420p, nv12, yuyv422 or uyvy422. Required. */
+    /* FFmpeg's name of the pixel format: bgr24, rgb24, bgra, rgba, gray, yuv420p, nv12, yuyv422, uyvy422, ya8, gray16le,
+     * yuv422p, yuv444p, p010le, yuv420p10le, yuv422p10le or yuv444p10le. Required. */
     const char *format;
     /* The frames' size in pixels. Required. */
     uint32_t width;

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 /// The largest width and height of a frame, in pixels.
 pub const MAX_DIMENSION: u32 = 16_384;
 
-/// How a frame's pixels are stored. Names are FFmpeg's.
+/// How a frame's pixels are stored. Names are FFmpeg's. YUV is BT.709, limited range; where a component has more than 8 bits, it
+/// is 16 bits in memory, little endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PixelFormat {
@@ -19,19 +20,58 @@ pub enum PixelFormat {
     Rgba,
     /// 8-bit luma alone, full range.
     Gray,
-    /// Planar 4:2:0, BT.709 limited range: Y, then U, then V (I420).
+    /// Planar 4:2:0: Y, then U, then V (I420).
     Yuv420p,
-    /// 4:2:0 in two planes, BT.709 limited range: Y, then U and V interleaved.
+    /// 4:2:0 in two planes: Y, then U and V interleaved.
     Nv12,
-    /// Packed 4:2:2, BT.709 limited range: Y U Y V (YUY2).
+    /// Packed 4:2:2: Y U Y V (YUY2).
     Yuyv422,
-    /// Packed 4:2:2, BT.709 limited range: U Y V Y.
+    /// Packed 4:2:2: U Y V Y.
     Uyvy422,
+    /// 8-bit luma, full range, and alpha, which is ignored.
+    Ya8,
+    /// 16-bit luma alone, full range.
+    Gray16le,
+    /// Planar 4:2:2: Y, then U, then V.
+    Yuv422p,
+    /// Planar 4:4:4: Y, then U, then V.
+    Yuv444p,
+    /// As [`Self::Nv12`], 10 bits in the upper end of 16.
+    P010le,
+    /// As [`Self::Yuv420p`], 10 bits in the lower end of 16.
+    Yuv420p10le,
+    /// As [`Self::Yuv422p`], 10 bits in the lower end of 16.
+    Yuv422p10le,
+    /// As [`Self::Yuv444p`], 10 bits in the lower end of 16.
+    Yuv444p10le,
+}
+
+/// How a format's components lie in its planes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// One plane, so many bytes for each pixel.
+    Packed(usize),
+    /// One plane, four bytes for two pixels beside each other, whose chroma is shared. An odd row has a whole pair at its end.
+    Pairs,
+    /// Three planes, Y, U and V.
+    Planar {
+        /// Bytes of a component.
+        sample: usize,
+        /// How many pixels beside each other share their chroma.
+        across: usize,
+        /// How many above each other.
+        down: usize,
+    },
+    /// Two planes, Y, and U and V in turn, shared by two by two pixels.
+    SemiPlanar {
+        /// Bytes of a component.
+        sample: usize,
+    },
 }
 
 impl PixelFormat {
     /// Every format, in the order of their codes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 17] = [
         Self::Bgr24,
         Self::Rgb24,
         Self::Bgra,
@@ -41,46 +81,91 @@ impl PixelFormat {
         Self::Nv12,
         Self::Yuyv422,
         Self::Uyvy422,
+        Self::Ya8,
+        Self::Gray16le,
+        Self::Yuv422p,
+        Self::Yuv444p,
+        Self::P010le,
+        Self::Yuv420p10le,
+        Self::Yuv422p10le,
+        Self::Yuv444p10le,
     ];
 
-    /// The format's name, as in messages and on the command line.
-    pub const fn name(self) -> &'static str {
+    /// Its name, its code and its planes.
+    const fn facts(self) -> (&'static str, u32, Storage) {
+        const fn planar(sample: usize, across: usize, down: usize) -> Storage {
+            Storage::Planar {
+                sample,
+                across,
+                down,
+            }
+        }
         match self {
-            Self::Bgr24 => "bgr24",
-            Self::Rgb24 => "rgb24",
-            Self::Bgra => "bgra",
-            Self::Rgba => "rgba",
-            Self::Gray => "gray",
-            Self::Yuv420p => "yuv420p",
-            Self::Nv12 => "nv12",
-            Self::Yuyv422 => "yuyv422",
-            Self::Uyvy422 => "uyvy422",
+            Self::Bgr24 => ("bgr24", 1, Storage::Packed(3)),
+            Self::Rgb24 => ("rgb24", 2, Storage::Packed(3)),
+            Self::Bgra => ("bgra", 3, Storage::Packed(4)),
+            Self::Rgba => ("rgba", 4, Storage::Packed(4)),
+            Self::Gray => ("gray", 5, Storage::Packed(1)),
+            Self::Yuv420p => ("yuv420p", 6, planar(1, 2, 2)),
+            Self::Nv12 => ("nv12", 7, Storage::SemiPlanar { sample: 1 }),
+            Self::Yuyv422 => ("yuyv422", 8, Storage::Pairs),
+            Self::Uyvy422 => ("uyvy422", 9, Storage::Pairs),
+            Self::Ya8 => ("ya8", 10, Storage::Packed(2)),
+            Self::Gray16le => ("gray16le", 11, Storage::Packed(2)),
+            Self::Yuv422p => ("yuv422p", 12, planar(1, 2, 1)),
+            Self::Yuv444p => ("yuv444p", 13, planar(1, 1, 1)),
+            Self::P010le => ("p010le", 14, Storage::SemiPlanar { sample: 2 }),
+            Self::Yuv420p10le => ("yuv420p10le", 15, planar(2, 2, 2)),
+            Self::Yuv422p10le => ("yuv422p10le", 16, planar(2, 2, 1)),
+            Self::Yuv444p10le => ("yuv444p10le", 17, planar(2, 1, 1)),
         }
     }
 
-    /// The format called `name`.
+    /// The format's name, as in messages and on the command line.
+    pub const fn name(self) -> &'static str {
+        self.facts().0
+    }
+
+    /// The format called `name`; `le` at its end may be left out, as FFmpeg allows on the machines that Ringgear runs on.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name() == name || format.name().strip_suffix("le") == Some(name))
     }
 
     /// The number that stands for the format in the ring's header.
     pub const fn code(self) -> u32 {
-        match self {
-            Self::Bgr24 => 1,
-            Self::Rgb24 => 2,
-            Self::Bgra => 3,
-            Self::Rgba => 4,
-            Self::Gray => 5,
-            Self::Yuv420p => 6,
-            Self::Nv12 => 7,
-            Self::Yuyv422 => 8,
-            Self::Uyvy422 => 9,
-        }
+        self.facts().1
     }
 
     /// The format that `code` stands for.
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.code() == code)
+    }
+
+    /// How its components lie in its planes.
+    pub const fn storage(self) -> Storage {
+        self.facts().2
+    }
+
+    /// Bytes in a row, and rows, of each plane of a frame of `width` by `height` pixels. Half of an odd side is rounded up.
+    fn plane_sizes(self, width: usize, height: usize) -> Vec<(usize, usize)> {
+        match self.storage() {
+            Storage::Packed(pixel) => vec![(width * pixel, height)],
+            Storage::Pairs => vec![(width.div_ceil(2) * 4, height)],
+            Storage::Planar {
+                sample,
+                across,
+                down,
+            } => {
+                let chroma = (width.div_ceil(across) * sample, height.div_ceil(down));
+                vec![(width * sample, height), chroma, chroma]
+            }
+            Storage::SemiPlanar { sample } => vec![
+                (width * sample, height),
+                (width.div_ceil(2) * 2 * sample, height.div_ceil(2)),
+            ],
+        }
     }
 }
 
@@ -128,18 +213,6 @@ pub enum FormatError {
         "a frame of {width}x{height} is out of range: 2x2 to {MAX_DIMENSION}x{MAX_DIMENSION} pixels"
     )]
     Size {
-        /// Pixels.
-        width: u32,
-        /// Pixels.
-        height: u32,
-    },
-    /// Chroma is shared by pairs of pixels.
-    #[error("{format} needs an even width{and_height}, not {width}x{height}")]
-    Odd {
-        /// The format.
-        format: PixelFormat,
-        /// `" and height"` where both have to be even.
-        and_height: &'static str,
         /// Pixels.
         width: u32,
         /// Pixels.
@@ -193,31 +266,11 @@ impl FrameFormat {
         height: u32,
         strides: Option<&[usize]>,
     ) -> Result<Self, FormatError> {
-        use PixelFormat::{Bgr24, Bgra, Gray, Nv12, Rgb24, Rgba, Uyvy422, Yuv420p, Yuyv422};
         let in_range = |side: u32| (2..=MAX_DIMENSION).contains(&side);
         if !in_range(width) || !in_range(height) {
             return Err(FormatError::Size { width, height });
         }
-        let odd = |and_height| FormatError::Odd {
-            format: pixels,
-            and_height,
-            width,
-            height,
-        };
-        match pixels {
-            Yuv420p | Nv12 if width % 2 + height % 2 > 0 => return Err(odd(" and height")),
-            Yuyv422 | Uyvy422 if !width.is_multiple_of(2) => return Err(odd("")),
-            _ => {}
-        }
-        let (w, h) = (width as usize, height as usize);
-        let rows: &[(usize, usize)] = match pixels {
-            Bgr24 | Rgb24 => &[(w * 3, h)],
-            Bgra | Rgba => &[(w * 4, h)],
-            Gray => &[(w, h)],
-            Yuv420p => &[(w, h), (w / 2, h / 2), (w / 2, h / 2)],
-            Nv12 => &[(w, h), (w, h / 2)],
-            Yuyv422 | Uyvy422 => &[(w * 2, h)],
-        };
+        let rows = pixels.plane_sizes(width as usize, height as usize);
         if let Some(strides) = strides
             && strides.len() != rows.len()
         {
@@ -230,7 +283,7 @@ impl FrameFormat {
         }
         let mut planes = Vec::with_capacity(rows.len());
         let mut bytes = 0;
-        for (index, &(row_bytes, rows)) in rows.iter().enumerate() {
+        for (index, (row_bytes, rows)) in rows.into_iter().enumerate() {
             let stride = strides.map_or(row_bytes, |strides| strides[index]);
             if stride < row_bytes || stride > row_bytes * 4 + 4096 {
                 return Err(FormatError::Stride {
@@ -302,6 +355,9 @@ mod tests {
             (PixelFormat::Yuv420p, 64 * 48 * 3 / 2),
             (PixelFormat::Nv12, 64 * 48 * 3 / 2),
             (PixelFormat::Uyvy422, 64 * 48 * 2),
+            (PixelFormat::Ya8, 64 * 48 * 2),
+            (PixelFormat::Yuv422p, 64 * 48 * 2),
+            (PixelFormat::Yuv420p10le, 64 * 48 * 3),
         ] {
             assert_eq!(
                 FrameFormat::packed(pixels, 64, 48).unwrap().bytes(),
@@ -322,12 +378,19 @@ mod tests {
     }
 
     #[test]
-    fn shared_chroma_needs_even_sides() {
-        assert!(FrameFormat::packed(PixelFormat::Yuv420p, 63, 48).is_err());
-        assert!(FrameFormat::packed(PixelFormat::Yuv420p, 64, 47).is_err());
-        assert!(FrameFormat::packed(PixelFormat::Yuyv422, 63, 47).is_err());
-        assert!(FrameFormat::packed(PixelFormat::Yuyv422, 64, 47).is_ok());
-        assert!(FrameFormat::packed(PixelFormat::Bgr24, 63, 47).is_ok());
+    fn half_of_an_odd_side_is_rounded_up() {
+        for (pixels, bytes) in [
+            (PixelFormat::Yuv420p, 63 * 47 + 2 * 32 * 24),
+            (PixelFormat::Nv12, 63 * 47 + 64 * 24),
+            (PixelFormat::P010le, 2 * (63 * 47 + 64 * 24)),
+            (PixelFormat::Yuyv422, 128 * 47),
+            (PixelFormat::Yuv422p10le, 2 * (63 * 47 + 2 * 32 * 47)),
+            (PixelFormat::Yuv444p, 3 * 63 * 47),
+            (PixelFormat::Gray16le, 2 * 63 * 47),
+        ] {
+            let format = FrameFormat::packed(pixels, 63, 47).unwrap();
+            assert_eq!(format.bytes(), bytes, "{pixels}");
+        }
         assert!(FrameFormat::packed(PixelFormat::Bgr24, 0, 47).is_err());
         assert!(FrameFormat::packed(PixelFormat::Bgr24, 20_000, 47).is_err());
     }
@@ -340,6 +403,8 @@ mod tests {
             assert_eq!(serde_json_name(format), format.name());
         }
         assert_eq!(PixelFormat::from_code(0), None);
+        assert_eq!(PixelFormat::from_name("p010"), Some(PixelFormat::P010le));
+        assert_eq!(PixelFormat::from_name("p010be"), None);
     }
 
     fn serde_json_name(format: PixelFormat) -> String {

@@ -41,11 +41,11 @@ pub(super) enum InputError {
     /// A colour space that no ring carries.
     #[error("the input's colour space is C{0}: convert it, with FFmpeg by `-pix_fmt yuv420p`")]
     ColourSpace(String),
-    /// Full range 4:2:0.
+    /// Full range YUV.
     #[error(
-        "the input is full range, but yuv420p is taken as limited: convert it, with FFmpeg by `-vf scale=out_range=tv -pix_fmt yuv420p`"
+        "the input is full range, but {0} is taken as limited: convert it, with FFmpeg by `-vf scale=out_range=tv -pix_fmt {0}`"
     )]
-    FullRange,
+    FullRange(PixelFormat),
     /// A size that no ring carries.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -215,11 +215,18 @@ impl Header {
         }
         let pixels = match colour {
             "420jpeg" | "420mpeg2" | "420paldv" | "420" => PixelFormat::Yuv420p,
+            "422" => PixelFormat::Yuv422p,
+            "444" => PixelFormat::Yuv444p,
+            "420p10" => PixelFormat::Yuv420p10le,
+            "422p10" => PixelFormat::Yuv422p10le,
+            "444p10" => PixelFormat::Yuv444p10le,
             "mono" => PixelFormat::Gray,
+            "mono16" => PixelFormat::Gray16le,
             other => return Err(InputError::ColourSpace(other.chars().take(40).collect())),
         };
-        if full_range && pixels == PixelFormat::Yuv420p {
-            return Err(InputError::FullRange);
+        let is_gray = matches!(pixels, PixelFormat::Gray | PixelFormat::Gray16le);
+        if full_range && !is_gray {
+            return Err(InputError::FullRange(pixels));
         }
         let (Some(width), Some(height)) = (width, height) else {
             return Err(InputError::NoSize);
@@ -302,6 +309,11 @@ mod tests {
                 None,
             ),
             (
+                "YUV4MPEG2 W64 H48 F25:1 Ip C422p10 XYSCSS=422P10\n",
+                PixelFormat::Yuv422p10le,
+                Some((25, 1)),
+            ),
+            (
                 "YUV4MPEG2 W64 H48 F1000:1 C420paldv\n",
                 PixelFormat::Yuv420p,
                 None,
@@ -321,7 +333,7 @@ mod tests {
         assert!(refusal(b"").contains("empty"));
         assert!(refusal(b"RIFF....AVI LIST").contains("yuv4mpegpipe"));
         assert!(refusal(b"YUV4").contains("not YUV4MPEG2"));
-        assert!(refusal(b"YUV4MPEG2 W64 H48 C422\n").contains("-pix_fmt yuv420p"));
+        assert!(refusal(b"YUV4MPEG2 W64 H48 C411\n").contains("-pix_fmt yuv420p"));
         assert!(refusal(b"YUV4MPEG2 W64 H48 C420p10\n").contains("C420p10"));
         assert!(refusal(b"YUV4MPEG2 W64 H48 It\n").contains("bwdif"));
         assert!(refusal(b"YUV4MPEG2 W64 H48 C420jpeg XCOLORRANGE=FULL\n").contains("out_range"));

@@ -1,10 +1,12 @@
 //! A frame's way out of shared memory. A stripe of rows is copied into private memory and converted from there while
 //! it is in cache, so that the one copy also halves what the encoder reads, and nobody can change a picture afterwards.
 
+mod reduce;
+
 use std::sync::Arc;
 
 use ringgear_ring::RingError;
-use ringgear_ring::format::{FrameFormat, PixelFormat};
+use ringgear_ring::format::{FrameFormat, PixelFormat, Storage};
 use yuv::{
     BufferStoreMut, YuvConversionMode, YuvError, YuvPackedImage, YuvPlanarImageMut, YuvRange,
     YuvStandardMatrix,
@@ -12,6 +14,7 @@ use yuv::{
 
 use crate::clock::MonotonicTime;
 use crate::picture::{Picture, PictureFormat, PicturePool, Size};
+use reduce::Reduction;
 
 /// How much of a frame is copied before it is converted: well inside a core's second-level cache.
 const STRIPE_BYTES: usize = 128 * 1024;
@@ -55,6 +58,7 @@ pub(crate) struct Converter {
     size: Size,
     stripe: Vec<u8>,
     stripe_rows: usize,
+    sums: Vec<u32>,
     pool: PicturePool,
 }
 
@@ -68,7 +72,8 @@ impl Converter {
     /// A converter for frames of `format`.
     pub(crate) fn new(format: FrameFormat) -> Self {
         let (stored, size) = input_of(&format);
-        let packed_row = padded_row_bytes(&format, size);
+        let planes = format.planes().iter().map(|plane| plane.row_bytes);
+        let packed_row = planes.fold(padded_row_bytes(&format, size), usize::max);
         let stripe_rows = ((STRIPE_BYTES / packed_row) & !1).clamp(2, size.height as usize);
         let pool = PicturePool::new(stored.bytes(size));
         Self {
@@ -76,6 +81,7 @@ impl Converter {
             format,
             size,
             stripe_rows,
+            sums: Vec::new(),
             pool,
         }
     }
@@ -92,12 +98,15 @@ impl Converter {
         captured: MonotonicTime,
     ) -> Result<Picture, ConvertError> {
         let mut buffer = self.pool.take().map_err(ConvertError::Memory)?;
-        match self.format.pixels() {
-            PixelFormat::Yuv420p | PixelFormat::Nv12 => {
-                self.copy_planes(frame, buffer.bytes_mut())?
+        let pixels = self.format.pixels();
+        let is_padded = self.size != Size::new(self.format.width(), self.format.height());
+        match (chroma_reduction(pixels), pixels.storage()) {
+            (Some(chroma), _) if chroma.is_none() && !is_padded => {
+                self.copy_planes(frame, buffer.bytes_mut())?;
             }
-            PixelFormat::Gray => self.widen_gray(frame, buffer.bytes_mut())?,
-            _ => self.convert_stripes(frame, buffer.bytes_mut())?,
+            (Some(chroma), _) => self.reduce_planes(frame, buffer.bytes_mut(), chroma)?,
+            (None, Storage::Packed(1 | 2)) => self.widen_gray(frame, buffer.bytes_mut())?,
+            (None, _) => self.convert_stripes(frame, buffer.bytes_mut())?,
         }
         Ok(Picture::new(
             self.picture_format(),
@@ -116,6 +125,50 @@ impl Converter {
         Ok(())
     }
 
+    /// Planes of any depth and sharing become those of the picture: `chroma` says how.
+    fn reduce_planes(
+        &mut self,
+        frame: &impl Rows,
+        out: &mut [u8],
+        chroma: Reduction,
+    ) -> Result<(), ConvertError> {
+        let (width, height) = (self.size.width as usize, self.size.height as usize);
+        let luma = Reduction {
+            across: 1,
+            down: 1,
+            ..chroma
+        };
+        let (y, shared) = out.split_at_mut(width * height);
+        self.reduce_plane(frame, 0, y, width, luma)?;
+        if self.format.planes().len() == 2 {
+            return self.reduce_plane(frame, 1, shared, width, chroma);
+        }
+        let (u, v) = shared.split_at_mut(shared.len() / 2);
+        self.reduce_plane(frame, 1, u, width / 2, chroma)?;
+        self.reduce_plane(frame, 2, v, width / 2, chroma)
+    }
+
+    /// Fills `out`, rows of `width` samples, from plane `index`.
+    fn reduce_plane(
+        &mut self,
+        frame: &impl Rows,
+        index: usize,
+        out: &mut [u8],
+        width: usize,
+        reduction: Reduction,
+    ) -> Result<(), ConvertError> {
+        let plane = self.format.planes()[index];
+        let rows = self.stripe_rows / reduction.down;
+        let stripes = out.chunks_mut(width * rows);
+        for (out, first) in stripes.zip((0..).step_by(self.stripe_rows)) {
+            let rows = self.stripe_rows.min(plane.rows - first);
+            let source = &mut self.stripe[..rows * plane.row_bytes];
+            frame.copy_rows(index, first, rows, source)?;
+            reduction.reduce(source, plane.row_bytes, out, width, &mut self.sums);
+        }
+        Ok(())
+    }
+
     /// Full-range grey becomes limited-range luma with neutral chroma.
     fn widen_gray(&mut self, frame: &impl Rows, out: &mut [u8]) -> Result<(), ConvertError> {
         let width = self.size.width as usize;
@@ -126,8 +179,19 @@ impl Converter {
         {
             let rows = stripe.len() / width;
             self.read_stripe(frame, first, rows)?;
-            for (y, gray) in stripe.iter_mut().zip(&self.stripe) {
-                *y = limited_range(*gray);
+            match self.format.pixels() {
+                PixelFormat::Gray16le => {
+                    for (y, gray) in stripe.iter_mut().zip(self.stripe.chunks_exact(2)) {
+                        *y = limited_range(u16::from_le_bytes([gray[0], gray[1]]));
+                    }
+                }
+                pixels => {
+                    let pixel = if pixels == PixelFormat::Ya8 { 2 } else { 1 };
+                    for (y, gray) in stripe.iter_mut().zip(self.stripe.chunks_exact(pixel)) {
+                        // As 16 bits: 255 is 65535.
+                        *y = limited_range(u16::from(gray[0]) * 257);
+                    }
+                }
             }
         }
         chroma.fill(128);
@@ -189,7 +253,19 @@ impl Converter {
                 let packed = packed();
                 yuv::uyvy422_to_yuv420(out, &packed)
             }
-            PixelFormat::Gray | PixelFormat::Yuv420p | PixelFormat::Nv12 => Ok(()),
+            // These are converted plane by plane.
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the second pixel of each row's last pair, which is outside of the frame, the brightness of the first.
+    fn complete_pairs(&mut self, row_bytes: usize, rows: usize) {
+        let luma = match self.format.pixels() {
+            PixelFormat::Uyvy422 => 1,
+            _ => 0,
+        };
+        for row in self.stripe.chunks_exact_mut(row_bytes).take(rows) {
+            row[row_bytes - 2 + luma] = row[row_bytes - 4 + luma];
         }
     }
 
@@ -205,6 +281,9 @@ impl Converter {
         let real_rows = rows.min(plane.rows - first);
         if padded == plane.row_bytes {
             frame.copy_rows(0, first, real_rows, &mut self.stripe[..real_rows * padded])?;
+            if self.format.width() < self.size.width {
+                self.complete_pairs(padded, real_rows);
+            }
         } else {
             let pixel = padded - plane.row_bytes;
             for row in 0..real_rows {
@@ -224,163 +303,49 @@ impl Converter {
 }
 
 fn picture_format(pixels: PixelFormat) -> PictureFormat {
-    match pixels {
-        PixelFormat::Nv12 => PictureFormat::Nv12,
+    match pixels.storage() {
+        Storage::SemiPlanar { .. } => PictureFormat::Nv12,
         _ => PictureFormat::I420,
     }
 }
 
 /// A row of the first plane, packed, an odd width made even.
 fn padded_row_bytes(format: &FrameFormat, size: Size) -> usize {
-    let row = format.planes()[0].row_bytes;
-    row / format.width() as usize * size.width as usize
+    match format.pixels().storage() {
+        Storage::Packed(pixel) => pixel * size.width as usize,
+        _ => format.planes()[0].row_bytes,
+    }
 }
 
-/// 0..255 to 16..235.
-fn limited_range(gray: u8) -> u8 {
-    let scaled = (u16::from(gray) * 219 + 127) / 255 + 16;
+/// How the chroma of planes becomes a picture's; none for frames of one plane.
+fn chroma_reduction(pixels: PixelFormat) -> Option<Reduction> {
+    let (sample, across, down) = match pixels.storage() {
+        Storage::Planar {
+            sample,
+            across,
+            down,
+        } => (sample, 2 / across, 2 / down),
+        Storage::SemiPlanar { sample } => (sample, 1, 1),
+        Storage::Packed(_) | Storage::Pairs => return None,
+    };
+    let surplus = match (sample, pixels) {
+        (1, _) => 0,
+        (_, PixelFormat::P010le) => 8,
+        _ => 2,
+    };
+    Some(Reduction {
+        sample,
+        surplus,
+        across,
+        down,
+    })
+}
+
+/// 0..65535 to 16..235.
+fn limited_range(gray: u16) -> u8 {
+    let scaled = (u32::from(gray) * 219 + 32_767) / 65_535 + 16;
     scaled.to_le_bytes()[0]
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A frame in ordinary memory.
-    struct Memory(FrameFormat, Vec<u8>);
-
-    impl Rows for Memory {
-        fn copy_rows(
-            &self,
-            plane: usize,
-            first: usize,
-            rows: usize,
-            into: &mut [u8],
-        ) -> Result<(), RingError> {
-            let plane = self.0.planes()[plane];
-            for row in 0..rows {
-                let from = plane.offset + (first + row) * plane.stride;
-                into[row * plane.row_bytes..(row + 1) * plane.row_bytes]
-                    .copy_from_slice(&self.1[from..from + plane.row_bytes]);
-            }
-            Ok(())
-        }
-    }
-
-    /// A frame of one colour, given as BGR, in `pixels`.
-    fn solid(
-        pixels: PixelFormat,
-        width: u32,
-        height: u32,
-        [b, g, r]: [u8; 3],
-        [y, u, v]: [u8; 3],
-    ) -> Memory {
-        let format = FrameFormat::packed(pixels, width, height).unwrap();
-        let unit: &[u8] = match pixels {
-            PixelFormat::Bgr24 => &[b, g, r],
-            PixelFormat::Rgb24 => &[r, g, b],
-            PixelFormat::Bgra => &[b, g, r, 9],
-            PixelFormat::Rgba => &[r, g, b, 9],
-            PixelFormat::Yuyv422 => &[y, u, y, v],
-            PixelFormat::Uyvy422 => &[u, y, v, y],
-            PixelFormat::Gray => &[g],
-            PixelFormat::Yuv420p | PixelFormat::Nv12 => {
-                let mut bytes = vec![y; format.planes()[0].rows * format.planes()[0].stride];
-                if pixels == PixelFormat::Nv12 {
-                    bytes.extend(
-                        [u, v].repeat(format.planes()[1].rows * format.planes()[1].row_bytes / 2),
-                    );
-                } else {
-                    bytes.extend(std::iter::repeat_n(
-                        u,
-                        format.planes()[1].rows * format.planes()[1].stride,
-                    ));
-                    bytes.extend(std::iter::repeat_n(
-                        v,
-                        format.planes()[2].rows * format.planes()[2].stride,
-                    ));
-                }
-                return Memory(format, bytes);
-            }
-        };
-        let bytes = unit.repeat(format.bytes() / unit.len());
-        Memory(format, bytes)
-    }
-
-    // BT.709 limited: red, green, blue, white, black (ITU-R BT.709-6, item 3).
-    const COLOURS: [([u8; 3], [u8; 3]); 5] = [
-        ([0, 0, 255], [63, 102, 240]),
-        ([0, 255, 0], [173, 42, 26]),
-        ([255, 0, 0], [32, 240, 118]),
-        ([255, 255, 255], [235, 128, 128]),
-        ([0, 0, 0], [16, 128, 128]),
-    ];
-
-    #[test]
-    fn every_format_comes_out_in_its_colour() {
-        for pixels in PixelFormat::ALL {
-            for (bgr, yuv) in COLOURS {
-                if pixels == PixelFormat::Gray && yuv[1] != 128 {
-                    continue;
-                }
-                let frame = solid(pixels, 66, 50, bgr, yuv);
-                let mut converter = Converter::new(frame.0.clone());
-                let picture = converter.convert(&frame, MonotonicTime(7)).unwrap();
-                let (luma, chroma) = picture.pixels().split_at(66 * 50);
-                let near = |a: u8, b: u8| a.abs_diff(b) <= 2;
-                assert!(
-                    luma.iter().all(|&y| near(y, yuv[0])),
-                    "{pixels} {bgr:?}: luma {}",
-                    luma[0]
-                );
-                let (u, v) = if picture.format == PictureFormat::Nv12 {
-                    (chroma[0], chroma[1])
-                } else {
-                    (chroma[0], chroma[66 * 50 / 4])
-                };
-                assert!(
-                    near(u, yuv[1]) && near(v, yuv[2]),
-                    "{pixels} {bgr:?}: chroma {u} {v}"
-                );
-                assert_eq!(picture.captured, MonotonicTime(7));
-            }
-        }
-    }
-
-    #[test]
-    fn odd_sizes_are_padded_to_even_with_their_last_pixels() {
-        for pixels in [PixelFormat::Bgr24, PixelFormat::Rgba, PixelFormat::Gray] {
-            let frame = solid(pixels, 63, 47, [255; 3], [235, 128, 128]);
-            let picture = Converter::new(frame.0.clone())
-                .convert(&frame, MonotonicTime(0))
-                .unwrap();
-            assert_eq!(picture.size, Size::new(64, 48));
-            assert!(
-                picture.pixels()[..64 * 48]
-                    .iter()
-                    .all(|&y| y.abs_diff(235) <= 1),
-                "{pixels}"
-            );
-        }
-    }
-
-    #[test]
-    fn stripes_join_without_a_seam() {
-        let format = FrameFormat::packed(PixelFormat::Bgr24, 1280, 722).unwrap();
-        let bytes = (0..format.bytes())
-            .map(|at| if at / 3 / 1280 % 4 < 2 { 40 } else { 200 })
-            .collect();
-        let frame = Memory(format, bytes);
-        let picture = Converter::new(frame.0.clone())
-            .convert(&frame, MonotonicTime(0))
-            .unwrap();
-        for (row, luma) in picture.pixels()[..1280 * 722].chunks(1280).enumerate() {
-            let wanted = if row % 4 < 2 { 50 } else { 188 };
-            assert!(
-                luma.iter().all(|y| y.abs_diff(wanted) <= 2),
-                "row {row}: {}",
-                luma[0]
-            );
-        }
-    }
-}
+mod tests;

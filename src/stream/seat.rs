@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use super::changes::{Changes, TooOften};
 use crate::control::{Accounts, Granted, Peer, Seat};
 use crate::ingest::{Command, NewSession, input_of};
+use crate::picture::Size;
 use crate::status::SessionStatus;
 use crate::tick::{Framerate, UnixTime};
 
@@ -183,6 +184,13 @@ impl Bench {
                 stream = %self.stream, session, pid = peer.pid, uid = peer.uid, gid = peer.gid, %format, slots,
                 client = client.as_deref().unwrap_or_default(), "producer opened a session"
             );
+            let (_, size) = input_of(&format);
+            if size != Size::new(format.width(), format.height()) {
+                tracing::info!(
+                    stream = %self.stream, session, pictures = %size,
+                    "frames of an odd size are padded to an even one: their last column or row is repeated"
+                );
+            }
         }
         let status = SessionStatus {
             id: session,

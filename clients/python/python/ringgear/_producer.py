@@ -17,15 +17,38 @@ from ._errors import FrameError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Pixels = npt.NDArray[np.uint8]
+    Pixels = npt.NDArray[np.unsignedinteger[Any]]
 
 _log = logging.getLogger("ringgear")
 
 _DEFAULT_SOCKET = "/run/ringgear/control.sock"
 
-#: Bytes a pixel of the packed formats; the planar ones have their planes one above the other.
-_CHANNELS = {"bgr24": 3, "rgb24": 3, "bgra": 4, "rgba": 4, "gray": 1, "yuyv422": 2, "uyvy422": 2}
-_PLANAR = ("yuv420p", "nv12")
+#: Numbers a pixel of the formats that have one plane.
+_CHANNELS = {"bgr24": 3, "rgb24": 3, "bgra": 4, "rgba": 4, "gray": 1, "gray16le": 1, "ya8": 2, "yuyv422": 2, "uyvy422": 2}
+#: Numbers a pixel, times two, of those whose planes lie one above the other.
+_PLANES = {
+    **dict.fromkeys(("yuv420p", "nv12", "p010le", "yuv420p10le"), 3),
+    **dict.fromkeys(("yuv422p", "yuv422p10le"), 4),
+    **dict.fromkeys(("yuv444p", "yuv444p10le"), 6),
+}
+#: Formats whose numbers have 16 bits in memory.
+_DEEP = ("gray16le", "p010le", "yuv420p10le", "yuv422p10le", "yuv444p10le")
+
+
+def _shape(format: str, width: int, height: int) -> tuple[int, ...]:
+    """The shape of a frame's array."""
+    if format in _CHANNELS:
+        channels = _CHANNELS[format]
+        if format in ("yuyv422", "uyvy422"):
+            width += width % 2
+        return (height, width) if channels == 1 else (height, width, channels)
+    if _PLANES[format] == 6:
+        return (3, height, width)
+    if width % 2 == 0 and (height % 2 == 0 or _PLANES[format] == 4):
+        return (height * _PLANES[format] // 2, width)
+    # Half of an odd side is rounded up, and the planes have no common width.
+    rows = height if _PLANES[format] == 4 else (height + 1) // 2
+    return (height * width + (width + 1) // 2 * 2 * rows,)
 
 
 class Closed(NamedTuple):
@@ -43,15 +66,25 @@ class Producer:
     """Feeds one stream with frames.
 
     ``width`` and ``height`` are in pixels. ``format`` is how pixels are stored, by FFmpeg's name, and
-    with it the shape of a frame's array, of dtype uint8:
+    with it the shape of a frame's array, of dtype uint8, or uint16 where `dtype` says so:
 
-    ==================================  =====================
-    ``bgr24`` (OpenCV's), ``rgb24``     (height, width, 3)
-    ``bgra``, ``rgba``; alpha ignored   (height, width, 4)
-    ``gray``                            (height, width)
-    ``yuyv422``, ``uyvy422``            (height, width, 2)
-    ``yuv420p``, ``nv12``               (height * 3/2, width): the planes one above the other
-    ==================================  =====================
+    ====================================  =====================
+    ``bgr24`` (OpenCV's), ``rgb24``       (height, width, 3)
+    ``bgra``, ``rgba``; alpha ignored     (height, width, 4)
+    ``gray``; uint16: ``gray16le``        (height, width)
+    ``ya8``; alpha ignored                (height, width, 2)
+    ``yuyv422``, ``uyvy422``              (height, width, 2)
+    ``yuv420p``, ``nv12``                 (height * 3/2, width): the planes one above the other
+    ``yuv422p``                           (height * 2, width): likewise
+    ``yuv444p``                           (3, height, width)
+    uint16: ``yuv420p10le``, ``p010le``   as ``yuv420p`` and ``nv12``
+    uint16: ``yuv422p10le``,              as ``yuv422p`` and
+    ``yuv444p10le``                       ``yuv444p``
+    ====================================  =====================
+
+    Ten bits are the lower ones of sixteen, in ``p010le`` the upper ones. The ``le`` may be left out. Sides may be odd; half of one is
+    rounded up: an odd row of ``yuyv422`` and ``uyvy422`` has one pixel more, and the planar formats with shared colours
+    take the array as one long row.
 
     ``socket`` is the daemon's control socket; without it $RINGGEAR_SOCKET, or /run/ringgear/control.sock.
     ``slots`` is how many frames the ring holds, 3 to 32; without it the daemon chooses. ``take_over`` ends the
@@ -96,13 +129,10 @@ class Producer:
             client if client is not None else "ringgear-python",
         )
         self._last = self._state()
-        self._shape: tuple[int, ...]
-        if format in _PLANAR:
-            self._shape = (height * 3 // 2, width)
-        elif _CHANNELS[format] == 1:
-            self._shape = (height, width)
-        else:
-            self._shape = (height, width, _CHANNELS[format])
+        if format + "le" in _DEEP:
+            self._format = format = format + "le"
+        self._shape = _shape(format, width, height)
+        self._dtype = np.dtype("<u2" if format in _DEEP else np.uint8)
 
     @property
     def stream(self) -> str:
@@ -118,6 +148,11 @@ class Producer:
     def shape(self) -> tuple[int, ...]:
         """The shape of a frame's array."""
         return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The kind of a frame's numbers: uint8 or uint16."""
+        return self._dtype
 
     @property
     def framerate(self) -> Fraction:
@@ -241,24 +276,33 @@ class Producer:
             _log.log(logging.INFO if back else logging.WARNING, "stream %r: %s", self._stream, words)
 
     def _view(self, slot: _native.Slot) -> Pixels:
-        return np.asarray(slot).reshape(self._shape)
+        return np.asarray(slot).view(self._dtype).reshape(self._shape)
 
     def _fitting(self, frame: npt.ArrayLike) -> Pixels:
         """The frame as an array of the right shape, never converted or copied."""
         if frame is None:
             raise FrameError("None is no picture: the camera gave no frame; check what its read() returned")
         if isinstance(frame, (bytes, bytearray)):
-            frame = np.frombuffer(frame, np.uint8)
+            if len(frame) % self._dtype.itemsize:
+                raise FrameError(f"a frame of {len(frame)} bytes: {self._format} has two for each number; give whole frames")
+            frame = np.frombuffer(frame, self._dtype)
         pixels = np.asarray(frame)
-        if pixels.dtype != np.uint8:
-            raise FrameError(f"a frame of dtype {pixels.dtype}, not uint8: {_mend_dtype(pixels.dtype)}")
+        if pixels.dtype != self._dtype:
+            raise FrameError(f"a frame of dtype {pixels.dtype}, not {self._dtype}: {self._mend_dtype(pixels.dtype)}")
         if pixels.shape == self._shape:
             return pixels
         if pixels.ndim == 1 and pixels.size == int(np.prod(self._shape)) and pixels.flags.c_contiguous:
             return pixels.reshape(self._shape)
-        if self._format == "gray" and pixels.shape == (*self._shape, 1):
+        if self._format in ("gray", "gray16le") and pixels.shape == (*self._shape, 1):
             return pixels[:, :, 0]
         raise FrameError(f"a frame of shape {pixels.shape}, not {self._shape}: {self._mend_shape(pixels.shape)}")
+
+    def _mend_dtype(self, dtype: np.dtype[Any]) -> str:
+        if self._dtype.itemsize == 2:
+            if dtype == np.uint8:
+                return "open the producer with a format of 8 bits, or use array.astype(numpy.uint16) and shift it to the format's depth"
+            return f"scale it to what {self._format} holds and use array.astype(numpy.uint16)"
+        return _mend_dtype(dtype)
 
     def _mend_shape(self, shape: tuple[int, ...]) -> str:
         wanted = self._shape
@@ -269,7 +313,8 @@ class Producer:
         if len(shape) >= 2 and shape[:2] == (self._width, self._height) and len(shape) == len(wanted):
             return "an array's height comes first, so transpose it"
         if shape[:2] == (self._height, self._width) and len(shape) == 2:
-            return "it has no colours: open the producer with format gray"
+            gray = "gray16le" if self._dtype.itemsize == 2 else "gray"
+            return f"it has no colours: open the producer with format {gray}"
         return f"{self._format} at {self._width}x{self._height} needs the latter; resize or convert the frame, or open the producer for its size"
 
 
@@ -300,7 +345,7 @@ def _mend_dtype(dtype: np.dtype[Any]) -> str:
     if dtype.kind == "b":
         return "use array.astype(numpy.uint8) * 255"
     if dtype == np.uint16:
-        return "use (array >> 8).astype(numpy.uint8), or the shift that its bit depth asks for"
+        return "open the producer with a format of 16 bits, or use (array >> 8).astype(numpy.uint8), or the shift that its bit depth asks for"
     return "use array.astype(numpy.uint8)"
 
 
@@ -341,7 +386,7 @@ class Slot:
         self._entered = True
         self._slot = self._producer._begin()
         if self._slot is None:
-            self._frame = np.zeros(self._producer.shape, np.uint8)
+            self._frame = np.zeros(self._producer.shape, self._producer.dtype)
         else:
             self._frame = self._producer._view(self._slot)
         return self._frame

@@ -5,4 +5,4 @@ mod bars;
 mod paint;
 
 pub use bars::{Bars, COLUMNS, ROWS, decode_luma};
-pub use paint::PatternPainter;
+pub use paint::{PatternPainter, fill};

@@ -2,7 +2,9 @@
 //!
 //! The background is painted once, twice as wide as the frame, and each frame copies its rows from another place in it. All else is rectangles.
 
-use ringgear_ring::format::{FrameFormat, PixelFormat, Plane};
+use std::ops::Range;
+
+use ringgear_ring::format::{FrameFormat, PixelFormat, Plane, Storage};
 
 use super::bars::{BAR_ROWS, Bars, COLUMNS, ROWS, cell_start};
 
@@ -57,10 +59,11 @@ impl PatternPainter {
         );
         let (width, height) = (self.format.width(), self.format.height());
         let number = bars.frame_number as usize;
-        for (plane, background) in self.format.planes().iter().zip(&self.background) {
-            let shift = number * SCROLL % width as usize;
-            // Planes of 4:2:0 chroma that are half as wide move half as far: the row's bytes say how many a pixel has.
-            let shift = shift * plane.row_bytes / width as usize;
+        // Even, also where the background begins again.
+        let shift = number * SCROLL % (width as usize & !1);
+        let planes = self.format.planes().iter().zip(&self.background);
+        for (index, (plane, background)) in planes.enumerate() {
+            let shift = bytes_of_pixels(self.format.pixels(), index, shift);
             for (row, source) in background.chunks_exact(plane.row_bytes * 2).enumerate() {
                 let start = plane.offset + plane.stride * row;
                 frame[start..start + plane.row_bytes]
@@ -152,45 +155,95 @@ struct Canvas<'a> {
 
 impl Canvas<'_> {
     /// Fills the pixels of `columns` and `rows`, cut at the frame's edges. Shared chroma is taken from the rectangle that covers its first pixel.
-    fn fill(&mut self, columns: std::ops::Range<u32>, rows: std::ops::Range<u32>, colour: Rgb) {
-        use PixelFormat::{Bgr24, Bgra, Gray, Nv12, Rgb24, Rgba, Uyvy422, Yuv420p, Yuyv422};
+    fn fill(&mut self, columns: Range<u32>, rows: Range<u32>, colour: Rgb) {
         let x = columns.start as usize..columns.end.min(self.format.width()) as usize;
         let y = rows.start as usize..rows.end.min(self.format.height()) as usize;
-        let [r, g, b] = colour;
-        let [luma, u, v] = bt709(colour);
-        let half = |range: &std::ops::Range<usize>| range.start.div_ceil(2)..range.end.div_ceil(2);
-        let planes = self.format.planes();
-        match self.format.pixels() {
-            Bgr24 => fill_plane(self.frame, planes[0], x, y, &[b, g, r]),
-            Rgb24 => fill_plane(self.frame, planes[0], x, y, &[r, g, b]),
-            Bgra => fill_plane(self.frame, planes[0], x, y, &[b, g, r, 255]),
-            Rgba => fill_plane(self.frame, planes[0], x, y, &[r, g, b, 255]),
-            Gray => fill_plane(self.frame, planes[0], x, y, &[full_range(luma)]),
-            Yuv420p => {
-                let (cx, cy) = (half(&x), half(&y));
-                fill_plane(self.frame, planes[0], x, y, &[luma]);
-                fill_plane(self.frame, planes[1], cx.clone(), cy.clone(), &[u]);
-                fill_plane(self.frame, planes[2], cx, cy, &[v]);
+        let (pixels, planes) = (self.format.pixels(), self.format.planes());
+        let yuv = bt709(colour);
+        let [luma, u, v] = yuv.map(|value| component(pixels, value));
+        let shared = |range: &Range<usize>, by| range.start.div_ceil(by)..range.end.div_ceil(by);
+        match pixels.storage() {
+            Storage::Packed(_) => {
+                fill_plane(self.frame, planes[0], x, y, &packed(pixels, colour));
             }
-            Nv12 => {
-                let (cx, cy) = (half(&x), half(&y));
-                fill_plane(self.frame, planes[0], x, y, &[luma]);
-                fill_plane(self.frame, planes[1], cx, cy, &[u, v]);
+            Storage::Pairs => {
+                let luma_at = usize::from(pixels == PixelFormat::Uyvy422);
+                fill_pairs(self.frame, planes[0], x, y, yuv, luma_at);
             }
-            Yuyv422 => fill_pairs(self.frame, planes[0], x, y, [luma, u, v], 0),
-            Uyvy422 => fill_pairs(self.frame, planes[0], x, y, [luma, u, v], 1),
+            Storage::Planar { across, down, .. } => {
+                let (cx, cy) = (shared(&x, across), shared(&y, down));
+                fill_plane(self.frame, planes[0], x, y, &luma);
+                fill_plane(self.frame, planes[1], cx.clone(), cy.clone(), &u);
+                fill_plane(self.frame, planes[2], cx, cy, &v);
+            }
+            Storage::SemiPlanar { .. } => {
+                let (cx, cy) = (shared(&x, 2), shared(&y, 2));
+                fill_plane(self.frame, planes[0], x, y, &luma);
+                fill_plane(self.frame, planes[1], cx, cy, &[u, v].concat());
+            }
         }
     }
 }
 
-/// Fills a rectangle of a plane, in units of `unit`.
-fn fill_plane(
+/// Fills the pixels of `columns` and `rows` of a frame of `format` with a colour, red, green and blue, as the pattern is painted: for test
+/// pictures of any kind. `frame` has to be of the format's bytes. What lies outside of the frame is left out, and
+/// chroma that pixels share is taken from the rectangle that covers the first of them.
+///
+/// # Panics
+/// If `frame` has another length.
+pub fn fill(
+    format: &FrameFormat,
     frame: &mut [u8],
-    plane: Plane,
-    x: std::ops::Range<usize>,
-    y: std::ops::Range<usize>,
-    unit: &[u8],
+    columns: Range<u32>,
+    rows: Range<u32>,
+    colour: [u8; 3],
 ) {
+    assert_eq!(
+        frame.len(),
+        format.bytes(),
+        "a frame's bytes follow from its format"
+    );
+    Canvas { format, frame }.fill(columns, rows, colour);
+}
+
+/// How many bytes `count` pixels beside each other, an even number, have in a row of plane `index`.
+fn bytes_of_pixels(pixels: PixelFormat, index: usize, count: usize) -> usize {
+    match pixels.storage() {
+        Storage::Packed(pixel) => count * pixel,
+        Storage::Pairs => count * 2,
+        Storage::Planar { sample, across, .. } if index > 0 => count / across * sample,
+        Storage::Planar { sample, .. } | Storage::SemiPlanar { sample } => count * sample,
+    }
+}
+
+/// One pixel of a format that is packed.
+fn packed(pixels: PixelFormat, [r, g, b]: Rgb) -> Vec<u8> {
+    let gray = full_range(bt709([r, g, b])[0]);
+    match pixels {
+        PixelFormat::Bgr24 => vec![b, g, r],
+        PixelFormat::Rgb24 => vec![r, g, b],
+        PixelFormat::Bgra => vec![b, g, r, 255],
+        PixelFormat::Rgba => vec![r, g, b, 255],
+        PixelFormat::Ya8 => vec![gray, 255],
+        // The same byte twice: 255 is 65535.
+        PixelFormat::Gray16le => vec![gray, gray],
+        _ => vec![gray],
+    }
+}
+
+/// A component of YUV as its format stores it.
+fn component(pixels: PixelFormat, value: u8) -> Vec<u8> {
+    match pixels {
+        PixelFormat::P010le => (u16::from(value) << 8).to_le_bytes().to_vec(),
+        PixelFormat::Yuv420p10le | PixelFormat::Yuv422p10le | PixelFormat::Yuv444p10le => {
+            (u16::from(value) << 2).to_le_bytes().to_vec()
+        }
+        _ => vec![value],
+    }
+}
+
+/// Fills a rectangle of a plane, in units of `unit`.
+fn fill_plane(frame: &mut [u8], plane: Plane, x: Range<usize>, y: Range<usize>, unit: &[u8]) {
     if x.is_empty() {
         return;
     }
@@ -211,8 +264,8 @@ fn fill_plane(
 fn fill_pairs(
     frame: &mut [u8],
     plane: Plane,
-    x: std::ops::Range<usize>,
-    y: std::ops::Range<usize>,
+    x: Range<usize>,
+    y: Range<usize>,
     [luma, u, v]: [u8; 3],
     luma_at: usize,
 ) {
@@ -258,8 +311,11 @@ mod tests {
         let (step, at) = match format.pixels() {
             PixelFormat::Bgr24 | PixelFormat::Rgb24 => (3, 1),
             PixelFormat::Bgra | PixelFormat::Rgba => (4, 1),
-            PixelFormat::Yuyv422 => (2, 0),
-            PixelFormat::Uyvy422 => (2, 1),
+            PixelFormat::Yuyv422 | PixelFormat::Ya8 => (2, 0),
+            PixelFormat::Uyvy422 | PixelFormat::Gray16le | PixelFormat::P010le => (2, 1),
+            PixelFormat::Yuv420p10le | PixelFormat::Yuv422p10le | PixelFormat::Yuv444p10le => {
+                return luma_of_ten_bits(format, frame);
+            }
             _ => (1, 0),
         };
         let stride = format.planes()[0].stride;
@@ -269,10 +325,18 @@ mod tests {
             .collect()
     }
 
+    fn luma_of_ten_bits(format: &FrameFormat, frame: &[u8]) -> Vec<u8> {
+        let luma = &frame[..format.planes()[0].end()];
+        let samples = luma.chunks_exact(2);
+        samples
+            .map(|sample| (u16::from_le_bytes([sample[0], sample[1]]) >> 2).to_le_bytes()[0])
+            .collect()
+    }
+
     #[test]
     fn bars_can_be_read_from_frames_of_every_format() {
         for pixels in PixelFormat::ALL {
-            for (width, height) in [(640, 480), (322, 182), (1000, 90)] {
+            for (width, height) in [(640, 480), (322, 182), (1001, 91)] {
                 let format = FrameFormat::packed(pixels, width, height).unwrap();
                 let painter = PatternPainter::new(format.clone());
                 let mut frame = vec![0; format.bytes()];
@@ -293,16 +357,11 @@ mod tests {
     #[test]
     fn tiny_odd_and_padded_frames_are_painted_without_a_fault() {
         for pixels in PixelFormat::ALL {
-            for (width, height) in [(2, 2), (6, 2), (2, 64), (38, 22)] {
+            for (width, height) in [(2, 2), (6, 2), (2, 64), (38, 22), (33, 17), (3, 5)] {
                 let format = FrameFormat::packed(pixels, width, height).unwrap();
                 let mut frame = vec![0; format.bytes()];
                 PatternPainter::new(format).paint(Bars::default(), &mut frame);
             }
-        }
-        for (width, height) in [(33, 17), (3, 5)] {
-            let format = FrameFormat::packed(PixelFormat::Bgr24, width, height).unwrap();
-            let mut frame = vec![0; format.bytes()];
-            PatternPainter::new(format).paint(Bars::default(), &mut frame);
         }
         let padded = FrameFormat::with_strides(PixelFormat::Nv12, 320, 180, &[384, 384]).unwrap();
         let mut frame = vec![0xEE; padded.bytes()];
