@@ -80,7 +80,7 @@ impl fmt::Display for UnixTime {
     }
 }
 
-/// Frames per second as a fraction in lowest terms. Its numerator is the timescale of the stream's video tracks.
+/// Frames per second as a fraction, in lowest terms unless [`Framerate::every`] made it. Its numerator is the timescale of the stream's video tracks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "(u32, u32)", into = "(u32, u32)")]
 pub struct Framerate {
@@ -114,6 +114,22 @@ impl Framerate {
             return Err(range());
         }
         Ok(Self { num, den })
+    }
+
+    /// The rate of every `ticks`th tick of this one; none below one frame per second. The numerator stays, as it is the timescale: every
+    /// second tick of 30 is 30/2.
+    #[must_use]
+    pub fn every(self, ticks: NonZeroU32) -> Option<Self> {
+        let den = self.den.checked_mul(ticks)?;
+        (den <= self.num).then_some(Self { den, ..self })
+    }
+
+    /// How many of this rate's ticks one of `slower`'s lasts, if that is a whole number.
+    pub fn ticks_of(self, slower: Self) -> Option<NonZeroU32> {
+        let own = u64::from(self.num()) * u64::from(slower.den());
+        let other = u64::from(slower.num()) * u64::from(self.den());
+        let ticks = u32::try_from(own / other).ok().and_then(NonZeroU32::new);
+        ticks.filter(|_| own.is_multiple_of(other))
     }
 
     /// Numerator: ticks in [`Self::den`] seconds, and the timescale of decode times.
@@ -217,7 +233,12 @@ impl TryFrom<(u32, u32)> for Framerate {
     type Error = FramerateError;
 
     fn try_from((num, den): (u32, u32)) -> Result<Self, Self::Error> {
-        Self::new(num, den)
+        // Not reduced: what was stored comes back with its timescale.
+        Self::new(num, den)?;
+        match (NonZeroU32::new(num), NonZeroU32::new(den)) {
+            (Some(num), Some(den)) if num.get() <= 240_000 => Ok(Self { num, den }),
+            _ => Err(FramerateError::Range(format!("{num}/{den}"))),
+        }
     }
 }
 
@@ -233,6 +254,12 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 fn gcd64(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd64(b, a % b) }
+}
+
+/// The smallest number that is a multiple of both; the largest there is, where that is beyond it.
+pub fn common_multiple(a: NonZeroU32, b: NonZeroU32) -> NonZeroU32 {
+    let rest = b.get() / gcd(a.get(), b.get());
+    NonZeroU32::new(rest).map_or(a, |rest| a.saturating_mul(rest))
 }
 
 macro_rules! counted {
@@ -298,8 +325,24 @@ pub struct Grid {
 impl Grid {
     /// The grid for a framerate and nominal lengths, each rounded to whole ticks (a part to at most a segment).
     pub fn new(framerate: Framerate, segment: Duration, part: Duration) -> Self {
-        let ticks_per_segment = framerate.ticks_in(segment);
-        let ticks_per_part = framerate.ticks_in(part).min(ticks_per_segment);
+        Self::in_steps(framerate, segment, part, NonZeroU32::MIN)
+    }
+
+    /// The same, each length rounded to whole steps of so many ticks: those of a rendition that shows fewer pictures.
+    pub fn in_steps(
+        framerate: Framerate,
+        segment: Duration,
+        part: Duration,
+        step: NonZeroU32,
+    ) -> Self {
+        let in_steps = |length| {
+            let ticks = u64::from(framerate.ticks_in(length).get());
+            let step = u64::from(step.get());
+            let whole = ((ticks + step / 2) / step).max(1) * step;
+            NonZeroU32::new(u32::try_from(whole).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
+        };
+        let ticks_per_segment = in_steps(segment);
+        let ticks_per_part = in_steps(part).min(ticks_per_segment);
         Self {
             framerate,
             ticks_per_segment,
@@ -416,6 +459,36 @@ mod tests {
 
     fn rate(text: &str) -> Framerate {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_rate_of_every_few_ticks_keeps_the_timescale() {
+        let ntsc = rate("29.97");
+        let half = ntsc.every(NonZeroU32::new(2).unwrap()).unwrap();
+        assert_eq!((half.num(), half.den()), (30_000, 2002));
+        assert_eq!(ntsc.ticks_of(half).map(NonZeroU32::get), Some(2));
+        assert_eq!(ntsc.ticks_of(rate("14.985")).map(NonZeroU32::get), Some(2));
+        assert_eq!(ntsc.ticks_of(rate("15")), None);
+        assert_eq!(rate("12.5").ticks_of(rate("25")), None);
+        assert_eq!(rate("30").every(NonZeroU32::new(31).unwrap()), None);
+        let stored = <(u32, u32)>::from(half);
+        assert_eq!(Framerate::try_from(stored), Ok(half));
+    }
+
+    #[test]
+    fn segments_and_parts_are_whole_steps() {
+        let ms = Duration::from_millis;
+        for (framerate, step, segment, part) in [
+            ("30", 2, 60, 10),
+            ("25", 5, 50, 10),
+            ("30", 3, 60, 9),
+            ("30", 30, 60, 30),
+        ] {
+            let step = NonZeroU32::new(step).unwrap();
+            let grid = Grid::in_steps(rate(framerate), ms(2000), ms(333), step);
+            let ticks = (grid.ticks_per_segment.get(), grid.ticks_per_part.get());
+            assert_eq!(ticks, (segment, part), "{framerate} in steps of {step}");
+        }
     }
 
     #[test]

@@ -135,6 +135,21 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         (rendition("name = \"a\"\noptions = { -y = 1 }"), 5, 13, "no option of an encoder", "leading -"),
         (rendition("name = \"a\"\noptions = { threads = true }"), 5, 23, "true or false", "1 and 0"),
         (rendition("name = \"a\"\noptions = { x264-params = \"ref=1:keyint=5\" }"), 5, 27, "can't set keyint", "remove keyint"),
+        (rendition("name = \"a\"\ncodec = \"libx265\"\noptions = { x265-params = \"aq-mode=1:no-open-gop=1\" }"), 6, 27, "can't set no-open-gop", "remove no-open-gop"),
+        (rendition("name = \"a\"\ncodec = \"libsvtav1\"\noptions = { svtav1-params = \"tune=0:keyint=9\" }"), 6, 29, "can't set keyint", "remove keyint"),
+        (rendition("name = \"a\"\nframerate = 20"), 5, 13, "20 is no whole fraction of 30", "write \"15\", each picture of 2"),
+        (rendition("name = \"a\"\nframerate = 60"), 5, 13, "60 is no whole fraction of 30", "leave it out"),
+        (stream("[[streams.door.renditions]]\nname = \"a\"\nframerate = \"30/7\"\n[[streams.door.renditions]]\nname = \"b\"\nframerate = 6"), 1, 10, "no new picture in common within 1s", "each is a whole fraction of the next"),
+        (rendition("name = \"a\"\ndevice = \"/dev/dri/renderD128\""), 5, 10, "\"libx264\" takes no device", "remove it"),
+        (rendition("name = \"a\"\nbitrate = \"1M\"\ncodec = \"h264_vaapi\"\ndevice = \"renderD128\""), 7, 10, "no device \"renderD128\"", "/dev/dri/renderD128"),
+        (rendition("name = \"a\"\nbitrate = \"1M\"\ncodec = \"h264_vaapi\"\n[[streams.door.renditions]]\nname = \"b\"\nbitrate = \"1M\"\ncodec = \"h264_qsv\""), 7, 0, "\"a\" and \"b\" need two devices", "two streams"),
+        (rendition("name = \"a\"\nfilter = \"split[a][b];[a]hflip\""), 5, 10, "filter has '['", "one chain"),
+        (rendition("name = \"a\"\nfilter = \"hflip,fps=10\""), 5, 10, "can't have \"fps\"", "framerate makes"),
+        (rendition("name = \"a\"\nfilter = \"hflip,,vflip\""), 5, 10, "empty place", "commas"),
+        (rendition("name = \"a\"\noutput_args = [\"-g\", \"60\"]"), 5, 16, "can't set \"-g\": keyframes", "remove"),
+        (rendition("name = \"a\"\noutput_args = [\"-profile:v\", \"main\", \"x.mp4\"]"), 5, 38, "\"x.mp4\" where an option", "in turn"),
+        (rendition("name = \"a\"\noutput_args = [\"-profile:v\"]"), 5, 16, "has no value", "behind it"),
+        (rendition("name = \"a\"\ncodec = \"libx265\"\noutput_args = [\"-x265-params\", \"aq-mode=1\"]"), 6, 16, "of its own in it", "options"),
     ];
     assert!(bad.len() >= 24);
     for (text, line, column, what, mend) in bad {
@@ -272,6 +287,14 @@ fn every_key_reaches_the_plan() {
         codec = "libx265"
         preset = "fast"
         options = { threads = 2, aq-strength = 0.8, "profile:v" = "main" }
+        filter = "hflip, eq=gamma=1.2"
+        output_args = ["-level", "5.1"]
+        [[streams.a-b_1.renditions]]
+        name = "gpu"
+        codec = "hevc_vaapi"
+        device = "/dev/dri/renderD129"
+        bitrate = "1M"
+        framerate = "14.985"
         [[streams.a-b_1.renditions]]
         name = "av1"
         codec = "libsvtav1"
@@ -308,9 +331,13 @@ fn every_key_reaches_the_plan() {
     let unnamed = |id| Account { id, name: None };
     assert_eq!(stream.feeders.users, [root, unnamed(1000)]);
     assert_eq!(stream.feeders.groups, [unnamed(44)]);
-    let [hd, av1] = &stream.renditions[..] else {
-        panic!("two renditions")
+    let [hd, gpu, av1] = &stream.renditions[..] else {
+        panic!("three renditions")
     };
+    assert_eq!(hd.filter.as_deref(), Some("hflip, eq=gamma=1.2"));
+    assert_eq!(hd.output_args, ["-level", "5.1"]);
+    assert_eq!(gpu.device.as_deref(), Some("/dev/dri/renderD129"));
+    assert_eq!((hd.every.get(), gpu.every.get()), (1, 2));
     assert_eq!(hd.size, Some(Size::new(1280, 720)));
     assert_eq!(
         (hd.codec.as_str(), hd.preset.as_deref()),

@@ -119,6 +119,10 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
             Some(size) => size.to_string(),
             None => "the source's size".to_owned(),
         };
+        let pace = match rate.every(rendition.every) {
+            Some(own) if own != rate => format!(" at {} fps", own.as_f64()),
+            _ => String::new(),
+        };
         let how = match rendition.rate {
             RateControl::Bitrate(bits) => format!("{} kbit/s", bits / 1000),
             RateControl::Crf(crf) => format!("crf {crf}"),
@@ -135,7 +139,7 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
             text,
             1,
             "rendition",
-            format!("{}: {size}, {codec}, {how}{fallback}", rendition.name),
+            format!("{}: {size}{pace}, {codec}, {how}{fallback}", rendition.name),
         );
     }
     let base = format!("http://{}/{}", plan.listen, stream.name);

@@ -10,7 +10,9 @@ use toml::de::DeTable;
 
 pub mod defaults;
 mod error;
+mod extras;
 mod feeders;
+mod hardware;
 mod limits;
 mod machine;
 mod options;
@@ -25,6 +27,7 @@ mod value;
 pub use error::{ConfigError, ConfigErrors, Position};
 pub(crate) use feeders::user_name;
 pub use feeders::{Account, Feeders};
+pub use hardware::Hardware;
 pub use machine::{Environment, FfmpegCheck, FfmpegProblem, ListenCheck};
 pub use plan::{
     AtExit, BreakerPlan, Degrade, Limits, Pace, Plan, RateControl, RenditionPlan, StreamPlan,

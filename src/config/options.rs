@@ -17,6 +17,7 @@ const OUTPUT: &str = "Ringgear takes the encoder's output by itself";
 const INPUT: &str = "pictures and their times come from the stream";
 const PICTURE: &str = "Ringgear scales and tags the pictures";
 const KEY: &str = "the rendition has a key of its own for it";
+const DEVICE: &str = "the rendition's device says where its encoder is";
 
 /// FFmpeg options that Ringgear has to own, without their stream specifier, and why.
 const OWNED: &[(&[&str], &str)] = &[
@@ -29,8 +30,6 @@ const OWNED: &[(&[&str], &str)] = &[
             "forced-idr",
             "forced_idr",
             "no-scenecut",
-            "svtav1-params",
-            "x265-params",
             "intra-refresh",
         ],
         KEYFRAMES,
@@ -75,6 +74,12 @@ const OWNED: &[(&[&str], &str)] = &[
             "vtag",
             "bitexact",
             "flags",
+            "attach",
+            "dump_attachment",
+            "vstats",
+            "vstats_file",
+            "streamid",
+            "target",
         ],
         OUTPUT,
     ),
@@ -94,6 +99,8 @@ const OWNED: &[(&[&str], &str)] = &[
             "copyts",
             "output_ts_offset",
             "enc_time_base",
+            "itsoffset",
+            "itsscale",
             "stream_loop",
             "fpsmax",
         ],
@@ -118,32 +125,121 @@ const OWNED: &[(&[&str], &str)] = &[
     ),
     (
         &[
+            "init_hw_device",
+            "filter_hw_device",
+            "hwaccel",
+            "hwaccel_device",
+            "hwaccel_output_format",
+            "vaapi_device",
+            "qsv_device",
+            "gpu",
+        ],
+        DEVICE,
+    ),
+    (
+        &[
             "c", "codec", "vcodec", "preset", "crf", "b", "maxrate", "bufsize",
         ],
         KEY,
     ),
 ];
 
-/// x264's own names, within `x264-params`, for what Ringgear has to own.
-const X264_OWNED: &[&str] = &[
-    "keyint",
-    "min-keyint",
-    "keyint-min",
-    "scenecut",
-    "intra-refresh",
-    "bframes",
-    "b-pyramid",
-    "open-gop",
-    "annexb",
-    "stitchable",
-    "fps",
-    "force-cfr",
-    "timebase",
-    "colorprim",
-    "transfer",
-    "colormatrix",
-    "fullrange",
-    "range",
+/// What an encoder's own list of parameters may not set, for it is Ringgear's or has a key of its own, by the list's names; in
+/// them `_` is `-`, and `no-` before a name is the same parameter.
+const OWNED_WITHIN: &[(&[&str], &[&str])] = &[
+    (
+        &["x264-params", "x264opts"],
+        &[
+            "keyint",
+            "min-keyint",
+            "keyint-min",
+            "scenecut",
+            "intra-refresh",
+            "bframes",
+            "b-pyramid",
+            "open-gop",
+            "annexb",
+            "stitchable",
+            "fps",
+            "force-cfr",
+            "timebase",
+            "colorprim",
+            "transfer",
+            "colormatrix",
+            "fullrange",
+            "range",
+            "filler",
+            "nal-hrd",
+            "bitrate",
+            "vbv-maxrate",
+            "vbv-bufsize",
+            "crf",
+            "pass",
+            "stats",
+        ],
+    ),
+    (
+        &["x265-params"],
+        &[
+            "keyint",
+            "min-keyint",
+            "scenecut",
+            "intra-refresh",
+            "bframes",
+            "open-gop",
+            "radl",
+            "gop-lookahead",
+            "repeat-headers",
+            "annexb",
+            "fps",
+            "input",
+            "input-res",
+            "input-csp",
+            "input-depth",
+            "output",
+            "output-depth",
+            "colorprim",
+            "transfer",
+            "colormatrix",
+            "range",
+            "hrd",
+            "strict-cbr",
+            "bitrate",
+            "vbv-maxrate",
+            "vbv-bufsize",
+            "crf",
+            "pass",
+            "stats",
+            "csv",
+            "recon",
+        ],
+    ),
+    (
+        &["svtav1-params"],
+        &[
+            "keyint",
+            "irefresh-type",
+            "enable-force-key-frames",
+            "pred-struct",
+            "rc",
+            "tbr",
+            "mbr",
+            "crf",
+            "qp",
+            "fps",
+            "fps-num",
+            "fps-denom",
+            "width",
+            "height",
+            "input-depth",
+            "color-primaries",
+            "transfer-characteristics",
+            "matrix-coefficients",
+            "color-range",
+            "pass",
+            "stats",
+        ],
+    ),
 ];
 
 /// Checks the table `options`. They come in alphabetical order: none overrides another.
@@ -156,8 +252,7 @@ pub(super) fn check(table: DeTable<'_>, report: &mut Report) -> Vec<(String, Str
             report.error(at, what, "remove some");
             break;
         }
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | '.');
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(good) {
+        if !is_name(name) {
             let what = format!("{name:?} is no option of an encoder");
             report.error(at, what, "write FFmpeg's name of it, without a leading -");
             continue;
@@ -194,21 +289,8 @@ pub(super) fn check(table: DeTable<'_>, report: &mut Report) -> Vec<(String, Str
                 continue;
             }
         };
-        if text.is_empty() || text.len() > MAX_VALUE || text.chars().any(char::is_control) {
-            let what = format!(
-                "option {name:?} has {} bytes, or a control character",
-                text.len()
-            );
-            report.error(
-                value_at,
-                what,
-                format!("write 1 to {MAX_VALUE} bytes of plain text"),
-            );
-            continue;
-        }
-        if let Some(bad) = owned_within(name, &text) {
-            let what = format!("option {name:?} can't set {bad}: Ringgear sets it");
-            report.error(value_at, what, format!("remove {bad} from it"));
+        if let Some(fault) = value_fault(name, &text) {
+            report.error(value_at, fault.what, fault.mend);
             continue;
         }
         options.push((name.to_owned(), text));
@@ -216,8 +298,14 @@ pub(super) fn check(table: DeTable<'_>, report: &mut Report) -> Vec<(String, Str
     options
 }
 
+/// Whether it can be the name of one of FFmpeg's options.
+pub(super) fn is_name(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | '.');
+    name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(good)
+}
+
 /// Why Ringgear owns option `name`, if it does.
-fn owned(name: &str) -> Option<&'static str> {
+pub(super) fn owned(name: &str) -> Option<&'static str> {
     let plain = name.split(':').next().unwrap_or(name);
     OWNED
         .iter()
@@ -225,15 +313,40 @@ fn owned(name: &str) -> Option<&'static str> {
         .map(|&(_, why)| why)
 }
 
-/// The first parameter within x264's own that Ringgear owns.
-fn owned_within<'a>(name: &str, value: &'a str) -> Option<&'a str> {
-    if !matches!(name.split(':').next(), Some("x264-params" | "x264opts")) {
-        return None;
+/// What is wrong with a value, and how to mend it.
+pub(super) struct Fault {
+    pub(super) what: String,
+    pub(super) mend: String,
+}
+
+/// What is wrong with `value` for the option `name`.
+pub(super) fn value_fault(name: &str, value: &str) -> Option<Fault> {
+    if value.is_empty() || value.len() > MAX_VALUE || value.chars().any(char::is_control) {
+        let bytes = value.len();
+        return Some(Fault {
+            what: format!("option {name:?} has {bytes} bytes, or a control character"),
+            mend: format!("write 1 to {MAX_VALUE} bytes of plain text"),
+        });
     }
+    owned_within(name, value).map(|bad| Fault {
+        what: format!("option {name:?} can't set {bad}: Ringgear sets it"),
+        mend: format!("remove {bad} from it"),
+    })
+}
+
+/// The first parameter within an encoder's own list that Ringgear owns.
+fn owned_within<'a>(name: &str, value: &'a str) -> Option<&'a str> {
+    let plain = name.split(':').next().unwrap_or(name);
+    let (_, owned) = OWNED_WITHIN
+        .iter()
+        .find(|(lists, _)| lists.contains(&plain))?;
     value
         .split(':')
         .map(|pair| pair.split('=').next().unwrap_or(pair).trim())
-        .find(|key| X264_OWNED.contains(&key.replace('_', "-").to_lowercase().as_str()))
+        .find(|key| {
+            let key = key.replace('_', "-").to_lowercase();
+            owned.contains(&key.strip_prefix("no-").unwrap_or(&key))
+        })
 }
 
 /// A number as FFmpeg reads it: decimal.

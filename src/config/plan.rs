@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -226,8 +227,12 @@ pub struct RenditionPlan {
     pub name: String,
     /// The encoded size, even; none for the source's (padded to even).
     pub size: Option<Size>,
+    /// How many ticks each of its samples lasts: 1 at the stream's framerate.
+    pub every: NonZeroU32,
     /// FFmpeg's name of the encoder.
     pub codec: String,
+    /// Which of several hardware encoders it is.
+    pub device: Option<String>,
     /// The encoder that takes over when that one does not work.
     pub fallback: Option<String>,
     /// The encoder's preset, if it has any.
@@ -236,11 +241,15 @@ pub struct RenditionPlan {
     pub rate: RateControl,
     /// More encoder options, name and value, after ours.
     pub options: Vec<(String, String)>,
+    /// What its pictures go through before they are scaled: FFmpeg's filters, a chain.
+    pub filter: Option<String>,
+    /// FFmpeg's output options and their values in turn, after all others.
+    pub output_args: Vec<String>,
 }
 
 impl RenditionPlan {
     /// This rendition with its fallback in place of its codec, and that one's own preset and quality; none without a fallback.
-    /// The options are left out: they are the other encoder's.
+    /// The device, the options and the output's are left out: they are the other encoder's.
     pub fn fallen_back(&self) -> Option<Self> {
         let codec = self.fallback.clone()?;
         let rate = match self.rate {
@@ -250,9 +259,11 @@ impl RenditionPlan {
         Some(Self {
             preset: super::defaults::preset(&codec).map(Into::into),
             codec,
+            device: None,
             fallback: None,
             rate,
             options: Vec::new(),
+            output_args: Vec::new(),
             ..self.clone()
         })
     }

@@ -1,12 +1,15 @@
 //! A stream's renditions, checked.
 
+use std::num::NonZeroU32;
+
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::error::{Offset, Report};
 use super::sections::Rendition;
 use super::table::{self, Section};
-use super::{RateControl, RenditionPlan, defaults, options, stream};
+use super::{Hardware, RateControl, RenditionPlan, defaults, extras, options, stream};
+use crate::tick::Framerate;
 
 /// How many renditions a stream has at most.
 const MAX_RENDITIONS: usize = 16;
@@ -34,9 +37,11 @@ const CODECS: [&str; 5] = [
     "libvpx-vp9",
 ];
 
-/// Checks the array `renditions` of the stream that stands at `stream_at`. Returns the encoders that have to be there too, and where they stand.
+/// Checks the array `renditions` of the stream that stands at `stream_at`, whose framerate is not known where it was refused. Returns the
+/// encoders that have to be there too, and where they stand.
 pub(super) fn check_all(
     renditions: Option<Spanned<DeValue<'_>>>,
+    framerate: Option<Framerate>,
     stream_at: Offset,
     report: &mut Report,
 ) -> (Vec<RenditionPlan>, Vec<(String, Offset)>) {
@@ -73,7 +78,8 @@ pub(super) fn check_all(
             table::as_table("a rendition", item, report);
             continue;
         }
-        let (plan, codec) = check(item, &plans, report);
+        let (plan, codec) = check(item, framerate, &plans, report);
+        check_upload(&plan, &plans, at, report);
         plans.push(plan);
         codecs.push(codec);
     }
@@ -85,16 +91,21 @@ fn source() -> RenditionPlan {
     RenditionPlan {
         name: defaults::RENDITION.into(),
         size: None,
+        every: NonZeroU32::MIN,
         codec: defaults::CODEC.into(),
+        device: None,
         fallback: None,
         preset: defaults::preset(defaults::CODEC).map(Into::into),
         rate: RateControl::Crf(defaults::crf(defaults::CODEC).unwrap_or_default()),
         options: Vec::new(),
+        filter: None,
+        output_args: Vec::new(),
     }
 }
 
 fn check(
     item: Spanned<DeValue<'_>>,
+    framerate: Option<Framerate>,
     before: &[RenditionPlan],
     report: &mut Report,
 ) -> (RenditionPlan, (String, Offset)) {
@@ -117,6 +128,10 @@ fn check(
     };
     let plan = RenditionPlan {
         name,
+        every: check_framerate(framerate, &section, report),
+        device: extras::check_device(&codec, &section, report),
+        filter: extras::check_filter(&section, report),
+        output_args: extras::check_output_args(section.values.output_args.as_ref(), report),
         size: section.values.size.map(|size| size.into_inner().0),
         codec,
         fallback: fallback.map(|(fallback, _)| fallback),
@@ -150,6 +165,66 @@ fn check_rendition_name(
         report.error(at, what, "rename one of them");
     }
     name.clone()
+}
+
+/// How many of the stream's ticks each of the rendition's pictures lasts.
+fn check_framerate(
+    stream: Option<Framerate>,
+    section: &Section<Rendition>,
+    report: &mut Report,
+) -> NonZeroU32 {
+    let (Some(stream), Some(entry)) = (stream, &section.values.framerate) else {
+        return NonZeroU32::MIN;
+    };
+    let asked = entry.get_ref().0;
+    if let Some(every) = stream.ticks_of(asked) {
+        return every;
+    }
+    let what = format!("a rendition's framerate of {asked} is no whole fraction of {stream}");
+    let mend = match nearest_fraction(stream, asked) {
+        Some((every, near)) => format!("write \"{near}\", each picture of {every}, or the like"),
+        None => "leave it out for the stream's framerate".to_owned(),
+    };
+    report.error(entry.span().start, what, mend);
+    NonZeroU32::MIN
+}
+
+/// The whole fraction of `stream`'s framerate that is nearest to `asked`, and how many ticks its pictures last; none if that is all of them.
+fn nearest_fraction(stream: Framerate, asked: Framerate) -> Option<(u32, Framerate)> {
+    let own = u64::from(stream.num()) * u64::from(asked.den());
+    let other = u64::from(asked.num()) * u64::from(stream.den());
+    let every = u32::try_from((own + other / 2) / other).ok()?;
+    let near = Framerate::new(stream.num(), stream.den().checked_mul(every)?).ok()?;
+    (every > 1).then_some((every, near))
+}
+
+/// One FFmpeg encodes all of a stream's renditions, and pictures are uploaded by one device.
+fn check_upload(plan: &RenditionPlan, before: &[RenditionPlan], at: Offset, report: &mut Report) {
+    let uploads = |codec: &str, device: Option<&String>| {
+        let kind = Hardware::of(codec).filter(|kind| kind.uploads())?;
+        Some((kind, device.cloned()))
+    };
+    // A fallback has no device of its own.
+    let devices_of = |plan: &RenditionPlan| {
+        let fallback = plan.fallback.as_ref();
+        let own = uploads(&plan.codec, plan.device.as_ref());
+        [own, fallback.and_then(|codec| uploads(codec, None))]
+    };
+    let devices = devices_of(plan);
+    let own = || devices.iter().flatten();
+    let clashing = before.iter().find(|other| {
+        let theirs = devices_of(other);
+        let theirs: Vec<_> = theirs.iter().flatten().collect();
+        own().any(|device| theirs.iter().any(|other| *other != device))
+    });
+    if let Some(other) = clashing {
+        let what = format!(
+            "renditions {:?} and {:?} need two devices in one stream",
+            other.name, plan.name
+        );
+        let mend = "give both the same kind of hardware encoder and the same device, or make two streams of them";
+        report.error(at, what, mend);
+    }
 }
 
 /// Which format an encoder yields, if it is one that can be packaged.

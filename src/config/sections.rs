@@ -16,6 +16,9 @@ use crate::tick::Framerate;
 /// A key's value and where it stands.
 pub(super) type Entry<T> = Option<Spanned<Read<T>>>;
 
+/// A list of texts, each with its place.
+pub(super) type TextList = Spanned<Vec<Spanned<Read<Text>>>>;
+
 /// The tables of the file.
 pub(super) const ROOT: [&str; 6] = ["daemon", "http", "publish", "ffmpeg", "limits", "streams"];
 
@@ -85,7 +88,7 @@ pub(super) struct Stream {
     pub(super) encoder_timeout: Entry<Length<100, 60_000>>,
     pub(super) degrade: Entry<Text>,
     pub(super) max_bytes: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
-    pub(super) formats: Option<Spanned<Vec<Spanned<Read<Text>>>>>,
+    pub(super) formats: Option<TextList>,
     pub(super) at_exit: Entry<Text>,
     pub(super) source: Entry<Text>,
     pub(super) input_args: Option<Spanned<Vec<Spanned<Read<Text>>>>>,
@@ -100,11 +103,15 @@ pub(super) struct Stream {
 pub(super) struct Rendition {
     pub(super) name: Entry<Text>,
     pub(super) size: Entry<Size>,
+    pub(super) framerate: Entry<Framerate>,
     pub(super) bitrate: Entry<Bits>,
     pub(super) crf: Entry<Whole<0, 63>>,
     pub(super) codec: Entry<Text>,
+    pub(super) device: Entry<Text>,
     pub(super) fallback: Entry<Text>,
     pub(super) preset: Entry<Text>,
+    pub(super) filter: Entry<Text>,
+    pub(super) output_args: Option<TextList>,
 }
 
 impl Entries for Daemon {}

@@ -1,6 +1,7 @@
 //! One stream's table, checked.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -11,13 +12,17 @@ use super::sections::{Entry, Stream};
 use super::table::{self, Section};
 use super::value::{Read, Text};
 use super::{
-    AtExit, Degrade, MIN_SEGMENTS, Pace, StreamPlan, defaults, feeders, rendition, source,
+    AtExit, Degrade, MIN_SEGMENTS, Pace, RenditionPlan, StreamPlan, defaults, feeders, rendition,
+    source,
 };
-use crate::tick::{Framerate, Grid};
+use crate::tick::{Framerate, Grid, common_multiple};
 use crate::window::Mode;
 
 /// How many streams one daemon has at most.
 const MAX_STREAMS: usize = 256;
+
+/// No part is longer.
+const LONGEST_PART: Duration = Duration::from_secs(1);
 
 /// The longest name of a stream or rendition, in bytes.
 const MAX_NAME: usize = 64;
@@ -99,7 +104,8 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let (segment, part) = check_lengths(framerate, mode, &section, report);
     let window = check_window(segment, &section, report);
     let (hls, dash) = check_formats(&section, report);
-    let (renditions, codecs) = rendition::check_all(renditions, at, report);
+    let (renditions, codecs) = rendition::check_all(renditions, framerate, at, report);
+    let step = check_steps(framerate, segment, &renditions, at, report);
     let (source, source_at) = source::check(mode, &section, report).unzip();
     // Without a framerate there was an error, and the plan is dropped: any does.
     let framerate = framerate
@@ -107,7 +113,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let plan = StreamPlan {
         name: name.to_owned(),
         mode,
-        grid: Grid::new(framerate, segment, part),
+        grid: Grid::in_steps(framerate, segment, part, step),
         window,
         stale_after: length(&stream.stale_after, |l| l.0).unwrap_or(defaults::STALE_AFTER),
         slack: length(&stream.slack, |s| s.0).unwrap_or(defaults::SLACK),
@@ -191,6 +197,33 @@ fn check_lengths(
         report.error(at, what, format!("make it at most {}", show(segment)));
     }
     (segment, part)
+}
+
+/// The ticks after which all renditions show a new picture: parts and segments are multiples of them.
+fn check_steps(
+    framerate: Option<Framerate>,
+    segment: Duration,
+    renditions: &[RenditionPlan],
+    at: Offset,
+    report: &mut Report,
+) -> NonZeroU32 {
+    let steps = renditions.iter().map(|rendition| rendition.every);
+    let common = steps.fold(NonZeroU32::MIN, common_multiple);
+    let Some(framerate) = framerate else {
+        return NonZeroU32::MIN;
+    };
+    let longest = segment.min(LONGEST_PART);
+    // One tick alone is judged with the segment's own length.
+    if common > NonZeroU32::MIN && framerate.duration_of(common.get().into()) > longest {
+        let what = format!(
+            "the renditions' framerates have no new picture in common within {}",
+            show(longest)
+        );
+        let mend = "choose framerates of which each is a whole fraction of the next, like 30, 15 and 5, or a longer segment";
+        report.error(at, what, mend);
+        return NonZeroU32::MIN;
+    }
+    common
 }
 
 /// A length that people can write, not shorter than `length`.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::setpriority_process;
 
-use super::{EncodeError, EncodePlan, Encoder, EncoderEvent, EncoderStart};
+use super::{EncodeError, EncodePlan, EncodeRendition, Encoder, EncoderEvent, EncoderStart};
 use crate::picture::Picture;
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::Tick;
@@ -39,11 +39,19 @@ pub fn encode_ahead(
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     // The encoder inherits it. Where that is refused, it has the priority of the others.
     let _ = setpriority_process(None, LOWEST_PRIORITY);
+    // A rendition that shows fewer pictures needs more of them for as many samples.
+    let every = |rendition: &EncodeRendition| rendition.every.get();
+    let longest = plan.renditions.iter().map(every).max().unwrap_or(1) as usize;
+    let pictures = count.saturating_mul(NonZeroUsize::new(longest).unwrap_or(NonZeroUsize::MIN));
+    let second = plan
+        .renditions
+        .iter()
+        .map(|rendition| second_keyframe.then_some(Tick(u64::from(every(rendition)))));
     let start = EncoderStart {
         first_tick: Tick(0),
-        keyframes_at: vec![second_keyframe.then_some(Tick(1)); plan.renditions.len()],
+        keyframes_at: second.collect(),
         step: NonZeroU32::MIN,
-        queue: count,
+        queue: pictures,
         large_pipe: false,
     };
     let (sender, events) = sync_channel(64);
@@ -51,7 +59,7 @@ pub fn encode_ahead(
         // Who has given up waiting wants no more.
         let _ = sender.send(event);
     })?;
-    for _ in 0..count.get() {
+    for _ in 0..pictures.get() {
         // The queue has room for all. An encoder that is gone already says why.
         let _ = encoder.feed(picture.clone());
     }
@@ -62,6 +70,8 @@ pub fn encode_ahead(
     loop {
         let left = until.saturating_duration_since(Instant::now());
         match events.recv_timeout(left) {
+            // More than that come of renditions that show more pictures than others.
+            Ok(EncoderEvent::Sample(sample)) if samples[sample.track].len() == count.get() => {}
             Ok(EncoderEvent::Sample(sample)) => {
                 bytes += sample.data.len();
                 if bytes > MOST_BYTES {
@@ -72,7 +82,7 @@ pub fn encode_ahead(
             Ok(EncoderEvent::Failed { error, .. }) => return Err(error),
             // One that ends without having read anything ends as expected, too.
             Ok(EncoderEvent::Exited(report))
-                if report.expected && report.pictures == count.get() as u64 =>
+                if report.expected && report.pictures == pictures.get() as u64 =>
             {
                 return Ok(samples);
             }

@@ -1,16 +1,21 @@
 //! FFmpeg's command line, from the plan. Pure.
 
+use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 
-use super::{EncodePlan, EncodeRendition, EncoderStart};
-use crate::config::RateControl;
+use super::codec::{self, CodecOptions};
+use super::{EncodePlan, EncodeRendition, EncoderStart, hardware};
+use crate::config::Hardware;
 use crate::picture::{PictureFormat, Size};
 
 /// The command line of a running encoder, whose rendition i writes NUT to the inherited descriptor `pipes[i]`.
 pub(super) fn live(plan: &EncodePlan, start: &EncoderStart, pipes: &[RawFd]) -> Vec<String> {
     let mut line = Line::default();
     line.input(plan);
-    line.graph(plan, &plan.renditions);
+    let picks: Vec<_> = (0..plan.renditions.len())
+        .map(|index| start.picks(plan, index))
+        .collect();
+    line.graph(plan, &plan.renditions, &picks);
     for (index, (rendition, pipe)) in plan.renditions.iter().zip(pipes).enumerate() {
         line.encoder(plan, rendition, index);
         line.keyframes(plan, start, index);
@@ -25,9 +30,13 @@ pub(super) fn live(plan: &EncodePlan, start: &EncoderStart, pipes: &[RawFd]) -> 
 pub(super) fn probe(plan: &EncodePlan, rendition: &EncodeRendition) -> Vec<String> {
     let mut line = Line::default();
     line.input(plan);
-    line.graph(plan, std::slice::from_ref(rendition));
+    line.graph(plan, std::slice::from_ref(rendition), &[]);
     line.encoder(plan, rendition, 0);
     line.pair("-force_key_frames", "expr:eq(n,0)");
+    if Hardware::of(&rendition.codec) == Some(Hardware::V4l2m2m) {
+        // It tells its headers in its packets alone.
+        line.add(["-bsf:v", "extract_extradata"]);
+    }
     if is_hevc(&rendition.codec) {
         // Parameter sets out of band; NUT refuses the tag, so it stands only here.
         line.add(["-tag:v", "hvc1"]);
@@ -54,10 +63,6 @@ fn is_hevc(codec: &str) -> bool {
     codec == "libx265" || codec.starts_with("hevc")
 }
 
-/// A bitrate's share that the encoder is given. The rest is what a full decoder buffer of half a second adds over ten
-/// seconds, so that these never hold more than was asked for.
-const RATE_PERCENT: u64 = 95;
-
 #[derive(Default)]
 struct Line(Vec<String>);
 
@@ -78,9 +83,15 @@ impl Line {
             "-nostdin",
             "-loglevel",
             "level+warning",
-            "-f",
-            "rawvideo",
         ]);
+        let uploads = plan.renditions.iter().find(|rendition| uploads(rendition));
+        if let Some(rendition) = uploads
+            && let Some(kind) = Hardware::of(&rendition.codec)
+        {
+            let device = rendition.device.as_deref();
+            self.0.extend(hardware::device_options(kind, device));
+        }
+        self.add(["-f", "rawvideo"]);
         self.pair("-pix_fmt", plan.input_format.pix_fmt());
         self.pair("-s", plan.input_size);
         self.pair("-framerate", plan.grid.framerate);
@@ -89,10 +100,14 @@ impl Line {
         self.add(["-i", "pipe:0"]);
     }
 
-    fn graph(&mut self, plan: &EncodePlan, renditions: &[EncodeRendition]) {
-        let mut graph = String::from(
-            "[0:v]setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709,setsar=1",
-        );
+    /// `picks` says for each rendition which of the pictures it takes, in FFmpeg's words; none if all.
+    fn graph(
+        &mut self,
+        plan: &EncodePlan,
+        renditions: &[EncodeRendition],
+        picks: &[Option<String>],
+    ) {
+        let mut graph = format!("[0:v]{TAGS},setsar=1");
         if renditions.len() > 1 {
             graph += &format!(",split={}", renditions.len());
         }
@@ -100,46 +115,86 @@ impl Line {
             graph += &format!("[i{index}]");
         }
         for (index, rendition) in renditions.iter().enumerate() {
-            graph += &format!(
-                ";[i{index}]{}[o{index}]",
-                scaling(plan.input_size, rendition.size)
-            );
+            let picks = picks.get(index).and_then(Option::as_deref);
+            graph += &format!(";[i{index}]{}[o{index}]", chain(plan, rendition, picks));
         }
         self.pair("-filter_complex", graph);
     }
 
     fn encoder(&mut self, plan: &EncodePlan, rendition: &EncodeRendition, index: usize) {
         self.pair("-map", format!("[o{index}]"));
-        self.add(["-fps_mode", "passthrough"]);
+        match plan.rate_of(rendition) {
+            rate if rate == plan.grid.framerate => self.add(["-fps_mode", "passthrough"]),
+            // The filters number its pictures at this very rate, so none is doubled or dropped; the encoder has to be told of it.
+            rate => {
+                self.add(["-fps_mode", "cfr"]);
+                self.pair("-r", rate);
+            }
+        }
         self.pair("-c:v", &rendition.codec);
-        self.pair(
-            "-pix_fmt",
-            pixel_format(plan.input_format, &rendition.codec),
-        );
+        if !uploads(rendition) {
+            self.pair("-pix_fmt", pixel_format(plan.input_format, rendition));
+        }
         self.add(["-colorspace", "bt709", "-color_primaries", "bt709"]);
         self.add(["-color_trc", "bt709", "-color_range", "tv"]);
         // Keyframes are forced at segment edges; the encoder's own interval is kept out of the way.
         self.pair("-g", 2 * u64::from(plan.grid.ticks_per_segment.get()));
-        let (own, joined) = codec_options(rendition);
-        self.0.extend(own);
+        let CodecOptions { words, joined } = codec::live(rendition);
+        self.0.extend(words);
         let mut joined = joined.map(|(name, value)| (name, value.to_owned()));
         for (name, value) in &rendition.options {
             match &mut joined {
                 // A list of the encoder's own options is one argument, so the user's join ours.
-                Some((own, list)) if name == own => *list = format!("{list}:{value}"),
+                Some((own, list)) if name.split(':').next() == Some(own) => {
+                    *list = format!("{list}:{value}");
+                }
                 _ => self.pair(&per_stream(name), value),
             }
         }
         if let Some((name, value)) = joined {
             self.pair(&per_stream(name), value);
         }
+        self.0.extend(rendition.output_args.iter().cloned());
     }
 
     fn keyframes(&mut self, plan: &EncodePlan, start: &EncoderStart, index: usize) {
         let resumed = start.keyframes_at.get(index).copied().flatten();
-        let expression = format!("expr:{}", start.cadence(plan.grid).keyframes(resumed));
-        self.pair("-force_key_frames", expression);
+        let cadence = start.track_cadence(plan, index);
+        self.pair(
+            "-force_key_frames",
+            format!("expr:{}", cadence.keyframes(resumed)),
+        );
     }
+}
+
+/// What all pictures are, for filters and encoders.
+const TAGS: &str = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709";
+
+/// What a rendition's pictures go through.
+fn chain(plan: &EncodePlan, rendition: &EncodeRendition, picks: Option<&str>) -> String {
+    let mut filters = Vec::new();
+    if let Some(picks) = picks {
+        filters.push(format!("select='{picks}'"));
+    }
+    if rendition.every > NonZeroU32::MIN {
+        // A tick is the unit of time here.
+        filters.push(format!("setpts=N*{}", rendition.every));
+    }
+    match &rendition.filter {
+        None => filters.push(scaling(plan.input_size, rendition.size)),
+        Some(own) => {
+            filters.push(own.clone());
+            filters.push(scaling_of_any(rendition.size));
+        }
+    }
+    let kind = Hardware::of(&rendition.codec);
+    filters.extend(kind.and_then(hardware::upload).map(str::to_owned));
+    filters.join(",")
+}
+
+/// Whether its pictures go to a device's memory.
+fn uploads(rendition: &EncodeRendition) -> bool {
+    Hardware::of(&rendition.codec).is_some_and(Hardware::uploads)
 }
 
 /// `-name:v`, unless the name says for itself which streams it is for.
@@ -151,10 +206,12 @@ fn per_stream(name: &str) -> String {
     }
 }
 
-/// libx264 takes NV12 as it is; every other encoder gets planes.
-fn pixel_format(input: PictureFormat, codec: &str) -> &'static str {
-    match codec {
-        "libx264" => input.pix_fmt(),
+/// libx264 and encoders in hardware take NV12 as it is; every other encoder gets planes.
+fn pixel_format(input: PictureFormat, rendition: &EncodeRendition) -> &'static str {
+    let codec = rendition.codec.as_str();
+    let takes_both = codec == "libx264" || Hardware::of(codec).is_some();
+    match rendition.filter {
+        None if takes_both => input.pix_fmt(),
         _ => PictureFormat::I420.pix_fmt(),
     }
 }
@@ -183,6 +240,15 @@ fn scaling(from: Size, to: Size) -> String {
     filter + ",setsar=1"
 }
 
+/// The same of pictures of any size, format and matrix, as the user's own filters leave them.
+fn scaling_of_any(to: Size) -> String {
+    let Size { width, height } = to;
+    format!(
+        "scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2:flags=bicubic:out_color_matrix=bt709:out_range=tv,\
+         format=yuv420p,pad={width}:{height}:(ow-iw)/2:(oh-ih)/2,setsar=1,{TAGS}"
+    )
+}
+
 /// The largest even size of `from`'s aspect inside `to`.
 fn fitted(from: Size, to: Size) -> Size {
     let side = |outer: u32, across: u32, along: u32, bound: u32| {
@@ -205,79 +271,6 @@ fn fitted(from: Size, to: Size) -> Size {
     }
 }
 
-/// An encoder's own options for live use, and its list of further ones.
-type CodecOptions = (Vec<String>, Option<(&'static str, &'static str)>);
-
-fn codec_options(rendition: &EncodeRendition) -> CodecOptions {
-    let mut line = Line::default();
-    let mut joined = None;
-    let preset = rendition.preset.as_deref();
-    match rendition.codec.as_str() {
-        "libx264" => {
-            line.add(["-tune", "zerolatency", "-bf", "0", "-sc_threshold", "0"]);
-            line.add(["-forced-idr", "1", "-flags", "+cgop"]);
-        }
-        "libx265" => {
-            line.add(["-tune", "zerolatency", "-bf", "0", "-forced-idr", "1"]);
-            joined = Some((
-                "x265-params",
-                "log-level=warning:open-gop=0:scenecut=0:repeat-headers=0:lookahead-slices=0",
-            ));
-        }
-        // This encoder takes forced keyframes only in its random-access structure with constant quality; its temporal units
-        // come in presentation order all the same. Short groups and no lookahead keep its delay at a few pictures.
-        "libsvtav1" => {
-            joined = Some((
-                "svtav1-params",
-                "enable-force-key-frames=1:lookahead=0:hierarchical-levels=2:scd=0",
-            ));
-        }
-        "libvpx-vp9" => {
-            line.add(["-deadline", "realtime", "-lag-in-frames", "0"]);
-            line.add(["-auto-alt-ref", "0", "-row-mt", "1"]);
-        }
-        "libaom-av1" => line.add(["-usage", "realtime", "-lag-in-frames", "0", "-row-mt", "1"]),
-        _ => line.add(["-bf", "0"]),
-    }
-    match rendition.codec.as_str() {
-        "libvpx-vp9" | "libaom-av1" => line.pair("-cpu-used", preset.unwrap_or("8")),
-        _ => {
-            if let Some(preset) = preset {
-                line.pair("-preset", preset);
-            }
-        }
-    }
-    rate(rendition, &mut line);
-    (line.0, joined)
-}
-
-fn rate(rendition: &EncodeRendition, line: &mut Line) {
-    match (rendition.rate, rendition.codec.as_str()) {
-        // Quality capped by the bitrate: see above.
-        (RateControl::Bitrate(bits), "libsvtav1") => {
-            line.add(["-crf", "30"]);
-            line.pair("-maxrate", bits / 100 * RATE_PERCENT);
-            line.pair("-bufsize", bits / 2);
-        }
-        (RateControl::Bitrate(bits), codec) => {
-            let rate = bits / 100 * RATE_PERCENT;
-            line.pair("-b:v", rate);
-            line.pair("-maxrate", rate);
-            line.pair("-bufsize", bits / 2);
-            if codec == "libvpx-vp9" {
-                // Three equal rates are its constant bitrate mode.
-                line.pair("-minrate", rate);
-            }
-        }
-        (RateControl::Crf(crf), codec) => {
-            line.pair("-crf", crf);
-            if codec == "libvpx-vp9" || codec == "libaom-av1" {
-                line.add(["-b:v", "0"]);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::{NonZeroU32, NonZeroUsize};
@@ -285,6 +278,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::RateControl;
     use crate::encode::find_ffmpeg;
     use crate::tick::{Framerate, Grid, Tick};
     use proptest::prelude::*;
@@ -297,6 +291,10 @@ mod tests {
             preset: Some("veryfast".into()),
             rate: RateControl::Bitrate(1_000_000),
             options: Vec::new(),
+            every: NonZeroU32::MIN,
+            device: None,
+            filter: None,
+            output_args: Vec::new(),
         };
         EncodePlan {
             ffmpeg: find_ffmpeg(Path::new("ffmpeg")).unwrap(),

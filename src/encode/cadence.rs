@@ -86,6 +86,39 @@ impl Cadence {
         expression
     }
 
+    /// FFmpeg's expression that is true for each picture `n` of these that `track` shows, too; none if it shows all of them. `track` has the
+    /// same first tick, and a multiple of this step.
+    pub fn picks(&self, track: &Self) -> Option<String> {
+        if self == track {
+            return None;
+        }
+        let last = |cadence: &Self| cadence.extra.last().copied().unwrap_or(cadence.first);
+        let settled = last(self).max(last(track));
+        let mut single = Vec::new();
+        let (mut tick, mut index) = (self.first, 0_u64);
+        // Until the extra ticks are behind, pictures are named one by one; then they come at the same places of each part.
+        while tick <= settled || !self.ticks_into_part(tick).is_multiple_of(self.step.get()) {
+            if track.feeds(tick) {
+                single.push(index);
+            }
+            tick = self.after(tick);
+            index += 1;
+        }
+        let part = self.grid.ticks_per_part.get();
+        let (per_segment, _) = self.pictures_per_segment();
+        let per_part = part.div_ceil(self.step.get());
+        let place = self.grid.ticks_into_segment(tick) / part * per_part
+            + self.ticks_into_part(tick) / self.step.get();
+        let ratio = track.step.get() / self.step.get();
+        let mut expression = format!(
+            "gte(n,{index})*not(mod(mod(mod(n-{index}+{place},{per_segment}),{per_part}),{ratio}))"
+        );
+        for index in single {
+            expression += &format!("+eq(n,{index})");
+        }
+        Some(expression)
+    }
+
     fn ticks_into_part(&self, tick: Tick) -> u32 {
         self.grid.ticks_into_segment(tick) % self.grid.ticks_per_part.get()
     }
@@ -156,6 +189,36 @@ mod tests {
         );
     }
 
+    /// What FFmpeg makes of an expression of [`Cadence::picks`].
+    fn picked(expression: &str, n: u64) -> bool {
+        let (rule, single) = expression
+            .split_once(")+eq")
+            .map_or((expression, ""), |(rule, rest)| (rule, rest));
+        let digits = |text: &str| -> Vec<u64> {
+            let numbers = text.split(|c: char| !c.is_ascii_digit());
+            numbers.filter_map(|number| number.parse().ok()).collect()
+        };
+        let single = digits(single);
+        let &[from, again, place, per_segment, per_part, ratio] = &digits(rule)[..] else {
+            panic!("{expression}")
+        };
+        assert_eq!(from, again);
+        let regular =
+            n >= from && ((n - from + place) % per_segment % per_part).is_multiple_of(ratio);
+        regular || single.contains(&n)
+    }
+
+    #[test]
+    fn every_second_picture_is_picked_by_its_place_and_where_a_track_resumes() {
+        let all = cadence(60, 10, 67, 1, &[71]);
+        let half = cadence(60, 10, 67, 2, &[71]);
+        assert_eq!(
+            all.picks(&half).as_deref(),
+            Some("gte(n,5)*not(mod(mod(mod(n-5+12,60),10),2))+eq(n,0)+eq(n,1)+eq(n,3)+eq(n,4)")
+        );
+        assert_eq!(all.picks(&all), None);
+    }
+
     proptest! {
         #[test]
         fn pictures_stand_for_every_tick_once_and_cross_no_edge(
@@ -174,6 +237,24 @@ mod tests {
                 }
                 tick = after;
             }
+        }
+
+        #[test]
+        fn a_rendition_of_fewer_pictures_picks_its_own_of_those_that_are_fed(
+            segment in 1..40_u32, part in 1..40_u32, first in 0..100_u64, step in 1..5_u32, every in 2..4_u32,
+            extra in 0..60_u64, own in 0..60_u64
+        ) {
+            let part = part.min(segment);
+            let fed_cadence = cadence(segment, part, first, step, &[first + extra, first + own]);
+            let track = cadence(segment, part, first, step * every, &[first + own]);
+            let expression = fed_cadence.picks(&track).unwrap_or_else(|| "gte(n,0)*not(mod(mod(mod(n-0+0,1),1),1))".into());
+            for (n, tick) in (0..).zip(fed(&fed_cadence, 300)) {
+                prop_assert_eq!(picked(&expression, n), track.feeds(Tick(tick)), "{} {} {}", n, tick, expression);
+            }
+            // What it picks is what its reader expects.
+            let shown = fed(&track, 40);
+            let picked = fed(&fed_cadence, 300).into_iter().filter(|tick| track.feeds(Tick(*tick)));
+            prop_assert_eq!(picked.take(40.min(shown.len())).collect::<Vec<_>>(), shown.into_iter().take(40).collect::<Vec<_>>());
         }
 
         #[test]

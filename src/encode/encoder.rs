@@ -21,6 +21,7 @@ use super::track_reader::TrackReader;
 use super::{Cadence, EncodeError, EncodePlan, Vitals, arguments};
 use crate::picture::{Picture, PictureFormat, Size};
 use crate::sample::{Sample, TrackDescription, TrackIndex};
+use crate::tick::common_multiple;
 use crate::tick::{Grid, Tick};
 
 /// How long a full pipe is waited for until it is asked again whether the picture is still wanted.
@@ -50,6 +51,22 @@ impl EncoderStart {
         let resumed = self.keyframes_at.iter().copied().flatten();
         Cadence::new(grid, self.first_tick, self.step, resumed)
     }
+
+    /// Which of them rendition `track` of `plan` shows.
+    pub(super) fn track_cadence(&self, plan: &EncodePlan, track: TrackIndex) -> Cadence {
+        let every = plan.renditions[track].every;
+        if every == NonZeroU32::MIN {
+            return self.cadence(plan.grid);
+        }
+        let step = common_multiple(self.step, every);
+        Cadence::new(plan.grid, self.first_tick, step, self.keyframes_at[track])
+    }
+
+    /// FFmpeg's expression for the pictures that rendition `track` shows, of those that are fed; none if all.
+    pub(super) fn picks(&self, plan: &EncodePlan, track: TrackIndex) -> Option<String> {
+        let fed = self.cadence(plan.grid);
+        fed.picks(&self.track_cadence(plan, track))
+    }
 }
 
 /// What an encoder says. Events of one rendition come in order, from its own thread.
@@ -73,7 +90,7 @@ pub enum EncoderEvent {
 pub struct ExitReport {
     /// `exit status: 0`, `signal: 9 (SIGKILL)`...
     pub status: String,
-    /// It was asked to finish, did so without an error, and every picture came back in every rendition.
+    /// It was asked to finish, did so without an error, and every picture came back in every rendition that shows it.
     pub expected: bool,
     /// How many pictures were written whole.
     pub pictures: u64,
@@ -214,6 +231,13 @@ impl Encoder {
             readers.push((reader, TrackReader::new(plan, start, track, description)?));
         }
         let pipes: Vec<RawFd> = writers.iter().map(AsRawFd::as_raw_fd).collect();
+        let cadences = Cadences {
+            fed: start.cadence(plan.grid),
+            next: start.first_tick,
+            tracks: (0..renditions)
+                .map(|track| (start.track_cadence(plan, track), 0))
+                .collect(),
+        };
         let line = arguments::live(plan, start, &pipes);
         tracing::debug!("{} {}", plan.ffmpeg.path.display(), line.join(" "));
         let child = process::spawn(&plan.ffmpeg.path, &line, &Output::Discarded, writers)
@@ -232,7 +256,7 @@ impl Encoder {
             size: plan.input_size,
             bound: start.queue.get(),
         };
-        encoder.start_threads(child, start.large_pipe, readers, events)?;
+        encoder.start_threads(child, start.large_pipe, cadences, readers, events)?;
         Ok(encoder)
     }
 
@@ -241,6 +265,7 @@ impl Encoder {
         &self,
         mut child: Child,
         large_pipe: bool,
+        cadences: Cadences,
         readers: Vec<(PipeReader, TrackReader)>,
         events: F,
     ) -> Result<(), EncodeError>
@@ -273,7 +298,7 @@ impl Encoder {
         let named = |name: String| thread::Builder::new().name(name);
         let shared = self.shared.clone();
         let writer = named("ffmpeg-feed".into())
-            .spawn(move || write_pictures(stdin, &shared))
+            .spawn(move || write_pictures(stdin, &shared, cadences))
             .map_err(failed_to("make a thread"))?;
         let lines = named("ffmpeg-log".into())
             .spawn(move || LastLines::read_to_end(stderr))
@@ -378,14 +403,15 @@ fn failed_to(what: &'static str) -> impl FnOnce(std::io::Error) -> EncodeError {
 
 /// The threads beside the one that waits.
 struct Threads {
-    writer: JoinHandle<u64>,
+    /// How many pictures were written, and of how many of them each rendition makes a sample.
+    writer: JoinHandle<(u64, Vec<u64>)>,
     lines: JoinHandle<Vec<String>>,
     tracks: Vec<JoinHandle<u64>>,
 }
 
 impl Threads {
     fn join(self, status: Result<std::process::ExitStatus, String>, shared: &Shared) -> ExitReport {
-        let pictures = self.writer.join().unwrap_or_default();
+        let (pictures, wanted) = self.writer.join().unwrap_or_default();
         let samples: Vec<u64> = self
             .tracks
             .into_iter()
@@ -394,7 +420,7 @@ impl Threads {
         let finished = shared.finishing.load(Ordering::Relaxed);
         let success = status.as_ref().is_ok_and(std::process::ExitStatus::success);
         ExitReport {
-            expected: finished && success && samples.iter().all(|&count| count == pictures),
+            expected: finished && success && samples == wanted,
             status: status.map_or_else(|error| error, |status| status.to_string()),
             pictures,
             samples,
@@ -420,9 +446,32 @@ fn wait(child: &mut Child, shared: &Shared) -> Result<std::process::ExitStatus, 
     status
 }
 
-/// Writes pictures until none will come or the pipe breaks; says how many were written whole. The pipe never blocks, so that
-/// the thread ends with the encoder even if a process that it has started keeps the pipe open.
-fn write_pictures(mut stdin: ChildStdin, shared: &Shared) -> u64 {
+/// Which ticks are fed, and which of them each rendition shows.
+struct Cadences {
+    fed: Cadence,
+    /// The tick of the next picture.
+    next: Tick,
+    /// Each rendition's, and how many pictures it was given.
+    tracks: Vec<(Cadence, u64)>,
+}
+
+impl Cadences {
+    /// A picture was written.
+    fn advance(&mut self) {
+        for (cadence, given) in &mut self.tracks {
+            *given += u64::from(cadence.feeds(self.next));
+        }
+        self.next = self.fed.after(self.next);
+    }
+}
+
+/// Writes pictures until none will come or the pipe breaks; says how many were written whole, and how many of them each rendition shows.
+/// The pipe never blocks, so that the thread ends with the encoder even if a process that it has started keeps the pipe open.
+fn write_pictures(
+    mut stdin: ChildStdin,
+    shared: &Shared,
+    mut cadences: Cadences,
+) -> (u64, Vec<u64>) {
     let mut written = 0;
     while let Some(picture) = shared.next_picture() {
         if write_picture(&mut stdin, picture.pixels(), shared).is_err() {
@@ -430,8 +479,10 @@ fn write_pictures(mut stdin: ChildStdin, shared: &Shared) -> u64 {
             break;
         }
         written += 1;
+        cadences.advance();
     }
-    written
+    let given = cadences.tracks.iter().map(|(_, given)| *given);
+    (written, given.collect())
 }
 
 fn write_picture(stdin: &mut ChildStdin, mut rest: &[u8], shared: &Shared) -> std::io::Result<()> {

@@ -28,6 +28,10 @@ fn rendition(codec: &str, preset: Option<&str>, size: Size, rate: RateControl) -
         preset: preset.map(str::to_owned),
         rate,
         options: Vec::new(),
+        every: NonZeroU32::MIN,
+        device: None,
+        filter: None,
+        output_args: Vec::new(),
     }
 }
 

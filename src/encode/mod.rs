@@ -6,15 +6,18 @@ mod ahead;
 mod arguments;
 mod bitstream;
 mod cadence;
+mod codec;
 mod description;
 mod encoder;
 mod ffmpeg;
+mod hardware;
 pub mod nut;
 mod probe;
 pub(crate) mod process;
 mod track_reader;
 mod vitals;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use ahead::encode_ahead;
@@ -26,9 +29,9 @@ pub(crate) use probe::ends_before;
 pub use probe::{ProbeCache, probe, probe_each};
 pub use vitals::Vitals;
 
-use crate::config::{RateControl, StreamPlan};
+use crate::config::{RateControl, RenditionPlan, StreamPlan};
 use crate::picture::{PictureFormat, Size};
-use crate::tick::{Grid, Tick};
+use crate::tick::{Framerate, Grid, Tick};
 
 /// What a stream's encoder is to do, for one input format.
 #[derive(Clone, Debug)]
@@ -52,14 +55,40 @@ pub struct EncodeRendition {
     pub name: String,
     /// The encoded size, even.
     pub size: Size,
+    /// How many ticks each of its samples lasts.
+    pub every: NonZeroU32,
     /// FFmpeg's name of the encoder.
     pub codec: String,
+    /// Which of several hardware encoders it is.
+    pub device: Option<String>,
     /// The encoder's preset; `-cpu-used` for libvpx-vp9 and libaom-av1.
     pub preset: Option<String>,
     /// Bits per second or constant quality.
     pub rate: RateControl,
     /// More encoder options, after ours.
     pub options: Vec<(String, String)>,
+    /// FFmpeg's filters that its pictures go through before they are scaled.
+    pub filter: Option<String>,
+    /// FFmpeg's output options and their values in turn, after all others.
+    pub output_args: Vec<String>,
+}
+
+impl EncodeRendition {
+    /// What `plan` says, for pictures of `size`.
+    pub fn new(plan: &RenditionPlan, size: Size) -> Self {
+        Self {
+            name: plan.name.clone(),
+            size,
+            every: plan.every,
+            codec: plan.codec.clone(),
+            device: plan.device.clone(),
+            preset: plan.preset.clone(),
+            rate: plan.rate,
+            options: plan.options.clone(),
+            filter: plan.filter.clone(),
+            output_args: plan.output_args.clone(),
+        }
+    }
 }
 
 impl EncodePlan {
@@ -70,14 +99,10 @@ impl EncodePlan {
         input_format: PictureFormat,
         input_size: Size,
     ) -> Self {
-        let renditions = stream.renditions.iter().map(|plan| EncodeRendition {
-            name: plan.name.clone(),
-            size: plan.size.unwrap_or(input_size),
-            codec: plan.codec.clone(),
-            preset: plan.preset.clone(),
-            rate: plan.rate,
-            options: plan.options.clone(),
-        });
+        let renditions = stream
+            .renditions
+            .iter()
+            .map(|plan| EncodeRendition::new(plan, plan.size.unwrap_or(input_size)));
         Self {
             ffmpeg,
             input_format,
@@ -85,6 +110,12 @@ impl EncodePlan {
             grid: stream.grid,
             renditions: renditions.collect(),
         }
+    }
+
+    /// How many pictures a second a rendition has; its numerator is the stream's timescale.
+    pub fn rate_of(&self, rendition: &EncodeRendition) -> Framerate {
+        let framerate = self.grid.framerate;
+        framerate.every(rendition.every).unwrap_or(framerate)
     }
 }
 

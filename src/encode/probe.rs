@@ -139,7 +139,7 @@ fn probe_one(
         codecs: description::codecs(&sample_entry).map_err(unfit)?,
         sample_entry,
         size: rendition.size,
-        framerate: plan.grid.framerate,
+        framerate: plan.rate_of(rendition),
     };
     cache.put(key, description.clone());
     Ok(description)

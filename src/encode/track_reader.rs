@@ -8,7 +8,7 @@ use super::nut::{self, NutEvent, NutPacket};
 use super::{Cadence, EncodeError, EncodePlan};
 use crate::picture::PictureFormat;
 use crate::sample::{Sample, TrackDescription, TrackIndex};
-use crate::tick::{Grid, Tick};
+use crate::tick::{Framerate, Grid, Tick};
 
 /// Reads one rendition's samples and checks that they are the ticks that were asked for.
 pub(super) struct TrackReader {
@@ -16,6 +16,8 @@ pub(super) struct TrackReader {
     rendition: String,
     grid: Grid,
     cadence: Cadence,
+    /// Its samples a second.
+    rate: Framerate,
     next_tick: Tick,
     /// How many samples there were.
     count: u64,
@@ -39,7 +41,8 @@ impl TrackReader {
         Ok(Self {
             track,
             grid: plan.grid,
-            cadence: start.cadence(plan.grid),
+            cadence: start.track_cadence(plan, track),
+            rate: plan.rate_of(rendition),
             next_tick: start.first_tick,
             count: 0,
             keyframe_at: start.keyframes_at[track],
@@ -105,7 +108,7 @@ impl TrackReader {
         let index = self.count;
         let (num, den) = self.time_base;
         // pts * num/den seconds is index * den/num of the framerate, compared without division.
-        let rate = self.grid.framerate;
+        let rate = self.rate;
         let found = u128::from(packet.pts) * u128::from(num) * u128::from(rate.num());
         let expected = u128::from(index) * u128::from(rate.den()) * u128::from(den);
         if found < expected {
@@ -136,7 +139,7 @@ impl TrackReader {
         Ok(Sample {
             track: self.track,
             decode_time: self.grid.decode_time(tick),
-            duration: rate.den().saturating_mul(ticks),
+            duration: self.grid.framerate.den().saturating_mul(ticks),
             composition_offset: 0,
             keyframe,
             data,

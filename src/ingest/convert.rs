@@ -348,4 +348,6 @@ fn limited_range(gray: u16) -> u8 {
 }
 
 #[cfg(test)]
+mod colour_tests;
+#[cfg(test)]
 mod tests;

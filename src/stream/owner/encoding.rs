@@ -117,14 +117,7 @@ impl Owner {
                     let size = plan
                         .size
                         .unwrap_or_else(|| *sizes.entry(plan.name.clone()).or_insert(input_size));
-                    EncodeRendition {
-                        name: plan.name.clone(),
-                        size,
-                        codec: plan.codec.clone(),
-                        preset: plan.preset.clone(),
-                        rate: plan.rate,
-                        options: plan.options.clone(),
-                    }
+                    EncodeRendition::new(plan, size)
                 });
         EncodePlan {
             ffmpeg: FfmpegInfo::clone(&self.parts.ffmpeg),
