@@ -37,13 +37,14 @@ test:
 faults:
 	@scripts/setup test
 	cargo test --locked --test faults -- --include-ignored --test-threads=1 --nocapture
-	cargo test --locked --test it -- --include-ignored --test-threads=1 --nocapture camera_faults:: encoder:: disk:: restarts:: isolation:: clocks:: limits:: player_page::
+	cargo test --locked --test it -- --include-ignored --test-threads=1 --nocapture camera_faults:: encoder:: disk:: restarts:: isolation:: clocks:: limits:: player_page:: renditions::
 
 # What takes too long for every change: the tests that a duration is given to, for ten minutes, and a thousand crashes. On a
 # machine that is busy with other work it fails, for whether attacks delay other streams can't be measured there.
 soak:
 	@scripts/setup test
 	RINGGEAR_SOAK_SECONDS=600 cargo test --release --locked --test it -- --include-ignored --test-threads=1 --nocapture load:: live_edge::
+	cargo test --release --locked --lib every_encoder_holds_its_bitrate -- --ignored --nocapture
 	RINGGEAR_KILLS=1000 RINGGEAR_QUIET=1 cargo test --release --locked --test it -- --test-threads=1 --nocapture crashes:: hostile::
 	RINGGEAR_KILLS=100 cargo test --release --locked --test faults -- --include-ignored --test-threads=1 --nocapture --skip random
 	RINGGEAR_SOAK_SECONDS=1800 cargo test --release --locked --test faults -- --include-ignored --nocapture random

@@ -110,7 +110,7 @@ fn check_pair(pair: &[Spanned<Read<Text>>], report: &mut Report) {
     }
     if matches!(
         name.split(':').next(),
-        Some("x265-params" | "svtav1-params")
+        Some("x265-params" | "svtav1-params" | "aom-params")
     ) {
         let what =
             format!("output_args can't set {option:?}: Ringgear has parameters of its own in it");

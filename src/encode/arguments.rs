@@ -377,6 +377,66 @@ mod tests {
         assert!(probe(&plan, &plan.renditions[0]).contains(&"hvc1".to_owned()));
     }
 
+    #[test]
+    fn a_rendition_of_fewer_pictures_picks_them_and_is_encoded_at_its_own_rate() {
+        let mut plan = plan(&[Size::new(1280, 720), Size::new(640, 360)]);
+        plan.renditions[1].every = NonZeroU32::new(2).unwrap();
+        let text = text(&plan);
+        assert!(
+            text.contains(";[i1]select='gte(n,4)*not(mod(mod(mod(n-4+11,60),10),2))+eq(n,0)+eq(n,1)+eq(n,3)',setpts=N*2,scale=640:360:"),
+            "{text}"
+        );
+        assert!(
+            text.contains("-map [o0] -fps_mode passthrough")
+                && text.contains("-map [o1] -fps_mode cfr -r 30/2"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn filters_and_further_arguments_of_the_user_have_their_places() {
+        let mut plan = plan(&[Size::new(640, 360)]);
+        plan.renditions[0].filter = Some("hflip".into());
+        plan.renditions[0].output_args = ["-level", "5.1"].map(String::from).to_vec();
+        let text = text(&plan);
+        assert!(
+            text.contains("[i0]hflip,scale=640:360:force_original_aspect_ratio=decrease:"),
+            "{text}"
+        );
+        assert!(
+            text.contains("-bufsize 500000 -level 5.1 -force_key_frames"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn pictures_go_to_the_device_that_encodes_them() {
+        let mut plan = plan(&[Size::new(1280, 720), Size::new(640, 360)]);
+        for rendition in &mut plan.renditions {
+            rendition.codec = "h264_vaapi".into();
+            rendition.device = Some("/dev/dri/renderD129".into());
+        }
+        let text = text(&plan);
+        assert!(
+            text.contains(
+                "-init_hw_device vaapi=hw:/dev/dri/renderD129 -filter_hw_device hw -f rawvideo"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("[i0]null,format=nv12,hwupload[o0]"), "{text}");
+        assert!(
+            text.contains(",setsar=1,format=nv12,hwupload[o1]"),
+            "{text}"
+        );
+        assert!(!text.contains("-c:v h264_vaapi -pix_fmt"), "{text}");
+        let words = probe(&plan, &plan.renditions[0]).join(" ");
+        assert!(words.contains("-init_hw_device vaapi=hw:/dev/dri/renderD129"));
+        plan.renditions.truncate(1);
+        plan.renditions[0].codec = "h264_v4l2m2m".into();
+        let words = probe(&plan, &plan.renditions[0]).join(" ");
+        assert!(!words.contains("hw_device") && words.contains("-bsf:v extract_extradata"));
+    }
+
     proptest! {
         #[test]
         fn a_fitted_size_is_even_and_inside(w in 1..4000_u32, h in 1..4000_u32, x in 1..2000_u32, y in 1..2000_u32) {

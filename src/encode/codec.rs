@@ -95,26 +95,54 @@ fn hardware(kind: Hardware, rendition: &EncodeRendition, options: &mut CodecOpti
     }
 }
 
-/// A bitrate's share that the encoder is given, in percent. The rest is what a full decoder buffer adds over ten seconds, so that these never
-/// hold more than was asked for.
-const RATE_PERCENT: u64 = 95;
+/// How an encoder is held to a bitrate.
+struct Bound {
+    /// The bitrate's share that it is given, in percent. The rest is what a full decoder buffer adds over ten seconds, so that these never
+    /// hold more than was asked for, and by how much it is known to go beyond.
+    rate: u64,
+    /// The decoder's buffer, in milliseconds of the bitrate.
+    buffer: u64,
+}
+
+impl Bound {
+    /// As measured on noise, on changes between grey and noise, and on moving pictures: `docs/design/encoders.md`.
+    fn of(codec: &str) -> Self {
+        let (rate, buffer) = match codec {
+            "libsvtav1" => (70, 500),
+            "libaom-av1" => (95, 250),
+            "libvpx-vp9" => (97, 500),
+            _ => (95, 500),
+        };
+        Self { rate, buffer }
+    }
+}
 
 fn rate(rendition: &EncodeRendition, options: &mut CodecOptions) {
     match (rendition.rate, rendition.codec.as_str()) {
-        // Quality capped by the bitrate: see above.
-        (RateControl::Bitrate(bits), "libsvtav1") => {
-            options.add(["-crf", "30"]);
-            options.pair("-maxrate", bits / 100 * RATE_PERCENT);
-            options.pair("-bufsize", bits / 2);
-        }
         (RateControl::Bitrate(bits), codec) => {
-            let rate = bits / 100 * RATE_PERCENT;
-            options.pair("-b:v", rate);
+            let bound = Bound::of(codec);
+            let rate = bits / 100 * bound.rate;
+            match codec {
+                // Quality capped by the bitrate: with forced keyframes this encoder takes nothing else.
+                "libsvtav1" => options.add(["-crf", "30"]),
+                _ => options.pair("-b:v", rate),
+            }
             options.pair("-maxrate", rate);
-            options.pair("-bufsize", bits / 2);
-            if codec == "libvpx-vp9" {
+            options.pair("-bufsize", bits * bound.buffer / 1000);
+            match codec {
                 // Three equal rates are its constant bitrate mode.
-                options.pair("-minrate", rate);
+                "libvpx-vp9" => {
+                    options.pair("-minrate", rate);
+                    options.add(["-overshoot-pct", "0", "-undershoot-pct", "100"]);
+                    options.add(["-max-intra-rate", "300"]);
+                }
+                // A decoder's buffer that is all but empty at the start keeps the first pictures small: else it would take a second until
+                // it knows noise for what it is.
+                "libaom-av1" => {
+                    options.pair("-rc_init_occupancy", (bits / 200).max(1));
+                    options.joined = Some(("aom-params", "max-intra-rate=300"));
+                }
+                _ => {}
             }
         }
         (RateControl::Crf(crf), codec) => {
@@ -123,5 +151,78 @@ fn rate(rendition: &EncodeRendition, options: &mut CodecOptions) {
                 options.add(["-b:v", "0"]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+    use crate::encode::find_ffmpeg;
+    use crate::picture::Size;
+
+    fn rendition(codec: &str) -> EncodeRendition {
+        EncodeRendition {
+            name: "a".into(),
+            size: Size::new(640, 360),
+            every: NonZeroU32::MIN,
+            codec: codec.into(),
+            device: None,
+            preset: None,
+            rate: RateControl::Bitrate(1_000_000),
+            options: Vec::new(),
+            filter: None,
+            output_args: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_nvidia_gpu_is_chosen_by_its_number() {
+        let mut rendition = rendition("h264_nvenc");
+        assert!(!live(&rendition).words.contains(&"-gpu".to_owned()));
+        rendition.device = Some("1".into());
+        assert!(live(&rendition).words.join(" ").contains("-gpu 1 "));
+    }
+
+    /// Without the hardware: FFmpeg tells what an encoder takes all the same.
+    #[test]
+    fn encoders_in_hardware_know_the_options_that_they_are_given() {
+        let ffmpeg = find_ffmpeg(Path::new("ffmpeg")).unwrap();
+        let mut tried = 0;
+        for codec in [
+            "h264_nvenc",
+            "hevc_nvenc",
+            "h264_vaapi",
+            "hevc_vaapi",
+            "vp9_vaapi",
+            "h264_qsv",
+            "hevc_qsv",
+            "vp9_qsv",
+            "h264_v4l2m2m",
+        ] {
+            if ffmpeg.require_encoder(codec).is_err() {
+                continue;
+            }
+            tried += 1;
+            let told = Command::new("ffmpeg")
+                .args(["-hide_banner", "-h", &format!("encoder={codec}")])
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&told.stdout).into_owned();
+            for word in live(&rendition(codec)).words.chunks(2) {
+                // Every encoder has these.
+                if ["-bf", "-b:v", "-maxrate", "-bufsize"].contains(&word[0].as_str()) {
+                    continue;
+                }
+                let known = told
+                    .lines()
+                    .any(|line| line.split_whitespace().next() == Some(&word[0]));
+                assert!(known, "{codec} has no {}", word[0]);
+            }
+        }
+        println!("{tried} encoders tried");
     }
 }

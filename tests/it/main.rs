@@ -37,6 +37,7 @@ mod players;
 mod producers;
 mod protocol_page;
 mod recordings;
+mod renditions;
 mod restarts;
 mod siege;
 mod sources;
