@@ -21,8 +21,7 @@ use super::track_reader::TrackReader;
 use super::{Cadence, EncodeError, EncodePlan, Vitals, arguments};
 use crate::picture::{Picture, PictureFormat, Size};
 use crate::sample::{Sample, TrackDescription, TrackIndex};
-use crate::tick::common_multiple;
-use crate::tick::{Grid, Tick};
+use crate::tick::{Grid, Tick, common_multiple};
 
 /// How long a full pipe is waited for until it is asked again whether the picture is still wanted.
 const WRITE_PATIENCE: Timespec = Timespec {

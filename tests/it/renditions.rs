@@ -102,7 +102,10 @@ mod alone {
         let every = if rendition == "half" { 2 } else { 1 };
         for (at, picture) in shown.iter().enumerate() {
             let tick = picture.time / DEN;
-            assert!(at == 0 || tick % every == 0, "{rendition}: tick {tick}");
+            assert!(
+                at == 0 || tick.is_multiple_of(every),
+                "{rendition}: tick {tick}"
+            );
             if let Some(next) = shown.get(at + 1) {
                 let ticks = (next.time - picture.time) / DEN;
                 assert!(
@@ -125,6 +128,29 @@ mod alone {
         lengths
             .map(|listed| (listed.number, format!("{:.4}", listed.seconds)))
             .collect()
+    }
+
+    #[test]
+    fn a_restarted_daemon_goes_on_with_a_rendition_of_half_the_framerate() {
+        let _machine = alone();
+        let mut daemon = Daemon::start(HALF);
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        let before = daemon.wait_until_playable("cam");
+        daemon.kill();
+        daemon.restart();
+        wait_for("three more segments", Duration::from_secs(30), || {
+            let now = daemon.stream("cam");
+            (now.window.last_segment > before.window.last_segment.map(|at| at + 3)).then_some(())
+        });
+        for rendition in ["full", "half"] {
+            let text = daemon.get(&format!("/cam/{rendition}/media.m3u8")).text();
+            let playlist = hls::media(&text).unwrap();
+            let first = &playlist.segments[0];
+            for listed in &playlist.segments {
+                assert!(!listed.gap && !listed.discontinuity, "{rendition}: {text}");
+                assert_eq!(listed.map, first.map, "{rendition}: {text}");
+            }
+        }
     }
 
     /// Name, codec, what its CODECS begin with, and more keys.
