@@ -1,0 +1,143 @@
+"""A private daemon, by way of its keeper: started for one script, and gone with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from typing import NamedTuple
+
+from . import _keeper
+from ._keeper import assets
+
+#: How long the keeper may take until it says how the start went; it gives the daemon a minute.
+_START = 90.0
+#: A socket's address has no room for more.
+_LONGEST_SOCKET = 100
+
+
+class Task(NamedTuple):
+    """What a private daemon is for."""
+
+    output: str
+    format: str
+    base_url: str
+    remove_at_exit: bool
+    force: bool
+    #: Whether its log is shown.
+    shown: bool
+
+
+class Home(NamedTuple):
+    """The private folder of a daemon, and where it publishes."""
+
+    place: str
+    control: str
+    assets: assets.Folder
+
+    @classmethod
+    def make(cls, task: Task) -> Home:
+        """Makes both."""
+        root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        if len(os.path.join(root, "ringgear-12345678", "control.sock")) > _LONGEST_SOCKET or not os.access(root, os.W_OK):
+            root = "/tmp"
+        folder = assets.make(task.output, task.format)
+        place = tempfile.mkdtemp(prefix="ringgear-", dir=root)
+        return cls(place, os.path.join(place, "control.sock"), folder)
+
+    @property
+    def stream(self) -> str:
+        """The stream's name, and the folder's."""
+        return os.path.basename(self.assets.path)
+
+    @property
+    def publish_dir(self) -> str:
+        return os.path.dirname(self.assets.path)
+
+    def discard(self) -> None:
+        """Removes both; for a daemon that never came."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        assets.remove(self.assets, with_manifest=False)
+
+
+def binary() -> str | None:
+    """The `ringgear` program: $RINGGEAR_BINARY, or the one in $PATH."""
+    named = os.environ.get("RINGGEAR_BINARY")
+    if named:
+        return os.path.abspath(named) if os.access(named, os.X_OK) and os.path.isfile(named) else None
+    return shutil.which("ringgear")
+
+
+class PrivateDaemon:
+    """Starts one, and waits until its doors are open; raises ValueError with its words when it does not start."""
+
+    def __init__(self, program: str, config: str, home: Home, task: Task) -> None:
+        file, job = os.path.join(home.place, "ringgear.toml"), os.path.join(home.place, "job.json")
+        with open(file, "w", encoding="utf-8") as toml:
+            toml.write(config)
+        wanted = {
+            "parent": os.getpid(),
+            "command": [program, "serve", "--config", file],
+            "control": home.control,
+            "place": home.place,
+            "folder": home.assets.path,
+            **task._asdict(),
+        }
+        with open(job, "w", encoding="utf-8") as out:
+            json.dump(wanted, out)
+        # A session of its own: Ctrl-C in a terminal is the script's to handle.
+        self._keeper = subprocess.Popen(
+            _keeper.command(job), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/"
+        )
+        self._heard = b""
+        first = self._line(_START)
+        if first != "up":
+            wrong = self._wrong(first) or f"its keeper said {first!r} and no more"
+            self._keeper.kill()
+            self._keeper.wait()
+            raise ValueError(wrong)
+
+    def fault(self, seconds: float) -> str | None:
+        """What went wrong, if anything does within so many seconds."""
+        return self._wrong(self._line(seconds))
+
+    def stop(self) -> str | None:
+        """Ends the stream and the daemon, and waits for that: what went wrong, or None."""
+        if self._keeper.stdin is not None:
+            # It may have ended by itself.
+            with contextlib.suppress(OSError), self._keeper.stdin as pipe:
+                pipe.write(b"stop\n")
+        wrong = None
+        # Until the end of its words, which is the end of the keeper.
+        while (line := self._line(None)) is not None:
+            wrong = self._wrong(line) or wrong
+        status = self._keeper.wait()
+        if status != 0 and wrong is None:
+            wrong = f"the daemon's keeper ended with status {status}"
+        return wrong
+
+    def _line(self, seconds: float | None) -> str | None:
+        """The keeper's next line; None at its end, or after so many seconds."""
+        out = self._keeper.stdout
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while out is not None and b"\n" not in self._heard:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([out], [], [], left)[0]:
+                return None
+            piece = os.read(out.fileno(), 1 << 16)
+            if not piece:
+                return None
+            self._heard += piece
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode("utf-8", "replace")
+
+    @staticmethod
+    def _wrong(line: str | None) -> str | None:
+        if line is None or not line.startswith("failed "):
+            return None
+        return str(json.loads(line[len("failed ") :]))

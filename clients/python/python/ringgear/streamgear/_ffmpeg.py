@@ -1,0 +1,79 @@
+"""What has to be asked of FFmpeg before a daemon is started: is it there, which URLs does it know, what is in a file."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from typing import NamedTuple, Sequence
+
+#: FFmpeg answers at once, unless the network or a device keeps it waiting.
+_PATIENCE = 30.0
+
+
+class Video(NamedTuple):
+    """The video of a file or URL."""
+
+    width: int
+    height: int
+    #: Frames per second, as FFmpeg prints it.
+    framerate: str
+    has_audio: bool
+
+
+def find(custom: str) -> str | None:
+    """The FFmpeg program: ``custom`` if it is one or a folder that has one, without it the one in $PATH; None if there is none that runs."""
+    if not custom:
+        path = shutil.which("ffmpeg")
+    elif os.path.isfile(custom):
+        path = os.path.abspath(custom)
+    else:
+        path = os.path.join(os.path.abspath(custom), "ffmpeg")
+    if path is None or not os.path.isfile(path):
+        return None
+    try:
+        answer = subprocess.run([path, "-version"], capture_output=True, stdin=subprocess.DEVNULL, timeout=_PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return path if answer.returncode == 0 and b"version" in answer.stdout else None
+
+
+def knows_url(ffmpeg: str, url: str) -> bool:
+    """Whether FFmpeg has the protocol of ``url``."""
+    scheme, colon, _ = url.partition("://")
+    if not colon or not scheme:
+        return False
+    if scheme in ("rtsp", "rtsps"):
+        return True
+    known = _printed(ffmpeg, ["-protocols"], error=False)
+    return scheme in known.split()
+
+
+def has_audio(ffmpeg: str, input_args: Sequence[str], source: str) -> bool:
+    """Whether FFmpeg finds audio in it."""
+    return re.search(r"Stream #.*: Audio: ", _printed(ffmpeg, [*input_args, "-i", source])) is not None
+
+
+def video(ffmpeg: str, source: str) -> Video | None:
+    """The video of ``source``, or None if FFmpeg finds none with a size and a framerate."""
+    printed = _printed(ffmpeg, ["-i", source])
+    for line in printed.splitlines():
+        if not re.search(r"Stream #.*: Video: ", line):
+            continue
+        size = re.search(r"[ ,]([1-9]\d*)x([1-9]\d*)[ ,\[]", line)
+        rate = re.search(r"([\d.]+k?) fps", line) or re.search(r"([\d.]+k?) tbr", line)
+        if size and rate and "attached pic" not in line:
+            framerate = rate[1] if not rate[1].endswith("k") else str(float(rate[1][:-1]) * 1000)
+            return Video(int(size[1]), int(size[2]), framerate, re.search(r"Stream #.*: Audio: ", printed) is not None)
+    return None
+
+
+def _printed(ffmpeg: str, arguments: Sequence[str], *, error: bool = True) -> str:
+    """What FFmpeg prints, whatever it thinks of having no output."""
+    command = [ffmpeg, "-hide_banner", "-nostdin", *arguments]
+    try:
+        answer = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return (answer.stderr if error else answer.stdout).decode("utf-8", "replace")

@@ -1,0 +1,351 @@
+"""The class itself: what is wanted, when the daemon starts, and what becomes of each frame."""
+
+from __future__ import annotations
+
+import difflib
+import logging as _logging
+import os
+import time
+import weakref
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import Producer, RinggearError
+from . import _ffmpeg, _plan, _wishes
+from ._daemon import Home, PrivateDaemon, Task, binary
+from ._errors import EncodingFailed, TranscodingFailed
+from ._keeper import assets
+from ._wishes import Params, log
+
+_EXTENSION = {"dash": "mpd", "hls": "m3u8"}
+#: Without -input_framerate.
+_FRAMERATE = Fraction(25)
+#: The pixel format by the number of channels. Alpha is not encoded.
+_FORMATS = {1: "gray", 2: "gray", 3: "bgr24", 4: "bgra"}
+_RGB = {"bgr24": "rgb24", "bgra": "rgba"}
+#: How long is waited for the reason why the daemon is gone.
+_REASON = 5.0
+
+
+class _Kind(NamedTuple):
+    """What all frames of a stream have in common."""
+
+    width: int
+    height: int
+    channels: int
+
+
+class StreamGear:
+    """Publishes frames, or a whole file, as DASH or HLS.
+
+    ``output`` is where the manifest goes: a file that ends in ``.mpd`` or ``.m3u8``, or a folder, where it is named by the time. The
+    media stand in a folder beside it. ``format`` is ``dash`` or ``hls``. ``custom_ffmpeg`` is another FFmpeg than $PATH's, or its
+    folder. With ``logging`` all that happens is logged, to the logger ``ringgear.streamgear``. ``stream_params`` are vidgear's;
+    three more are Ringgear's own:
+
+    - ``-ringgear_stream``, the name of a stream: its running daemon is fed, and nothing is written to ``output``
+    - ``-ringgear_socket``, that daemon's control socket; without it $RINGGEAR_SOCKET, or the default
+    - ``-ringgear_listen``, an address like ``127.0.0.1:8080``: there the private daemon serves a player, and both formats at low latency
+
+    Raises RuntimeError if FFmpeg or Ringgear is missing, ValueError for a format or output that can't be, AssertionError for a
+    manifest's wrong extension, and for a ``-video_source`` without video.
+    """
+
+    def __init__(
+        self, output: str = "", format: str = "dash", custom_ffmpeg: str = "", logging: bool = False, **stream_params: Any
+    ) -> None:
+        self._logging = logging is True
+        if self._logging:
+            _show_log()
+        params = Params(stream_params)
+        self._joins = params.take("-ringgear_stream")
+        self._socket = params.take("-ringgear_socket")
+        self._listen = params.take("-ringgear_listen")
+        self._ffmpeg, self._program = _programs(str(custom_ffmpeg or ""), private=self._joins is None)
+        self._format = _checked_format(format)
+        self._audio = _audio(self._ffmpeg, params.take("-audio"))
+        self._source, self._video = _source(self._ffmpeg, params.take("-video_source"))
+        framerate = params.take("-input_framerate")
+        self._framerate = _wishes.framerate_of(framerate, "-input_framerate") if framerate else None
+        clear = params.flag("-clear_prev_assets")
+        live = params.flag("-livestream")
+        if live and self._source is not None:
+            log.error("-livestream is left out: it is for frames, and -video_source is transcoded as a whole")
+            live = False
+        self._force = params.flag("-enable_force_termination")
+        self._output = _checked_output(output, self._format, self._ffmpeg, clear=clear)
+        self._wishes = _wishes.read(params, live=live, hls=self._format == "hls")
+        self._daemon: PrivateDaemon | None = None
+        self._producer: Producer | None = None
+        self._kind: _Kind | None = None
+        self._rgb = False
+        #: When the next frame of a live stream is due, by `time.monotonic`; None where nothing is paced.
+        self._due: float | None = None
+        self._closed = False
+        self._end: weakref.finalize[..., StreamGear] | None = None
+
+    def stream(self, frame: Any, rgb_mode: bool = False) -> None:
+        """Publishes one frame; None is skipped.
+
+        ``frame`` is an array of dtype uint8: (height, width), or with 1 to 4 channels: gray, gray with alpha, BGR, BGRA; with ``rgb_mode``
+        RGB, RGBA. The first one decides on size and channels. A recording waits here for the encoder, and a live stream for the
+        clock, if frames come faster than their framerate.
+
+        Raises ValueError for a frame that does not fit, before anything of it is written, RuntimeError with a `-video_source`, or
+        when closed, and `EncodingFailed` when frames can't be encoded any more.
+        """
+        if self._source is not None:
+            raise RuntimeError("stream() takes no frames, as there is a -video_source: call transcode_source(), or leave -video_source out")
+        if frame is None:
+            return
+        pixels = np.asarray(frame)
+        kind = _kind(pixels)
+        if self._closed:
+            raise RuntimeError("this StreamGear is closed: make another one for more frames")
+        if self._kind is None:
+            self._open(kind, rgb_mode)
+        self._check(kind, rgb_mode)
+        self._pace()
+        self._write(pixels[:, :, 0] if kind.channels in (1, 2) and pixels.ndim == 3 else pixels)
+
+    def transcode_source(self) -> None:
+        """Publishes all of `-video_source`, and comes back when that is done.
+
+        Raises RuntimeError without a `-video_source`, and `TranscodingFailed` when it fails.
+        """
+        if self._source is None or self._video is None:
+            raise RuntimeError("transcode_source() has nothing to do without a -video_source: give one, or call stream() with frames")
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends the stream: every frame that was taken is published, and the manifest says that it is whole. Once is enough.
+
+        Raises `EncodingFailed` if frames could not be encoded.
+        """
+        self._closed = True
+        if self._end is None:
+            return
+        end, self._end = self._end, None
+        wrong = end()
+        self._daemon = self._producer = None
+        if wrong is not None:
+            raise EncodingFailed(f"not all frames are published: {wrong}")
+
+    def terminate(self) -> None:
+        """The same as `close`, by its old name."""
+        self.close()
+
+    def __enter__(self) -> StreamGear:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.close()
+        except RinggearError:
+            # The block's own exception says more.
+            if kind is None:
+                raise
+            log.warning("closing %s failed", self._output, exc_info=True)
+
+    def _open(self, kind: _Kind, rgb: bool) -> None:
+        """Starts all for frames like the first."""
+        if kind.channels not in _FORMATS:
+            raise ValueError(f"a frame of {kind.channels} channels: 1 to 4 can be published, gray, gray with alpha, BGR and BGRA")
+        format = _FORMATS[kind.channels]
+        format = _RGB.get(format, format) if rgb else format
+        if self._joins is None:
+            control, stream = self._start(kind)
+        else:
+            control, stream = self._socket, str(self._joins)
+        try:
+            producer = Producer(stream, kind.width, kind.height, format, socket=control, client="ringgear-streamgear")
+        except RinggearError:
+            if self._daemon is not None:
+                self._daemon.stop()
+                self._daemon = None
+            raise
+        self._producer, self._kind, self._rgb = producer, kind, rgb
+        self._end = weakref.finalize(self, _finish, producer, self._daemon)
+        if self._paces():
+            self._due = 0.0
+
+    def _start(self, kind: _Kind) -> tuple[str, str]:
+        """Starts the private daemon: its socket and its stream."""
+        task = Task(self._output, self._format, self._wishes.base_url, self._wishes.remove_at_exit, self._force, self._logging)
+        picture = _plan.Picture(kind.width, kind.height, self._framerate or _FRAMERATE)
+        _plan.check_framerate(picture.framerate)
+        home = Home.make(task)
+        try:
+            place = _plan.Place(home.control, home.publish_dir, home.stream, self._ffmpeg, self._listen or "127.0.0.1:0")
+            config = _plan.config(self._wishes, picture, place, self._audio, self._source)
+            log.debug("the daemon's config:\n%s", config)
+            self._daemon = PrivateDaemon(self._program, config, home, task)
+        except BaseException:
+            home.discard()
+            raise
+        return home.control, home.stream
+
+    def _paces(self) -> bool:
+        return _plan.mode(self._wishes) == "live"
+
+    def _check(self, kind: _Kind, rgb: bool) -> None:
+        """Raises ValueError unless the frame is like the first."""
+        first = self._kind
+        if first is None or kind == first:
+            if rgb != self._rgb:
+                log.warning("rgb_mode=%s is left out: the first frame said %s, and colours stay in that order", rgb, self._rgb)
+                self._rgb = rgb
+            return
+        if kind[:2] != first[:2]:
+            raise ValueError(f"a frame of {kind.width}x{kind.height} after one of {first.width}x{first.height}: all frames of a stream have the same size")
+        raise ValueError(f"a frame of {kind.channels} channels after one of {first.channels}: all frames of a stream have as many")
+
+    def _pace(self) -> None:
+        """Keeps frames that come faster than the clock, as a file's do, from being passed over for newer ones."""
+        if self._due is None or self._producer is None:
+            return
+        step = 1 / float(self._producer.framerate)
+        now = time.monotonic()
+        if self._due > now:
+            time.sleep(self._due - now)
+        # After a pause nothing is caught up.
+        self._due = max(self._due, now - step) + step
+
+    def _write(self, pixels: Any) -> None:
+        producer = self._producer
+        if producer is None:
+            raise RuntimeError("this StreamGear is closed: make another one for more frames")
+        try:
+            taken = producer.write(pixels)
+        except ValueError:
+            raise
+        except RinggearError as error:
+            raise EncodingFailed(self._reason() or str(error)) from error
+        if not taken and self._daemon is not None:
+            raise EncodingFailed(self._reason() or "the daemon is gone, and nobody knows why")
+
+    def _reason(self) -> str | None:
+        return self._daemon.fault(_REASON) if self._daemon is not None else None
+
+
+def _finish(producer: Producer, daemon: PrivateDaemon | None) -> str | None:
+    """The end of a stream, whether it is closed or the script just ends: what went wrong, or None."""
+    wrong = None
+    try:
+        producer.close()
+    except RinggearError as error:
+        wrong = str(error)
+    if daemon is None:
+        return wrong
+    # What the keeper knows is the cause.
+    return daemon.stop() or wrong
+
+
+def _show_log() -> None:
+    log.setLevel(_logging.DEBUG)
+    if not log.hasHandlers():
+        handler = _logging.StreamHandler()
+        handler.setFormatter(_logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+        log.addHandler(handler)
+
+
+def _programs(custom: str, *, private: bool) -> tuple[str, str]:
+    """FFmpeg's and Ringgear's programs."""
+    ffmpeg = _ffmpeg.find(custom)
+    if ffmpeg is None and private:
+        where = f"at {custom!r}" if custom else "in $PATH"
+        raise RuntimeError(f"no FFmpeg that runs was found {where}: install ffmpeg, or name its program or folder as custom_ffmpeg")
+    program = binary()
+    if program is None and private:
+        named = os.environ.get("RINGGEAR_BINARY")
+        where = f"$RINGGEAR_BINARY is {named!r}, which is no program" if named else "there is no `ringgear` in $PATH"
+        raise RuntimeError(f"Ringgear's daemon was not found, as {where}: install it, or set RINGGEAR_BINARY to its path")
+    return ffmpeg or "ffmpeg", program or "ringgear"
+
+
+def _checked_format(format: Any) -> str:
+    if not format or not isinstance(format, str):
+        raise ValueError(f"format={format!r} is none: give 'dash' or 'hls'")
+    wanted = format.strip().lower()
+    if wanted in _EXTENSION:
+        return wanted
+    near = difflib.get_close_matches(wanted, _EXTENSION)
+    raise ValueError(f"format={format!r} is unknown: " + (f"did you mean {near[0]!r}?" if near else "give 'dash' or 'hls'"))
+
+
+def _checked_output(output: Any, format: str, ffmpeg: str, *, clear: bool) -> str:
+    """The manifest's absolute path. With `clear`, what this class wrote there before is removed."""
+    if not output:
+        raise ValueError("output is empty: give the manifest's file, like 'live.mpd' or 'live.m3u8', or a folder for it")
+    text, extension = os.fspath(output), _EXTENSION[format]
+    path = os.path.abspath(text)
+    place = path if os.path.isdir(path) else os.path.dirname(path)
+    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
+        if _ffmpeg.knows_url(ffmpeg, text):
+            raise ValueError(
+                f"output={text!r} can't be written to: this version publishes to folders; give a path, and let a web server serve it, or another program copy it"
+            )
+        raise ValueError(f"output={text!r} can't be written: {place} is no folder that this user may write to")
+    if os.path.isdir(path):
+        path, manifest = os.path.join(path, f"{format}-{time.strftime('%Y%m%d-%H%M%S')}.{extension}"), None
+    else:
+        manifest = os.path.basename(path)
+    if not path.endswith(extension):
+        raise AssertionError(f"output={text!r} has the wrong extension: format={format!r} wants .{extension}")
+    if clear:
+        for old in list(assets.found(place, format, manifest)):
+            if not assets.remove(old, with_manifest=True):
+                log.warning("%s is not cleared: another StreamGear writes there", old.path)
+    return path
+
+
+def _audio(ffmpeg: str, given: Any) -> _plan.Audio | None:
+    """The external audio, if FFmpeg finds audio in it."""
+    audio: _plan.Audio | None = None
+    if isinstance(given, str) and given:
+        if os.path.isfile(given):
+            audio = _plan.Audio(os.path.abspath(given), ())
+        elif _ffmpeg.knows_url(ffmpeg, given):
+            audio = _plan.Audio(given, ())
+    elif isinstance(given, list) and "-i" in given[:-1]:
+        words = [str(word) for word in given]
+        at = words.index("-i")
+        audio = _plan.Audio(words[at + 1], tuple(words[:at]))
+        if words[at + 2 :]:
+            log.warning("-audio's words after its -i are left out: %s", " ".join(words[at + 2 :]))
+    if not given:
+        return None
+    if audio is None or not _ffmpeg.has_audio(ffmpeg, audio.input_args, audio.source):
+        log.warning("-audio %r is left out, as there is no audio in it: give a file, a URL, or a list like ['-f', 'alsa', '-i', 'hw:1']", given)
+        return None
+    return audio
+
+
+def _source(ffmpeg: str, given: Any) -> tuple[str | None, _ffmpeg.Video | None]:
+    """`-video_source` and what is in it."""
+    if not given:
+        return None, None
+    source = None
+    if isinstance(given, str) and len(given) > 1:
+        if os.path.isfile(given):
+            source = os.path.abspath(given)
+        elif _ffmpeg.knows_url(ffmpeg, given):
+            source = given
+    if source is None:
+        log.warning("-video_source %r is left out: it is neither a file nor a URL that FFmpeg knows", given)
+        return None, None
+    video = _ffmpeg.video(ffmpeg, source)
+    if video is None:
+        raise AssertionError(f"-video_source {given!r} has no video that FFmpeg can read: give another file or URL")
+    return source, video
+
+
+def _kind(pixels: Any) -> _Kind:
+    if pixels.ndim not in (2, 3) or 0 in pixels.shape:
+        raise ValueError(f"an array of shape {pixels.shape} is no frame: give (height, width) or (height, width, channels)")
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"a frame of dtype {pixels.dtype}: give uint8")
+    return _Kind(pixels.shape[1], pixels.shape[0], pixels.shape[2] if pixels.ndim == 3 else 1)

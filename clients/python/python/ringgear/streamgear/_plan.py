@@ -1,0 +1,261 @@
+"""What a script wants, as a config of the daemon. Pure, but for what it logs."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import Iterator, NamedTuple
+
+from ._wishes import Secondary, Wishes, log
+
+#: What vidgear lists of a live stream: how many segments of how many seconds.
+_LISTED_HLS = (6, 4.0)
+_LISTED_DASH = (5, 20.0)
+#: A live segment when nobody says how long: a viewer is about three of them behind.
+_LIVE_SEGMENT = 2.0
+#: What a recording's segments last when nobody says.
+_HLS_SEGMENT = 2.0
+_DASH_SEGMENT = 5.0
+#: Seconds that a segment and a window may last.
+_SEGMENT_RANGE = (0.5, 20.0)
+_WINDOW_RANGE = (3.0, 3600.0)
+#: Segments that the playlists list at least.
+_LEAST_LISTED = 6
+#: The encoders that know a constant quality, with vidgear's; None for the encoder's own default.
+_QUALITY = {"libx264": "20", "libx265": "20", "libvpx-vp9": "20", "libaom-av1": None, "libsvtav1": None}
+#: Bits per second of a rendition.
+_BITRATE_RANGE = (16_000, 1_000_000_000)
+_FRAMERATE_RANGE = (Fraction(1), Fraction(240))
+
+
+class Place(NamedTuple):
+    """Where a private daemon lives, and what it is called."""
+
+    socket: str
+    publish_dir: str
+    stream: str
+    ffmpeg: str
+    listen: str
+
+
+class Audio(NamedTuple):
+    """Where audio comes from: a file, a URL or a device."""
+
+    source: str
+    input_args: tuple[str, ...]
+
+
+class Picture(NamedTuple):
+    """The pictures that come in."""
+
+    width: int
+    height: int
+    framerate: Fraction
+
+
+def mode(wishes: Wishes) -> str:
+    """The stream's mode: a live stream that lists everything is a recording that grows."""
+    if wishes.live and wishes.listed != 0:
+        return "live"
+    return "vod" if wishes.vod else "event"
+
+
+def check_framerate(framerate: Fraction) -> None:
+    """Raises ValueError for a framerate that no stream can have."""
+    low, high = _FRAMERATE_RANGE
+    if not low <= framerate <= high:
+        raise ValueError(f"a framerate of {float(framerate):g} is out of range: {low} to {high} frames per second")
+
+
+def config(wishes: Wishes, picture: Picture, place: Place, audio: Audio | None = None, source: str | None = None) -> str:
+    """The daemon's config, as TOML. With ``source`` the pictures come from there."""
+    check_framerate(picture.framerate)
+    lines = [
+        "[daemon]",
+        f"socket = {_quoted(place.socket)}",
+        "[http]",
+        f"listen = {_quoted(place.listen)}",
+        "[publish]",
+        f"dir = {_quoted(place.publish_dir)}",
+        'keep_free = "0"',
+        "[ffmpeg]",
+        f"path = {_quoted(place.ffmpeg)}",
+        # One script's frames, of any size that the protocol knows.
+        "[limits]",
+        "frame_pixels = 268435456",
+        'memory_per_session = "1GiB"',
+        'memory_per_user = "4GiB"',
+        'memory = "4GiB"',
+        f"[streams.{place.stream}]",
+    ]
+    lines += _stream(wishes, picture, source)
+    if audio is not None or (source is not None and wishes.audio_codec is not None):
+        lines += _audio(wishes, audio, place.stream)
+    for rendition in _renditions(wishes, picture, source):
+        lines += [f"[[streams.{place.stream}.renditions]]", *rendition]
+    return "\n".join(lines) + "\n"
+
+
+def _stream(wishes: Wishes, picture: Picture, source: str | None) -> Iterator[str]:
+    segment = _segment(wishes, picture.framerate)
+    kind = mode(wishes)
+    yield f'framerate = "{picture.framerate.numerator}/{picture.framerate.denominator}"'
+    yield f'mode = "{kind}"'
+    yield f'segment = "{round(segment * 1e6)}us"'
+    if kind == "live":
+        yield f'window = "{round(_window(wishes, segment) * 1e6)}us"'
+        # A script that has no frame yet shows the one before for as long as it takes, as it always did.
+        yield 'stale_after = "1h"'
+    yield f'formats = ["{"hls" if wishes.hls else "dash"}"]'
+    yield 'at_exit = "end"'
+    if source is not None:
+        yield f"source = {_quoted(source)}"
+
+
+def _segment(wishes: Wishes, framerate: Fraction) -> float:
+    """A segment's length in seconds. Keyframes stand at its edges, so `-gop` decides it where nothing else does."""
+    gop = wishes.gop / float(framerate) if wishes.gop is not None else None
+    wanted = wishes.segment if wishes.segment is not None else gop
+    if wanted is None:
+        wanted = _LIVE_SEGMENT if wishes.live else _HLS_SEGMENT if wishes.hls else _DASH_SEGMENT
+    low, high = _SEGMENT_RANGE
+    length = min(max(wanted, low, 1 / float(framerate)), high)
+    if abs(length - wanted) > 1e-6:
+        log.warning("segments last %g s, not %g: they can have %g to %g s", length, wanted, low, high)
+    if wishes.segment is not None and gop is not None and abs(gop - length) > 1 / float(framerate):
+        log.warning("-gop %d is left out: a keyframe stands where each segment begins, every %g s", wishes.gop, length)
+    return length
+
+
+def _window(wishes: Wishes, segment: float) -> float:
+    """How many seconds the playlists list: as many as vidgear would."""
+    count, length = _LISTED_HLS if wishes.hls else _LISTED_DASH
+    seconds = (wishes.listed or count) * (wishes.segment if wishes.segment is not None else length)
+    low, high = _WINDOW_RANGE
+    window = min(max(seconds, _LEAST_LISTED * segment, low), high)
+    if wishes.listed and abs(window - seconds) > 1e-6:
+        log.warning("the playlists list %g s, not %g: they hold at least %d segments, and at most %g s", window, seconds, _LEAST_LISTED, high)
+    return window
+
+
+def _renditions(wishes: Wishes, picture: Picture, source: str | None) -> Iterator[list[str]]:
+    codec = wishes.codec or "libx264"
+    if codec == "copy":
+        if source is not None and not wishes.streams:
+            yield ['name = "stream0"', 'codec = "copy"']
+            return
+        reason = "each of -streams is encoded" if source is not None else "frames have to be encoded"
+        log.error("-vcodec copy becomes libx264: %s", reason)
+        codec = "libx264"
+    yield [*_head(wishes, 0, codec), *_primary(wishes, picture, codec)]
+    for index, stream in enumerate(wishes.streams, 1):
+        yield [*_head(wishes, index, codec), *_secondary(wishes, picture, stream)]
+
+
+def _head(wishes: Wishes, index: int, codec: str) -> Iterator[str]:
+    """What all renditions have."""
+    yield f'name = "stream{index}"'
+    yield f"codec = {_quoted(codec)}"
+    if wishes.preset is not None:
+        yield f"preset = {_quoted(wishes.preset)}"
+    if wishes.filter is not None:
+        yield f"filter = {_quoted(wishes.filter)}"
+    if wishes.device is not None:
+        yield f"device = {_quoted(wishes.device)}"
+    options = {**wishes.options, **wishes.options_of.get(index, {})}
+    if options:
+        yield f"options = {{ {', '.join(f'{_quoted(name)} = {_quoted(value)}' for name, value in options.items())} }}"
+    if wishes.output_args:
+        yield f"output_args = [{', '.join(map(_quoted, wishes.output_args))}]"
+
+
+def _primary(wishes: Wishes, picture: Picture, codec: str) -> Iterator[str]:
+    size = wishes.size or (picture.width, picture.height)
+    if wishes.size is not None:
+        yield f'size = "{size[0]}x{size[1]}"'
+    yield from _framerate(wishes.output_framerate, picture)
+    by_pixels = _bitrate(wishes.bpp, *size, picture.framerate)
+    if codec not in _QUALITY:
+        yield f"bitrate = {_clamped(wishes.bitrate or by_pixels)}"
+    elif wishes.crf is not None:
+        yield f"crf = {_crf(wishes.crf)}"
+    elif wishes.bitrate is not None or wishes.bpp_given:
+        yield f"bitrate = {_clamped(wishes.bitrate or by_pixels)}"
+    elif _QUALITY[codec] is not None:
+        yield f"crf = {_QUALITY[codec]}"
+
+
+def _secondary(wishes: Wishes, picture: Picture, stream: Secondary) -> Iterator[str]:
+    width, height = stream.width, stream.height
+    if abs(width * picture.height - height * picture.width) > picture.height * 2:
+        log.warning("the stream of %dx%d has another shape than the source's %dx%d: it is shown whole, with black beside it", width, height, picture.width, picture.height)
+    yield f'size = "{width}x{height}"'
+    yield from _framerate(stream.framerate if stream.bitrate is None else wishes.output_framerate, picture)
+    if stream.bitrate is not None:
+        yield f"bitrate = {_clamped(stream.bitrate)}"
+    else:
+        yield f"bitrate = {_clamped(_bitrate(wishes.bpp, width, height, stream.framerate or picture.framerate))}"
+
+
+def _framerate(wanted: Fraction | None, picture: Picture) -> Iterator[str]:
+    """A rendition's own framerate: the source's by a whole number. Another one counts for the bitrate alone, as in vidgear."""
+    if wanted is None or wanted >= picture.framerate:
+        return
+    divisor = picture.framerate / wanted
+    if divisor.denominator == 1:
+        yield f'framerate = "{wanted.numerator}/{wanted.denominator}"'
+    else:
+        log.warning(
+            "-framerate %g counts for the bitrate alone: a rendition can have %g frames per second, or a half, a third... of them",
+            float(wanted),
+            float(picture.framerate),
+        )
+
+
+def _audio(wishes: Wishes, audio: Audio | None, stream: str) -> Iterator[str]:
+    yield f"[streams.{stream}.audio]"
+    if audio is not None:
+        yield f"source = {_quoted(audio.source)}"
+        if audio.input_args:
+            yield f"input_args = [{', '.join(map(_quoted, audio.input_args))}]"
+        # A file that is shorter than the video is followed by silence.
+        yield "loop = false"
+    codec = wishes.audio_codec or "aac"
+    if codec not in ("aac", "libopus"):
+        log.warning("-acodec %s becomes aac: audio is encoded as aac or libopus", codec)
+        codec = "aac"
+    bitrates = {wishes.audio_bitrate or 128_000: None, **{stream.audio_bitrate: None for stream in wishes.streams if stream.audio_bitrate}}
+    for index, bitrate in enumerate(bitrates):
+        yield f"[[streams.{stream}.audio.renditions]]"
+        yield f'name = "audio{index}"'
+        yield f'codec = "{codec}"'
+        yield f"bitrate = {bitrate}"
+
+
+def _bitrate(bpp: float, width: int, height: int, framerate: Fraction) -> int:
+    """Bits per second: vidgear's rule, in whole kilobits."""
+    return round(width * height * bpp * float(framerate) / 1000) * 1000
+
+
+def _clamped(bits: int) -> int:
+    low, high = _BITRATE_RANGE
+    return min(max(bits, low), high)
+
+
+def _crf(text: str) -> int:
+    try:
+        quality = round(float(text))
+    except ValueError:
+        raise ValueError(f"-crf {text!r} is no number: give the quality, like 20; lower is better") from None
+    if str(quality) != text.strip() and float(text) != quality:
+        log.warning("-crf %s becomes %d: the quality is a whole number", text, quality)
+    return quality
+
+
+def _quoted(text: str) -> str:
+    """A TOML string."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{text!r} is no UTF-8: rename it") from None
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

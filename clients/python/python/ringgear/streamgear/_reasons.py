@@ -1,0 +1,72 @@
+"""FFmpeg options that StreamGear would have passed on, and why Ringgear can't: by their names without the leading dash."""
+
+from __future__ import annotations
+
+from typing import Mapping, Sequence
+
+_Table = Sequence["tuple[frozenset[str], str]"]
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: What Ringgear decides itself.
+OWNED: _Table = (
+    (
+        _names("g keyint_min sc_threshold force_key_frames forced-idr forced_idr no-scenecut intra-refresh"),
+        "keyframes stand where segments begin; -gop or the segments' length says how far apart",
+    ),
+    (_names("bf max_b_frames b-pyramid b_strategy"), "pictures are encoded in the order in which they are shown"),
+    (_names("tune"), "the encoder is tuned for least delay"),
+    (_names("pix_fmt aspect colorspace color_primaries color_trc color_range"), "pictures are published as BT.709 in 4:2:0, with the shape of their pixels kept"),
+    (_names("filter_complex lavfi filter_script"), "a rendition has one chain of filters: give it as -vf"),
+    (_names("map an vn sn dn shortest metadata map_metadata map_chapters disposition"), "Ringgear itself says which pictures and sounds go where"),
+    (_names("maxrate bufsize minrate"), "they follow from the bitrate, so that it holds"),
+    (_names("pass passlogfile"), "frames come once, so there is one pass"),
+)
+
+#: What has no meaning here.
+INAPPLICABLE: _Table = (
+    (_names("ffmpeg_download_path"), "no FFmpeg is downloaded; on Linux it comes with the system"),
+    (
+        _names("f movflags hls_segment_type hls_segment_filename hls_fmp4_init_filename segment_list strftime master_pl_name var_stream_map"),
+        "segments are CMAF (fMP4), which all players of both formats take, and stand in a folder beside the manifest",
+    ),
+    (
+        _names("use_timeline use_template single_file adaptation_sets init_seg_name media_seg_name single_file_name dash_segment_type format_options global_sidx hls_playlist"),
+        "Ringgear writes the manifests, with a SegmentTimeline, and one AdaptationSet for each codec",
+    ),
+    (
+        _names("ldash lhls streaming frag_duration frag_type target_latency index_correction utc_timing_url write_prft min_playback_rate max_playback_rate update_period"),
+        "low latency needs a server: Ringgear's own has both kinds of it",
+    ),
+    (_names("extra_window_size hls_delete_threshold"), "segments stay about as long again as the manifest lists them"),
+    (_names("hls_time hls_init_time hls_list_size hls_base_url hls_playlist_type"), "it is for format='hls'"),
+    (_names("seg_duration"), "it is for format='dash'; HLS has -hls_time"),
+    (_names("window_size"), "it is for a live stream in DASH; HLS has -hls_list_size"),
+    (_names("hls_flags"), "a live stream's old segments go, a recording's stay, and files are replaced whole, whatever the flags"),
+    (_names("hls_allow_cache method http_user_agent http_persistent timeout ignore_io_errors headers"), "files are written to the disk, where servers find them"),
+    (_names("y n loglevel v hide_banner report progress stats nostdin re stream_loop ss t to fs vsync fps_mode copyts"), "frames are taken as they come, and FFmpeg's words are kept by the daemon"),
+    (_names("ac ar af acodec_tag aq q:a"), "of the audio, -acodec and the bitrate can be chosen"),
+    (_names("init_hw_device filter_hw_device hwaccel hwaccel_device hwaccel_output_format"), "the daemon chooses what a hardware encoder needs"),
+)
+
+#: Values that ask for what happens anyway.
+SATISFIED: Mapping[str, Sequence[str]] = {
+    "bf": ("0",),
+    "sc_threshold": ("0",),
+    "tune": ("zerolatency",),
+    "pix_fmt": ("yuv420p",),
+    "hls_segment_type": ("fmp4",),
+    "use_template": ("1",),
+    "use_timeline": ("1",),
+    "hls_flags": (
+        "delete_segments+discont_start+split_by_time",
+        "delete_segments",
+        "independent_segments",
+        "program_date_time",
+        "temp_file",
+    ),
+    "f": ("dash", "hls"),
+}

@@ -1,0 +1,363 @@
+"""`stream_params` as scripts give them, read into what is wanted. What can't apply is told once, and never a reason to fail.
+
+Nothing here looks at files or programs.
+"""
+
+from __future__ import annotations
+
+import logging
+import numbers
+import re
+from fractions import Fraction
+from typing import Any, Callable, Mapping, NamedTuple
+
+from ._reasons import INAPPLICABLE, OWNED, SATISFIED
+
+log = logging.getLogger("ringgear.streamgear")
+
+#: Bits per pixel without `-bpp`.
+_BPP = 0.1
+#: FFmpeg's names of codecs, and those of encoders that make what no browser plays, by the encoder that stands in.
+_ENCODERS = {
+    "h264": "libx264",
+    "avc": "libx264",
+    "libx264rgb": "libx264",
+    "hevc": "libx265",
+    "h265": "libx265",
+    "vp9": "libvpx-vp9",
+    "av1": "libaom-av1",
+}
+_VCODEC = ("-vcodec", "-c:v", "-codec:v", "-c:v:0", "-codec:v:0")
+_ACODEC = ("-acodec", "-c:a", "-codec:a", "-c:a:0", "-codec:a:0")
+_VIDEO_BITRATE = ("-b:v", "-b", "-vb")
+_AUDIO_BITRATE = ("-b:a", "-ab")
+
+
+class Secondary(NamedTuple):
+    """One of `-streams`."""
+
+    width: int
+    height: int
+    #: Bits per second; None if only a framerate is given.
+    bitrate: int | None
+    framerate: Fraction | None
+    #: Bits per second of its audio, if it says so.
+    audio_bitrate: int | None
+
+
+class Wishes(NamedTuple):
+    """What a script wants."""
+
+    live: bool
+    hls: bool
+    #: Whether HLS lists all of a recording only when that is whole.
+    vod: bool
+    #: A segment's length in seconds; None for one that fits.
+    segment: float | None
+    #: What playlists list of a live stream, in segments; 0 for everything.
+    listed: int | None
+    #: Frames between keyframes.
+    gop: int | None
+    bpp: float
+    #: Whether `bpp` is a wish, and not only the default.
+    bpp_given: bool
+    #: The encoder; None for libx264.
+    codec: str | None
+    crf: str | None
+    preset: str | None
+    #: Bits per second of the primary stream.
+    bitrate: int | None
+    size: tuple[int, int] | None
+    #: Frames per second of all renditions.
+    output_framerate: Fraction | None
+    filter: str | None
+    #: The device of a hardware encoder.
+    device: str | None
+    options: Mapping[str, str]
+    #: Options of one rendition, by its place.
+    options_of: Mapping[int, Mapping[str, str]]
+    output_args: tuple[str, ...]
+    streams: tuple[Secondary, ...]
+    audio_codec: str | None
+    audio_bitrate: int | None
+    base_url: str
+    remove_at_exit: bool
+
+
+class Params:
+    """`stream_params`, from which each key is taken once."""
+
+    def __init__(self, given: Mapping[Any, Any]) -> None:
+        self._left = {str(key).strip(): value.strip() if isinstance(value, str) else value for key, value in given.items()}
+
+    def take(self, *keys: str) -> Any:
+        """The value of the first of these keys that is there; all of them are taken."""
+        values = [self._left.pop(key) for key in keys if key in self._left]
+        return values[0] if values else None
+
+    def flag(self, key: str) -> bool:
+        """A key that is True or False; anything else is told and counts as False."""
+        value = self.take(key)
+        if value is not None and not isinstance(value, bool):
+            log.warning("%s is %r and counts as False: give True or False", key, value)
+        return value is True
+
+    def number(self, key: str, least: float, mend: str) -> float | None:
+        """A number of at least ``least``; anything else is told and counts as missing."""
+        value = self.take(key)
+        if value is None:
+            return None
+        if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value):
+            value = float(value)
+        if not _is_number(value) or not least <= value < float("inf"):
+            log.warning("%s is %r and is left out: %s", key, value, mend)
+            return None
+        return float(value)
+
+    def take_where(self, wanted: Callable[[str], bool]) -> dict[str, Any]:
+        """All keys that are `wanted`, with their values."""
+        return {key: self._left.pop(key) for key in list(self._left) if wanted(key)}
+
+
+def read(params: Params, *, live: bool, hls: bool) -> Wishes:
+    """What `params` ask for. All keys are taken."""
+    segment, listed, vod, base_url, remove = _lengths(params, live=live, hls=hls)
+    gop = params.number("-gop", 1, "give the frames between two keyframes")
+    bpp = params.number("-bpp", 0.001, "give bits per pixel, like 0.1")
+    streams = _streams(params.take("-streams"))
+    # vidgear sets these three itself and drops them, as the primary stream has its source's size.
+    for key in ("-s:v:0", "-b:v:0", "-b:a:0"):
+        params.take(key)
+    codec = _codec(params.take(*_VCODEC))
+    crf, preset = _text(params, "-crf"), _text(params, "-preset")
+    bitrate = _bits(params, "-b:v", params.take(*_VIDEO_BITRATE))
+    size = _size("-s", params.take("-s", "-s:v", "-video_size"))
+    rate = params.take("-r", "-r:v", "-framerate")
+    filters = _filter(params.take("-vf", "-filter:v"))
+    device = _text(params, "-vaapi_device")
+    audio_codec = _text(params, *_ACODEC)
+    audio_bitrate = _bits(params, "-b:a", params.take(*_AUDIO_BITRATE))
+    output_args = _clones(params)
+    options, options_of = _options(params)
+    return Wishes(
+        live=live,
+        hls=hls,
+        vod=vod,
+        segment=segment,
+        listed=listed,
+        gop=int(gop) if gop is not None else None,
+        bpp=bpp if bpp is not None else _BPP,
+        bpp_given=bpp is not None,
+        codec=codec,
+        crf=crf,
+        preset=preset,
+        bitrate=bitrate,
+        size=size,
+        output_framerate=framerate_of(rate, "-r") if rate is not None else None,
+        filter=filters,
+        device=device,
+        options=options,
+        options_of=options_of,
+        output_args=output_args,
+        streams=streams,
+        audio_codec=audio_codec,
+        audio_bitrate=audio_bitrate,
+        base_url=base_url,
+        remove_at_exit=remove,
+    )
+
+
+def framerate_of(value: Any, key: str) -> Fraction | None:
+    """A framerate as a fraction, or None if `value` is none: OpenCV's 29.97002997 is 30000/1001."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?|\d+/0*[1-9]\d*", value):
+        value = Fraction(value)
+    if not _is_number(value) or not 0 < value < float("inf"):
+        log.warning("%s is %r and is left out: give frames per second, like 25 or 29.97", key, value)
+        return None
+    rate = Fraction(value)
+    whole, broken = Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    if whole and abs(whole - rate) < Fraction(1, 1000):
+        return whole
+    # FFmpeg prints two digits: 23.98.
+    if broken and abs(broken - rate) < Fraction(1, 200):
+        return broken
+    return rate.limit_denominator(1000)
+
+
+def _lengths(params: Params, *, live: bool, hls: bool) -> tuple[float | None, int | None, bool, str, bool]:
+    """How long segments are, how many are listed, and what becomes of the files."""
+    length, count = ("-hls_time", "-hls_list_size") if hls else ("-seg_duration", "-window_size")
+    segment = params.number(length, 0.001, "give seconds, from 0.5 to 20")
+    listed = params.number(count, 0, "give how many segments are listed, or 0 for all") if live else None
+    first = params.number("-hls_init_time", 0, "give seconds") if hls and live else None
+    for key in () if live else (count, "-hls_init_time"):
+        if params.take(key) is not None:
+            log.warning("%s is left out: a recording lists all of its segments, which are equally long; -livestream lists the newest", key)
+    if first and segment is None:
+        segment = first
+    elif first and first != segment:
+        log.warning("-hls_init_time %g is left out: all segments last -hls_time, %g s", first, segment)
+    # Playlists of a recording that grows say so; HLS's word for one that is whole is the other.
+    kind = params.take("-hls_playlist_type") if hls else None
+    if kind not in (None, "event", "vod"):
+        log.warning("-hls_playlist_type %r is left out: give 'event' or 'vod'", kind)
+    base_url = params.take("-hls_base_url") if hls else None
+    if base_url is not None and not isinstance(base_url, str):
+        log.warning("-hls_base_url %r is left out: give a URL in quotes", base_url)
+        base_url = None
+    remove = params.take("-remove_at_exit")
+    if remove not in (None, 0, 1, "0", "1"):
+        log.warning("-remove_at_exit %r is left out: give 0 or 1", remove)
+    return segment, int(listed) if listed is not None else None, kind == "vod", base_url or "", remove in (1, "1")
+
+
+def _streams(given: Any) -> tuple[Secondary, ...]:
+    if not given:
+        return ()
+    if not isinstance(given, list) or not all(isinstance(stream, dict) for stream in given):
+        log.warning("-streams %r is left out: give a list of dictionaries, each with a -resolution", given)
+        return ()
+    streams = (_stream(stream) for stream in given)
+    return tuple(stream for stream in streams if stream is not None)
+
+
+def _stream(given: Mapping[Any, Any]) -> Secondary | None:
+    params = Params(given)
+    size = _size("-resolution", params.take("-resolution"))
+    if size is None:
+        log.error("the stream %r is left out: it has no -resolution like '1280x720'", given)
+        return None
+    bitrate = _bits(params, "-video_bitrate", params.take("-video_bitrate"))
+    rate = params.take("-framerate")
+    framerate = framerate_of(rate, "-framerate") if rate is not None else None
+    if bitrate is None and framerate is None:
+        log.error("the stream %r is left out: it has neither a -video_bitrate like '2000k' nor a -framerate", given)
+        return None
+    audio = _bits(params, "-audio_bitrate", params.take("-audio_bitrate"))
+    for key in params.take_where(lambda key: True):
+        log.warning("%s of the stream %r is left out: a stream has -resolution, -video_bitrate, -framerate and -audio_bitrate", key, given)
+    return Secondary(*size, bitrate, framerate, audio)
+
+
+def _codec(given: Any) -> str | None:
+    if given is None:
+        return None
+    codec = str(given)
+    stand_in = _ENCODERS.get(codec, codec)
+    if codec == "libx264rgb":
+        log.warning("-vcodec libx264rgb becomes libx264: browsers play no RGB")
+    return stand_in
+
+
+def _size(key: str, given: Any) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    found = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", given) if isinstance(given, str) else None
+    if found is None:
+        log.warning("%s %r is left out: give WIDTHxHEIGHT, like '1280x720'", key, given)
+        return None
+    width, height = int(found[1]), int(found[2])
+    if width < 2 or height < 2:
+        log.warning("%s %r is left out: the least size is 2x2", key, given)
+        return None
+    if width % 2 or height % 2:
+        log.warning("%s %s becomes %dx%d: encoded sides are even", key, given, width - width % 2, height - height % 2)
+    return width - width % 2, height - height % 2
+
+
+def _filter(given: Any) -> str | None:
+    """Filters that do more than what each encoder needs anyway."""
+    if given is None:
+        return None
+    parts = [part.strip() for part in str(given).split(",")]
+    own = [part for part in parts if part and not re.fullmatch(r"format=(pix_fmts=)?(yuv420p|nv12)|hwupload\w*(=.*)?|null", part)]
+    return ",".join(own) or None
+
+
+def _clones(params: Params) -> tuple[str, ...]:
+    """`-clones` and `-core...`: words for FFmpeg's command line, without those that say which streams go where."""
+    words: list[str] = []
+    for key, value in params.take_where(lambda key: key == "-clones" or key.startswith("-core")).items():
+        if not isinstance(value, list):
+            log.warning("%s %r is left out: give a list of words", key, value)
+            continue
+        words += _without_maps(key, [str(word) for word in value])
+    return tuple(words)
+
+
+def _without_maps(key: str, words: list[str]) -> list[str]:
+    kept: list[str] = []
+    index, mapped = 0, False
+    while index < len(words):
+        if words[index] == "-map":
+            index, mapped = index + 2, True
+            continue
+        kept.append(words[index])
+        index += 1
+    if mapped:
+        log.warning("-map in %s is left out: Ringgear itself says which pictures and sounds go where", key)
+    return kept
+
+
+def _options(params: Params) -> tuple[dict[str, str], dict[int, dict[str, str]]]:
+    """What is left: options of the encoder, but for those that say what Ringgear decides."""
+    options: dict[str, str] = {}
+    options_of: dict[int, dict[str, str]] = {}
+    for key, value in params.take_where(lambda key: True).items():
+        name, place = _named(key)
+        reason = _reason(key, name)
+        if name in SATISFIED and str(value) in SATISFIED[name]:
+            continue
+        if reason is not None:
+            log.warning("%s %r is left out: %s", key, value, reason)
+        elif not key.startswith("-") or value is None or isinstance(value, (list, dict)):
+            log.warning("%s %r is left out: options are FFmpeg's, with a leading - and a value in text or numbers", key, value)
+        elif place is None:
+            options[name] = str(value)
+        else:
+            options_of.setdefault(place, {})[name] = str(value)
+    return options, options_of
+
+
+def _named(key: str) -> tuple[str, int | None]:
+    """An option's name without the specifier of a video stream, and that stream's place."""
+    found = re.fullmatch(r"-(.+?):v(?::(\d{1,3}))?", key)
+    if found:
+        return found[1], int(found[2]) if found[2] else None
+    return key.lstrip("-"), None
+
+
+def _reason(key: str, name: str) -> str | None:
+    if re.fullmatch(r"-.+:a(:\d+)?", key):
+        return "of the audio, -acodec and the bitrate can be chosen"
+    for table in (OWNED, INAPPLICABLE):
+        for names, reason in table:
+            if name in names:
+                return reason
+    if name.startswith("hls_"):
+        return "Ringgear writes the playlists, and has nothing like it"
+    return None
+
+
+def _text(params: Params, *keys: str) -> str | None:
+    value = params.take(*keys)
+    return None if value is None or value == "" else str(value)
+
+
+_UNITS: Mapping[str, int] = {"": 1, "k": 1000, "K": 1000, "m": 1_000_000, "M": 1_000_000}
+
+
+def _bits(params: Params, key: str, given: Any) -> int | None:
+    """Bits per second."""
+    if given is None or given == "":
+        return None
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([kKmM]?)", str(given))
+    bits = int(Fraction(found[1]) * _UNITS[found[2]]) if found else 0
+    if bits <= 0:
+        log.warning("%s %r is left out: give bits per second, like '2000k' or '4M'", key, given)
+        return None
+    return bits
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and value == value
