@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test faults soak fuzz sanitize bench bench-viewers bench-latency bench-latency-players audit web lint fmt fmt-check setup
+.PHONY: help demo test faults soak fuzz sanitize bench bench-viewers bench-latency bench-latency-players bench-streamgear audit web lint fmt fmt-check setup
 
 help:
 	@echo "make demo   two test cameras in a browser"
@@ -11,10 +11,11 @@ help:
 	@echo "make soak   the long tests: minutes of load instead of seconds"
 	@echo "make fuzz   hostile bytes into every reader, ten minutes each"
 	@echo "make sanitize  the tests of the ring and its clients under sanitizers and Miri"
-	@echo "make bench  the ring beside memcpy, GStreamer and a socket"
+	@echo "make bench  the ring beside memcpy, GStreamer and a socket; then bench-streamgear"
 	@echo "make bench-viewers  2,000 viewers waiting for one part, beside a bare loop of writes"
 	@echo "make bench-latency  commit to fetchable part, beside FFmpeg's muxers and StreamGear; encoders' delays"
 	@echo "make bench-latency-players  how old pictures are when hls.js, Shaka, dash.js and the page show them"
+	@echo "make bench-streamgear  the same script with vidgear's StreamGear and with Ringgear's, frames per second (a part of make bench)"
 	@echo "make lint   formatting and lints"
 	@echo "make fmt    format the code"
 	@echo "make web    the player, bundled into the next build"
@@ -60,6 +61,13 @@ sanitize:
 bench:
 	@scripts/setup test
 	cargo bench --locked -p ringgear-ring --bench ring
+	@$(MAKE) --no-print-directory bench-streamgear
+
+# vidgear is installed from PyPI into target/bench.
+bench-streamgear:
+	@scripts/setup test
+	cargo build --release --locked
+	python3 benches/streamgear.py --ringgear "$${CARGO_TARGET_DIR:-target}/release/ringgear"
 
 bench-viewers:
 	cargo bench --locked -p ringgear --bench viewers

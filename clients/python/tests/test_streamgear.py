@@ -1,0 +1,379 @@
+"""StreamGear against private daemons: vidgear's documented examples, with the import line changed and files in place of cameras, and what
+it promises beside them. FFmpeg is the judge of what is published."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import cv2
+import numpy as np
+import pytest
+from conftest import BINARY, wait_until
+
+from ringgear.streamgear import EncodingFailed, StreamGear
+
+W, H, FRAMES, RATE = 192, 108, 30, 25
+SMALL = {"-preset": "ultrafast"}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A folder to work in, and the daemon to use."""
+    monkeypatch.setenv("RINGGEAR_BINARY", str(BINARY))
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ffmpeg(*arguments):
+    return subprocess.run(["ffmpeg", "-v", "error", "-nostdin", *map(str, arguments)], check=True, capture_output=True).stdout
+
+
+@pytest.fixture(scope="session")
+def movie(tmp_path_factory):
+    """A file in place of a camera."""
+    path = tmp_path_factory.mktemp("media") / "foo1.mp4"
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=size={W}x{H}:rate={RATE}", "-frames:v", FRAMES, "-pix_fmt", "yuv420p", path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory):
+    path = tmp_path_factory.mktemp("media") / "foo1.aac"
+    ffmpeg("-f", "lavfi", "-i", "sine=frequency=440:duration=3", path)
+    return str(path)
+
+
+@pytest.fixture(params=["dash", "hls"])
+def format(request):
+    return request.param
+
+
+def out(format):
+    return "dash_out.mpd" if format == "dash" else "hls_out.m3u8"
+
+
+def tracks(manifest, kind="v"):
+    """The codecs and sizes of the tracks of a kind that a player finds."""
+    line = ["ffprobe", "-v", "error", "-select_streams", kind, "-show_entries", "stream=codec_name,width,height", "-of", "json", str(manifest)]
+    streams = json.loads(subprocess.run(line, check=True, capture_output=True).stdout)["streams"]
+    found = {(stream["codec_name"], stream.get("width"), stream.get("height")) for stream in streams}
+    return sorted(found, key=str)
+
+
+def levels(manifest, track="0:v:0"):
+    """The mean brightness of every picture that a player decodes."""
+    raw = ffmpeg("-i", manifest, "-map", track, "-vf", "scale=8:8", "-fps_mode", "passthrough", "-pix_fmt", "gray", "-f", "rawvideo", "-")
+    return [float(picture.mean()) for picture in np.frombuffer(raw, np.uint8).reshape(-1, 64)]
+
+
+def decoded(manifest, track="0:v:0"):
+    return len(levels(manifest, track))
+
+
+def ended(manifest):
+    text = pathlib.Path(manifest).read_text()
+    if "<MPD" in text:
+        return 'type="static"' in text
+    media = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return all("#EXT-X-ENDLIST" in (pathlib.Path(manifest).parent / line).read_text() for line in media)
+
+
+# Real-time frames: vidgear's documented examples.
+
+
+def test_bare_minimum(movie, format):
+    stream = cv2.VideoCapture(movie)
+    streamer = StreamGear(output=out(format), format=format)
+    while True:
+        grabbed, frame = stream.read()
+        if not grabbed:
+            break
+        streamer.stream(frame)
+    stream.release()
+    streamer.close()
+    assert tracks(out(format)) == [("h264", W, H)]
+    assert decoded(out(format)) == FRAMES and ended(out(format))
+
+
+def test_controlled_framerate(movie, format):
+    stream = cv2.VideoCapture(movie)
+    stream_params = {"-input_framerate": stream.get(cv2.CAP_PROP_FPS) * 1.2, **SMALL}
+    streamer = StreamGear(output=out(format), format=format, **stream_params)
+    while True:
+        grabbed, frame = stream.read()
+        if not grabbed:
+            break
+        streamer.stream(frame)
+    stream.release()
+    streamer.close()
+    times = ffmpeg("-i", out(format), "-map", "0:v:0", "-f", "framecrc", "-").decode()
+    assert times.count("\n0,") == FRAMES
+    assert "30/1" in subprocess.run(["ffprobe", "-v", "error", "-show_entries", "stream=r_frame_rate", "-of", "csv=p=0", out(format)], capture_output=True, text=True).stdout
+
+
+def test_live_streaming(movie, format):
+    stream = cv2.VideoCapture(movie)
+    stream_params = {"-input_framerate": stream.get(cv2.CAP_PROP_FPS), "-livestream": True, "-seg_duration" if format == "dash" else "-hls_time": 0.5, **SMALL}
+    streamer = StreamGear(output=out(format), format=format, **stream_params)
+    began, count = time.monotonic(), 0
+    while True:
+        grabbed, frame = stream.read()
+        if not grabbed:
+            break
+        streamer.stream(frame)
+        count += 1
+        # It can be watched while it is fed.
+        if count == FRAMES:
+            took = time.monotonic() - began
+            wait_until("there is a manifest", lambda: os.path.exists(out(format)))
+            assert not ended(out(format))
+    stream.release()
+    streamer.close()
+    assert took >= (FRAMES - 2) / RATE, "a file is played at its own speed"
+    assert ended(out(format)) and tracks(out(format)) == [("h264", W, H)]
+    assert decoded(out(format)) >= FRAMES
+
+
+def test_opencv_frames_in_gray(movie, format):
+    stream = cv2.VideoCapture(movie)
+    streamer = StreamGear(output=out(format), format=format, **SMALL)
+    while True:
+        grabbed, frame = stream.read()
+        if not grabbed:
+            break
+        gray = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+        streamer.stream(gray)
+    stream.release()
+    streamer.close()
+    assert decoded(out(format)) == FRAMES
+    chroma = np.frombuffer(ffmpeg("-i", out(format), "-map", "0:v:0", "-frames:v", "3", "-vf", "format=yuv420p,extractplanes=u", "-pix_fmt", "gray", "-f", "rawvideo", "-"), np.uint8)
+    assert abs(chroma.astype(int) - 128).max() <= 1, "gray has no colour"
+
+
+def test_three_renditions(movie, format):
+    stream = cv2.VideoCapture(movie)
+    stream_params = {
+        "-streams": [
+            {"-resolution": "160x90", "-framerate": 30.0},
+            {"-resolution": "128x72", "-framerate": 60.0},
+            {"-resolution": "64x36", "-video_bitrate": "50k"},
+        ],
+        **SMALL,
+    }
+    streamer = StreamGear(output=out(format), format=format, **stream_params)
+    while True:
+        grabbed, frame = stream.read()
+        if not grabbed:
+            break
+        streamer.stream(frame)
+    stream.release()
+    streamer.close()
+    assert tracks(out(format)) == sorted([("h264", W, H), ("h264", 160, 90), ("h264", 128, 72), ("h264", 64, 36)], key=str)
+    assert [decoded(out(format), f"0:v:{track}") for track in range(4)] == [FRAMES] * 4
+
+
+# What it promises beside the examples.
+
+
+def feed(streamer, count, shape=(H, W, 3), step=8):
+    """Frames of rising brightness."""
+    for number in range(count):
+        streamer.stream(np.full(shape, 10 + number * step, np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(H, W), (H, W, 1), (H, W, 2), (H, W, 4)])
+def test_every_layout_is_published_once_and_in_order(shape):
+    with StreamGear(output="x.mpd", **SMALL) as streamer:
+        streamer.stream(None)
+        feed(streamer, 25, shape)
+    shown = levels("x.mpd")
+    assert len(shown) == 25 and all(before + 4 < after for before, after in zip(shown, shown[1:]))
+
+
+def test_rgb_frames_keep_their_colours():
+    with StreamGear(output="x.m3u8", format="hls", **SMALL) as streamer:
+        streamer.stream(np.full((H, W, 3), (250, 10, 10), np.uint8), rgb_mode=True)
+    red, _, blue = np.frombuffer(ffmpeg("-i", "x.m3u8", "-frames:v", "1", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"), np.uint8)[:3]
+    assert red > 200 and blue < 60
+
+
+def test_odd_sizes_are_padded():
+    with StreamGear(output="x.mpd", **SMALL) as streamer:
+        feed(streamer, 5, (H + 1, W + 1, 3))
+    assert tracks("x.mpd") == [("h264", W + 2, H + 2)] and decoded("x.mpd") == 5
+
+
+def test_a_frame_that_does_not_fit_is_refused_and_the_others_are_published():
+    with StreamGear(output="x.mpd", **SMALL) as streamer:
+        feed(streamer, 3)
+        for wrong in ((H, W + 2, 3), (H, W, 4), (H, W)):
+            with pytest.raises(ValueError, match="after one of"):
+                streamer.stream(np.zeros(wrong, np.uint8))
+        with pytest.raises(ValueError, match="float64"):
+            streamer.stream(np.zeros((H, W, 3)))
+    assert decoded("x.mpd") == 3
+    with pytest.raises(RuntimeError, match="closed"):
+        streamer.stream(np.zeros((H, W, 3), np.uint8))
+
+
+@pytest.mark.parametrize("frame", [np.zeros((H, W, 5), np.uint8), np.zeros((H,), np.uint8), np.zeros((0, W, 3), np.uint8), np.zeros((H, W, 3), np.uint16)])
+def test_a_first_frame_that_is_none_writes_nothing(frame, place):
+    with StreamGear(output="x.mpd") as streamer, pytest.raises(ValueError):
+        streamer.stream(frame)
+    assert [path.name for path in place.iterdir()] == ["run"]
+
+
+def test_without_frames_nothing_is_written(place):
+    StreamGear(output="x.mpd").close()
+    StreamGear(output="x.mpd").terminate()
+    assert [path.name for path in place.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        ({"output": ""}, ValueError, "output is empty"),
+        ({}, ValueError, "output is empty"),
+        ({"output": "x.m3u8"}, AssertionError, "wants .mpd"),
+        ({"output": "x.mpd", "format": "hls"}, AssertionError, "wants .m3u8"),
+        ({"output": "x.mpd", "format": "hash"}, ValueError, "did you mean 'dash'"),
+        ({"output": "x.mpd", "format": "mp4v"}, ValueError, "'dash' or 'hls'"),
+        ({"output": "x.mpd", "format": None}, ValueError, "'dash' or 'hls'"),
+        ({"output": "nowhere/x.mpd"}, ValueError, "no folder"),
+        ({"output": "x.mpd", "custom_ffmpeg": "nowhere"}, RuntimeError, "no FFmpeg"),
+        ({"output": "x.mpd", "-video_source": __file__}, AssertionError, "no video"),
+    ],
+)
+def test_errors_are_of_vidgears_types(arguments, error, words):
+    with pytest.raises(error, match=words):
+        StreamGear(**arguments)
+
+
+def test_a_missing_daemon_is_told_at_once(monkeypatch):
+    monkeypatch.setenv("RINGGEAR_BINARY", "/nowhere")
+    with pytest.raises(RuntimeError, match="RINGGEAR_BINARY"):
+        StreamGear(output="x.mpd")
+
+
+def test_methods_of_the_other_mode_are_refused(movie):
+    with pytest.raises(RuntimeError, match="-video_source"):
+        StreamGear(output="x.mpd").transcode_source()
+    with pytest.raises(RuntimeError, match="transcode_source"):
+        StreamGear(output="x.mpd", **{"-video_source": movie}).stream(np.zeros((H, W, 3), np.uint8))
+
+
+def test_an_option_that_ffmpeg_refuses_is_told_with_its_words(place):
+    streamer = StreamGear(output="x.mpd", **{"-preset": "warp"})
+    with pytest.raises(EncodingFailed, match="warp"):
+        feed(streamer, 1000)
+    streamer.close()
+    assert not (place / "x.mpd").exists() and list((place / "run").iterdir()) == []
+
+
+def test_an_option_that_the_daemon_refuses_is_told_with_its_words(place):
+    with pytest.raises(ValueError, match="crf"), StreamGear(output="x.mpd", **{"-crf": 99}) as streamer:
+        feed(streamer, 1)
+    assert [path.name for path in place.iterdir()] == ["run"]
+
+
+def test_a_rerun_replaces_what_it_has_written_and_nothing_else(place):
+    for name in ("chunk-stream0-00001.m4s", "other.mpd"):
+        (place / name).write_text("somebody else's")
+    for count in (3, 4):
+        with StreamGear(output="x.mpd", **SMALL) as streamer:
+            feed(streamer, count)
+    assert decoded("x.mpd") == 4
+    assert len([path for path in place.iterdir() if path.is_dir() and path.name != "run"]) == 1
+    assert (place / "other.mpd").exists() and (place / "chunk-stream0-00001.m4s").exists()
+    StreamGear(output=str(place), **{"-clear_prev_assets": True}).close()
+    assert sorted(path.name for path in place.iterdir()) == ["chunk-stream0-00001.m4s", "other.mpd", "run"]
+
+
+def test_a_folder_as_output_gets_a_dated_manifest(place):
+    (place / "www").mkdir()
+    with StreamGear(output="www", format="hls", **SMALL) as streamer:
+        feed(streamer, 3)
+    (manifest,) = (place / "www").glob("hls-2*.m3u8")
+    assert decoded(manifest) == 3
+
+
+def test_nothing_stays_if_it_is_to_be_removed_at_exit(place):
+    with StreamGear(output="x.mpd", **{"-remove_at_exit": 1}, **SMALL) as streamer:
+        feed(streamer, 3)
+    assert [path.name for path in place.iterdir()] == ["run"]
+
+
+def test_a_base_url_stands_before_each_segment(place):
+    base = f"{place}/"
+    with StreamGear(output="x.m3u8", format="hls", **{"-hls_base_url": base}, **SMALL) as streamer:
+        feed(streamer, 3)
+    (media,) = [line for line in (place / "x.m3u8").read_text().splitlines() if not line.startswith("#")]
+    segments = [line for line in (place / media).read_text().splitlines() if not line.startswith("#")]
+    assert segments and all(line.startswith(base) for line in segments) and decoded("x.m3u8") == 3
+
+
+SCRIPT = """
+    import sys, time
+    import numpy as np
+    from ringgear.streamgear import StreamGear
+
+    streamer = StreamGear(output="x.mpd", **{"-livestream": sys.argv[1] == "live", "-preset": "ultrafast"})
+    for number in range(50):
+        streamer.stream(np.full((108, 192, 3), number, np.uint8))
+    print("fed", flush=True)
+    time.sleep(60 if sys.argv[2] == "killed" else 0)
+"""
+
+
+def daemons(place):
+    """The processes whose command line names this test's private folder."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(place / "run").encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("mode, end", [("live", "killed"), ("recorded", "forgotten")])
+def test_the_daemon_ends_with_the_script_and_the_stream_in_good_order(mode, end, place):
+    """A script that is killed, and one that never calls close()."""
+    script = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SCRIPT), mode, end], stdout=subprocess.PIPE)
+    try:
+        assert script.stdout.readline() == b"fed\n"
+        if end == "killed":
+            assert len(daemons(place)) >= 2, "the keeper and the daemon"
+            script.send_signal(signal.SIGKILL)
+        script.wait(30)
+    finally:
+        script.kill()
+    wait_until("nobody is left", lambda: not daemons(place))
+    assert ended("x.mpd") and list((place / "run").iterdir()) == []
+    assert decoded("x.mpd") >= 50 if mode == "live" else decoded("x.mpd") == 50
+
+
+def test_the_keepers_death_ends_the_daemon(place):
+    streamer = StreamGear(output="x.mpd", **{"-livestream": True}, **SMALL)
+    feed(streamer, 5)
+    keeper = min(daemons(place))
+    os.kill(keeper, signal.SIGKILL)
+    wait_until("nobody is left", lambda: not daemons(place))
+    with pytest.raises(EncodingFailed):
+        feed(streamer, 1000, step=0)
+    with pytest.raises(EncodingFailed, match="not all frames"):
+        streamer.close()
+
+
+def test_a_running_daemon_is_fed_when_asked(daemon):
+    with StreamGear(output="x.mpd", **{"-ringgear_stream": "cam", "-ringgear_socket": daemon.socket}) as streamer:
+        feed(streamer, 25)
+    assert len(daemon.frames_shown()) >= 20 and not os.path.exists("x.mpd")
