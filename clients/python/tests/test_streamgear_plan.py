@@ -255,8 +255,8 @@ def write(path, text="x"):
 def test_only_what_this_class_wrote_is_removed(tmp_path):
     folder = assets.make(str(tmp_path / "Out Put.mpd"), "dash")
     inside = tmp_path / folder.path
-    assert inside.name.startswith("out-put-2") and inside.parent == tmp_path
-    for name in ("manifest.mpd", "state.json", "stream0/1.m4s", "stream0/1.2.m4s", "stream0/init-ab12.mp4", "r1/stream0/media.m3u8"):
+    assert inside.name.startswith("out-put-2") and inside.parent == tmp_path and assets.stream_name("a/time.mpd") == "time-stream"
+    for name in ("manifest.mpd", "state.json", "stream0/1.m4s", "stream0/1.2.m4s", "stream0/init-ab12.mp4", "out-put/r1/stream0/media.m3u8"):
         write(inside / name)
     write(tmp_path / "Out Put.mpd", f'<MPD media="{inside.name}/stream0/"/>')
     strangers = [tmp_path / "other.mpd", tmp_path / "chunk-stream0-00001.m4s", tmp_path / "folder" / "1.m4s", inside / "stream0" / "mine.txt"]

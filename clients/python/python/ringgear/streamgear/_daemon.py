@@ -13,7 +13,9 @@ import time
 from typing import NamedTuple
 
 from . import _keeper
+from ._errors import EncodingFailed
 from ._keeper import assets
+from ._keeper.daemon import streams
 
 #: How long the keeper may take until it says how the start went; it gives the daemon a minute.
 _START = 90.0
@@ -39,6 +41,7 @@ class Home(NamedTuple):
     place: str
     control: str
     assets: assets.Folder
+    stream: str
 
     @classmethod
     def make(cls, task: Task) -> Home:
@@ -48,16 +51,7 @@ class Home(NamedTuple):
             root = "/tmp"
         folder = assets.make(task.output, task.format)
         place = tempfile.mkdtemp(prefix="ringgear-", dir=root)
-        return cls(place, os.path.join(place, "control.sock"), folder)
-
-    @property
-    def stream(self) -> str:
-        """The stream's name, and the folder's."""
-        return os.path.basename(self.assets.path)
-
-    @property
-    def publish_dir(self) -> str:
-        return os.path.dirname(self.assets.path)
+        return cls(place, os.path.join(place, "control.sock"), folder, assets.stream_name(task.output))
 
     def discard(self) -> None:
         """Removes both; for a daemon that never came."""
@@ -74,7 +68,7 @@ def binary() -> str | None:
 
 
 class PrivateDaemon:
-    """Starts one, and waits until its doors are open; raises ValueError with its words when it does not start."""
+    """Starts one, and waits until its doors are open; raises `EncodingFailed` with its words when it does not start."""
 
     def __init__(self, program: str, config: str, home: Home, task: Task) -> None:
         file, job = os.path.join(home.place, "ringgear.toml"), os.path.join(home.place, "job.json")
@@ -86,6 +80,7 @@ class PrivateDaemon:
             "control": home.control,
             "place": home.place,
             "folder": home.assets.path,
+            "stream": home.stream,
             **task._asdict(),
         }
         with open(job, "w", encoding="utf-8") as out:
@@ -100,7 +95,7 @@ class PrivateDaemon:
             wrong = self._wrong(first) or f"its keeper said {first!r} and no more"
             self._keeper.kill()
             self._keeper.wait()
-            raise ValueError(wrong)
+            raise EncodingFailed(wrong)
 
     def fault(self, seconds: float) -> str | None:
         """What went wrong, if anything does within so many seconds."""
@@ -141,3 +136,9 @@ class PrivateDaemon:
         if line is None or not line.startswith("failed "):
             return None
         return str(json.loads(line[len("failed ") :]))
+
+
+def is_live(control: str | None, stream: str) -> bool:
+    """Whether a running daemon's stream follows the clock; a recording holds its producer back by itself."""
+    path = control or os.environ.get("RINGGEAR_SOCKET") or "/run/ringgear/control.sock"
+    return all(found.get("mode", "live") == "live" for found in streams(path) or () if found.get("name") == stream)

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import Producer, RinggearError
 from . import _ffmpeg, _plan, _wishes
-from ._daemon import Home, PrivateDaemon, Task, binary
+from ._daemon import Home, PrivateDaemon, Task, binary, is_live
 from ._errors import EncodingFailed, TranscodingFailed
 from ._keeper import assets
 from ._wishes import Params, log
@@ -78,6 +78,8 @@ class StreamGear:
         self._force = params.flag("-enable_force_termination")
         self._output = _checked_output(output, self._format, self._ffmpeg, clear=clear)
         self._wishes = _wishes.read(params, live=live, hls=self._format == "hls")
+        if self._joins is not None:
+            log.warning("output=%r is not written, and stream_params that the config decides are left out: the running daemon publishes stream %r", output, self._joins)
         self._daemon: PrivateDaemon | None = None
         self._producer: Producer | None = None
         self._kind: _Kind | None = None
@@ -85,6 +87,8 @@ class StreamGear:
         #: When the next frame of a live stream is due, by `time.monotonic`; None where nothing is paced.
         self._due: float | None = None
         self._closed = False
+        #: Whether an error has said that frames can't be encoded.
+        self._told = False
         self._end: weakref.finalize[..., StreamGear] | None = None
 
     def stream(self, frame: Any, rgb_mode: bool = False) -> None:
@@ -123,15 +127,15 @@ class StreamGear:
     def close(self) -> None:
         """Ends the stream: every frame that was taken is published, and the manifest says that it is whole. Once is enough.
 
-        Raises `EncodingFailed` if frames could not be encoded.
+        Raises `EncodingFailed` if frames could not be encoded, and `stream` has not said so before.
         """
         self._closed = True
-        if self._end is None:
+        end, producer, daemon = self._end, self._producer, self._daemon
+        self._end = self._producer = self._daemon = None
+        if end is None or end.detach() is None or producer is None:
             return
-        end, self._end = self._end, None
-        wrong = end()
-        self._daemon = self._producer = None
-        if wrong is not None:
+        wrong = _finish(producer, daemon)
+        if wrong is not None and not self._told:
             raise EncodingFailed(f"not all frames are published: {wrong}")
 
     def terminate(self) -> None:
@@ -168,9 +172,9 @@ class StreamGear:
                 self._daemon = None
             raise
         self._producer, self._kind, self._rgb = producer, kind, rgb
-        self._end = weakref.finalize(self, _finish, producer, self._daemon)
-        if self._paces():
-            self._due = 0.0
+        self._end = weakref.finalize(self, _forgotten, producer, self._daemon)
+        live = _plan.mode(self._wishes) == "live" if self._joins is None else is_live(control, stream)
+        self._due = 0.0 if live else None
 
     def _start(self, kind: _Kind) -> tuple[str, str]:
         """Starts the private daemon: its socket and its stream."""
@@ -179,7 +183,7 @@ class StreamGear:
         _plan.check_framerate(picture.framerate)
         home = Home.make(task)
         try:
-            place = _plan.Place(home.control, home.publish_dir, home.stream, self._ffmpeg, self._listen or "127.0.0.1:0")
+            place = _plan.Place(home.control, home.assets.path, home.stream, self._ffmpeg, self._listen or "127.0.0.1:0")
             config = _plan.config(self._wishes, picture, place, self._audio, self._source)
             log.debug("the daemon's config:\n%s", config)
             self._daemon = PrivateDaemon(self._program, config, home, task)
@@ -187,9 +191,6 @@ class StreamGear:
             home.discard()
             raise
         return home.control, home.stream
-
-    def _paces(self) -> bool:
-        return _plan.mode(self._wishes) == "live"
 
     def _check(self, kind: _Kind, rgb: bool) -> None:
         """Raises ValueError unless the frame is like the first."""
@@ -223,16 +224,19 @@ class StreamGear:
         except ValueError:
             raise
         except RinggearError as error:
-            raise EncodingFailed(self._reason() or str(error)) from error
+            raise self._failed(str(error)) from error
         if not taken and self._daemon is not None:
-            raise EncodingFailed(self._reason() or "the daemon is gone, and nobody knows why")
+            raise self._failed("the daemon is gone, and nobody knows why")
 
-    def _reason(self) -> str | None:
-        return self._daemon.fault(_REASON) if self._daemon is not None else None
+    def _failed(self, otherwise: str) -> EncodingFailed:
+        """The reason why frames can't be encoded any more, from who knows it."""
+        self._told = True
+        reason = self._daemon.fault(_REASON) if self._daemon is not None else None
+        return EncodingFailed(reason or otherwise)
 
 
 def _finish(producer: Producer, daemon: PrivateDaemon | None) -> str | None:
-    """The end of a stream, whether it is closed or the script just ends: what went wrong, or None."""
+    """The end of a stream: what went wrong, or None."""
     wrong = None
     try:
         producer.close()
@@ -242,6 +246,13 @@ def _finish(producer: Producer, daemon: PrivateDaemon | None) -> str | None:
         return wrong
     # What the keeper knows is the cause.
     return daemon.stop() or wrong
+
+
+def _forgotten(producer: Producer, daemon: PrivateDaemon | None) -> None:
+    """The same for a script that ends, or forgets its StreamGear, without closing it."""
+    wrong = _finish(producer, daemon)
+    if wrong is not None:
+        log.error("not all frames are published: %s", wrong)
 
 
 def _show_log() -> None:
@@ -280,7 +291,7 @@ def _checked_output(output: Any, format: str, ffmpeg: str, *, clear: bool) -> st
     """The manifest's absolute path. With `clear`, what this class wrote there before is removed."""
     if not output:
         raise ValueError("output is empty: give the manifest's file, like 'live.mpd' or 'live.m3u8', or a folder for it")
-    text, extension = os.fspath(output), _EXTENSION[format]
+    text, extension = str(os.fspath(output)), _EXTENSION[format]
     path = os.path.abspath(text)
     place = path if os.path.isdir(path) else os.path.dirname(path)
     if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):

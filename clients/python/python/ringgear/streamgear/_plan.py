@@ -18,6 +18,8 @@ _HLS_SEGMENT = 2.0
 _DASH_SEGMENT = 5.0
 #: Seconds that a segment and a window may last.
 _SEGMENT_RANGE = (0.5, 20.0)
+#: Live segments are counted from 1970, and FFmpeg reads an MPD's numbers with 31 bits: shorter ones would be too many.
+_LEAST_LIVE_DASH = 1.0
 _WINDOW_RANGE = (3.0, 3600.0)
 #: Segments that the playlists list at least.
 _LEAST_LISTED = 6
@@ -119,6 +121,8 @@ def _segment(wishes: Wishes, framerate: Fraction) -> float:
     if wanted is None:
         wanted = _LIVE_SEGMENT if wishes.live else _HLS_SEGMENT if wishes.hls else _DASH_SEGMENT
     low, high = _SEGMENT_RANGE
+    if not wishes.hls and mode(wishes) == "live":
+        low = _LEAST_LIVE_DASH
     length = min(max(wanted, low, 1 / float(framerate)), high)
     if abs(length - wanted) > 1e-6:
         log.warning("segments last %g s, not %g: they can have %g to %g s", length, wanted, low, high)

@@ -31,7 +31,7 @@ class Keeper:
         self.output: str = job["output"]
         self.folder = assets.Folder(job["folder"], os.path.basename(self.output), job["format"], ())
         self.held: IO[str] | None = assets.lock(self.folder.path)
-        self.copies = Copies(self.folder, self.output, job["base_url"])
+        self.copies = Copies(self.folder, job["stream"], self.output, job["base_url"])
         self.daemon = Daemon(job["command"], job["control"], shown=job["shown"])
         self.asked = 0.0
         self.replaced = False
@@ -84,8 +84,8 @@ class Keeper:
         self.asked = time.monotonic()
         status = self.daemon.status()
         if status is not None and status.get("state") == "failed":
-            error = status.get("encoder", {}).get("last_error", [])
-            return "\n".join([f"the encoder does not run: {status.get('detail', 'it fails again and again')}", *error])
+            words = status.get("encoder", {}).get("last_error", [])
+            return "\n".join([f"the encoder does not run: {status.get('detail', 'it fails again and again')}", *words])
         return None
 
     def mirror(self) -> None:
@@ -117,9 +117,10 @@ class Keeper:
 class Copies:
     """The manifest beside the folder, and with a base URL the media playlists too."""
 
-    def __init__(self, folder: assets.Folder, output: str, base_url: str) -> None:
+    def __init__(self, folder: assets.Folder, stream: str, output: str, base_url: str) -> None:
         self.folder, self.output, self.base_url = folder, output, base_url
-        self.place, self.name = os.path.dirname(output), os.path.basename(folder.path)
+        self.place, self.name = os.path.dirname(output), f"{os.path.basename(folder.path)}/{stream}"
+        self.root = os.path.join(folder.path, stream)
         self.inside: str | None = None
         self.manifest: mirror.Watched | None = None
         self.media: dict[str, mirror.Watched] = {}
@@ -134,7 +135,7 @@ class Copies:
             self.inside = self._find()
             if self.inside is None:
                 return False
-            self.manifest = mirror.Watched(os.path.join(self.folder.path, self.inside, self._own()))
+            self.manifest = mirror.Watched(os.path.join(self.root, self.inside, self._own()))
         prefix = f"{self.name}/{self.inside}/" if self.inside else f"{self.name}/"
         text = self.manifest.changed()
         shown = self._shown(text, prefix) if text is not None else None
@@ -153,10 +154,10 @@ class Copies:
 
     def _find(self) -> str | None:
         """Where the daemon has its manifest: in the folder, or in that of the newest recording."""
-        if os.path.exists(os.path.join(self.folder.path, self._own())):
-            return ""
-        recordings = [name for name in os.listdir(self.folder.path) if os.path.exists(os.path.join(self.folder.path, name, self._own()))]
-        return max(recordings, default=None)
+        with contextlib.suppress(FileNotFoundError):
+            places = ["", *sorted(os.listdir(self.root), reverse=True)]
+            return next((name for name in places if os.path.exists(os.path.join(self.root, name, self._own()))), None)
+        return None
 
     def _shown(self, text: str, prefix: str) -> str:
         if self.folder.format == "dash":
@@ -164,9 +165,9 @@ class Copies:
         if not self.base_url:
             return mirror.hls(text, prefix)
         # Each segment's address begins with the base URL, so the media playlists that name them stand beside the manifest.
-        text, self.names = mirror.variants(text, lambda address: f"{self.name}-{os.path.dirname(address).replace('/', '-')}.m3u8")
+        text, self.names = mirror.variants(text, lambda address: f"{self.name.replace('/', '-')}-{os.path.dirname(address).replace('/', '-')}.m3u8")
         for address in self.names:
-            path = os.path.join(self.folder.path, self.inside or "", address)
+            path = os.path.join(self.root, self.inside or "", address)
             self.media.setdefault(address, mirror.Watched(path))
         assets.mark(self.folder._replace(playlists=self.playlists()))
         return text

@@ -20,8 +20,10 @@ _MAX_MARKER = 1 << 16
 _OURS = re.compile(
     r"state\.json|state\.copy\.json|index\.m3u8|media\.m3u8|manifest\.mpd|\.ringgear\.tmp|init-[0-9A-Za-z]+\.mp4|\d+(\.\d+)?\.m4s|" + re.escape(_MARKER)
 )
-#: A stream's folder has those of recordings, and those of renditions.
-_DEPTH = 3
+#: The folder has the stream's, that has those of recordings, and those of renditions.
+_DEPTH = 4
+#: Names that no stream may have.
+_RESERVED = ("api", "assets", "metrics", "time", "healthz", "readyz")
 
 
 class Folder(NamedTuple):
@@ -36,10 +38,9 @@ class Folder(NamedTuple):
 
 
 def make(output: str, format: str) -> Folder:
-    """Makes a folder beside the manifest `output`, named like it and by the time. Its name is fit for a stream."""
+    """Makes a folder beside the manifest `output`, named like it and by the time."""
     place, manifest = os.path.split(output)
-    stem = re.sub(r"[^a-z0-9_-]+", "-", os.path.splitext(manifest)[0].lower()).strip("-")[:32] or "stream"
-    base = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    base = f"{stream_name(output)}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in range(1, 1000):
         path = os.path.join(place, base if number == 1 else f"{base}-{number}")
         try:
@@ -50,6 +51,13 @@ def make(output: str, format: str) -> Folder:
         mark(folder)
         return folder
     raise FileExistsError(f"{base} and a thousand names like it are taken in {place}: remove what is old there")
+
+
+def stream_name(output: str) -> str:
+    """A stream's name, by that of its manifest."""
+    stem = os.path.splitext(os.path.basename(output))[0].lower()
+    name = re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-")[:40] or "stream"
+    return f"{name}-stream" if name in _RESERVED else name
 
 
 def mark(folder: Folder) -> None:

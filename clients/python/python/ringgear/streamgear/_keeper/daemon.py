@@ -78,16 +78,8 @@ class Daemon:
 
     def status(self) -> dict[str, Any] | None:
         """What it says of its one stream; None if it does not answer."""
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(_PATIENCE)
-                connection.connect(self._control)
-                connection.sendall(b'{"type":"status"}\n')
-                line = _line(connection, time.monotonic() + _PATIENCE)
-            stream = json.loads(line)["status"]["streams"][0]
-            return stream if isinstance(stream, dict) else None
-        except (OSError, ValueError, LookupError, TypeError):
-            return None
+        found = streams(self._control)
+        return found[0] if found else None
 
     def _listen(self) -> None:
         stderr = self._process.stderr
@@ -101,6 +93,20 @@ class Daemon:
                     # The script may have closed its end.
                     with contextlib.suppress(OSError, ValueError):
                         print(text, file=sys.stderr, flush=True)
+
+
+def streams(control: str) -> list[dict[str, Any]] | None:
+    """What the daemon at this control socket says of its streams; None if it does not answer."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_PATIENCE)
+            connection.connect(control)
+            connection.sendall(b'{"type":"status"}\n')
+            line = _line(connection, time.monotonic() + _PATIENCE)
+        found = json.loads(line)["status"]["streams"]
+        return [stream for stream in found if isinstance(stream, dict)]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _line(connection: socket.socket, deadline: float) -> bytes:
