@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from . import _keeper
 from ._errors import EncodingFailed
@@ -26,6 +27,7 @@ _LONGEST_SOCKET = 100
 class Task(NamedTuple):
     """What a private daemon is for."""
 
+    #: The manifest: an absolute path, or a URL.
     output: str
     format: str
     base_url: str
@@ -40,6 +42,9 @@ class Home(NamedTuple):
 
     place: str
     control: str
+    #: The manifest here, and where it is to go from here.
+    output: str
+    url: str | None
     assets: assets.Folder
     stream: str
 
@@ -49,14 +54,29 @@ class Home(NamedTuple):
         root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         if len(os.path.join(root, "ringgear-12345678", "control.sock")) > _LONGEST_SOCKET or not os.access(root, os.W_OK):
             root = "/tmp"
-        folder = assets.make(task.output, task.format)
+        output, url = task.output, None
+        if "://" in output:
+            # What goes to a server is kept here as well: a recording may be larger than what fits in memory.
+            output, url = os.path.join(tempfile.mkdtemp(prefix="ringgear-out-"), manifest_of(output)), output
+        folder = assets.make(output, task.format)
         place = tempfile.mkdtemp(prefix="ringgear-", dir=root)
-        return cls(place, os.path.join(place, "control.sock"), folder, assets.stream_name(task.output))
+        return cls(place, os.path.join(place, "control.sock"), output, url, folder, assets.stream_name(output))
+
+    @property
+    def places(self) -> list[str]:
+        """What goes when the daemon is gone."""
+        return [self.place] if self.url is None else [self.place, os.path.dirname(self.output)]
 
     def discard(self) -> None:
         """Removes both; for a daemon that never came."""
-        shutil.rmtree(self.place, ignore_errors=True)
         assets.remove(self.assets, with_manifest=False)
+        for place in self.places:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def manifest_of(url: str) -> str:
+    """The manifest's file name in a URL."""
+    return unquote(urlsplit(url).path).rpartition("/")[2]
 
 
 def binary() -> str | None:
@@ -78,10 +98,12 @@ class PrivateDaemon:
             "parent": os.getpid(),
             "command": [program, "serve", "--config", file],
             "control": home.control,
-            "place": home.place,
+            "places": home.places,
             "folder": home.assets.path,
             "stream": home.stream,
             **task._asdict(),
+            "output": home.output,
+            "url": home.url,
         }
         with open(job, "w", encoding="utf-8") as out:
             json.dump(wanted, out)

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import Producer, RinggearError
 from . import _ffmpeg, _plan, _wishes
-from ._daemon import Home, PrivateDaemon, Task, binary, is_live
+from ._daemon import Home, PrivateDaemon, Task, binary, is_live, manifest_of
 from ._errors import EncodingFailed, TranscodingFailed
 from ._keeper import assets
 from ._wishes import Params, log
@@ -172,7 +172,7 @@ class StreamGear:
                 self._daemon = None
             raise
         self._producer, self._kind, self._rgb = producer, kind, rgb
-        self._end = weakref.finalize(self, _forgotten, producer, self._daemon)
+        self._end = weakref.finalize(self, _forgotten, os.getpid(), producer, self._daemon)
         live = _plan.mode(self._wishes) == "live" if self._joins is None else is_live(control, stream)
         self._due = 0.0 if live else None
 
@@ -212,8 +212,8 @@ class StreamGear:
         now = time.monotonic()
         if self._due > now:
             time.sleep(self._due - now)
-        # After a pause nothing is caught up.
-        self._due = max(self._due, now - step) + step
+        # After a pause nothing is caught up, but for what a busy machine takes.
+        self._due = max(self._due, now - step / 2 if self._due else now) + step
 
     def _write(self, pixels: Any) -> None:
         producer = self._producer
@@ -248,8 +248,10 @@ def _finish(producer: Producer, daemon: PrivateDaemon | None) -> str | None:
     return daemon.stop() or wrong
 
 
-def _forgotten(producer: Producer, daemon: PrivateDaemon | None) -> None:
-    """The same for a script that ends, or forgets its StreamGear, without closing it."""
+def _forgotten(pid: int, producer: Producer, daemon: PrivateDaemon | None) -> None:
+    """The same for a script that ends, or forgets its StreamGear, without closing it. A fork of it ends nothing."""
+    if os.getpid() != pid:
+        return
     wrong = _finish(producer, daemon)
     if wrong is not None:
         log.error("not all frames are published: %s", wrong)
@@ -288,17 +290,19 @@ def _checked_format(format: Any) -> str:
 
 
 def _checked_output(output: Any, format: str, ffmpeg: str, *, clear: bool) -> str:
-    """The manifest's absolute path. With `clear`, what this class wrote there before is removed."""
+    """The manifest's absolute path, or its URL. With `clear`, what this class wrote there before is removed."""
     if not output:
         raise ValueError("output is empty: give the manifest's file, like 'live.mpd' or 'live.m3u8', or a folder for it")
     text, extension = str(os.fspath(output)), _EXTENSION[format]
     path = os.path.abspath(text)
     place = path if os.path.isdir(path) else os.path.dirname(path)
     if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
+        if text.partition("://")[0] in ("http", "https"):
+            if not manifest_of(text).endswith(extension):
+                raise AssertionError(f"output={text!r} has the wrong extension: format={format!r} wants .{extension}")
+            return text
         if _ffmpeg.knows_url(ffmpeg, text):
-            raise ValueError(
-                f"output={text!r} can't be written to: this version publishes to folders; give a path, and let a web server serve it, or another program copy it"
-            )
+            raise ValueError(f"output={text!r} can't be written: give a path, or a URL of http or https that takes PUT")
         raise ValueError(f"output={text!r} can't be written: {place} is no folder that this user may write to")
     if os.path.isdir(path):
         path, manifest = os.path.join(path, f"{format}-{time.strftime('%Y%m%d-%H%M%S')}.{extension}"), None

@@ -108,6 +108,8 @@ def _stream(wishes: Wishes, picture: Picture, source: str | None) -> Iterator[st
         yield f'window = "{round(_window(wishes, segment) * 1e6)}us"'
         # A script that has no frame yet shows the one before for as long as it takes, as it always did.
         yield 'stale_after = "1h"'
+        # Its frames come at the stream's pace, but not evenly: none is passed over for a newer one.
+        yield "slack = 4"
     yield f'formats = ["{"hls" if wishes.hls else "dash"}"]'
     yield 'at_exit = "end"'
     if source is not None:

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from . import assets, mirror
 from .daemon import Daemon, gone
+from .upload import Upload
 
 #: How often the manifest, the script and the daemon are looked at, and how often the daemon is asked.
 _LOOK = 0.1
@@ -33,6 +34,7 @@ class Keeper:
         self.held: IO[str] | None = assets.lock(self.folder.path)
         self.copies = Copies(self.folder, job["stream"], self.output, job["base_url"])
         self.daemon = Daemon(job["command"], job["control"], shown=job["shown"])
+        self.upload = Upload(os.path.dirname(self.output), job["url"]) if job["url"] else None
         self.asked = 0.0
         self.replaced = False
         self.told_to_stop = False
@@ -46,8 +48,8 @@ class Keeper:
         if wrong is None:
             tell("up")
             wrong = self.watch()
-        self.stop(force=self.job["force"] or wrong is not None)
-        return wrong
+        late = self.stop(force=self.job["force"] or wrong is not None)
+        return wrong or late
 
     def wait_up(self) -> str | None:
         deadline = time.monotonic() + _START
@@ -77,8 +79,10 @@ class Keeper:
             return f"the daemon ended by itself:\n{self.daemon.words()}"
         try:
             self.mirror()
+            if self.upload is not None:
+                self.upload.pass_over()
         except OSError as error:
-            return f"{self.output} can't be written: {error}"
+            return f"{self.job['url'] or self.output} can't be written: {error}"
         if time.monotonic() - self.asked < _ASK:
             return None
         self.asked = time.monotonic()
@@ -97,8 +101,8 @@ class Keeper:
                 if old.path != self.folder.path:
                     assets.remove(old, with_manifest=False)
 
-    def stop(self, *, force: bool) -> None:
-        """Lets the daemon end the stream, and shows its last manifest."""
+    def stop(self, *, force: bool) -> str | None:
+        """Lets the daemon end the stream, and shows its last manifest; what goes wrong with that."""
         self.daemon.stop()
         deadline = time.monotonic() + _FORCED
         while self.daemon.wait(_LOOK) is None:
@@ -106,12 +110,20 @@ class Keeper:
                 self.daemon.kill()
             with contextlib.suppress(OSError):
                 self.mirror()
-        with contextlib.suppress(OSError):
+        wrong = None
+        try:
             self.mirror()
+        except OSError as error:
+            wrong = f"{self.output} can't be written: {error}"
+        if self.upload is not None:
+            wrong = self.upload.finish()
         if self.held is not None:
             self.held.close()
         if self.job["remove_at_exit"]:
             assets.remove(self.folder._replace(playlists=self.copies.playlists()), with_manifest=True)
+            if self.upload is not None:
+                self.upload.remove()
+        return wrong
 
 
 class Copies:
@@ -196,7 +208,8 @@ def main() -> int:
     finally:
         if keeper is not None:
             keeper.daemon.end()
-        shutil.rmtree(job["place"], ignore_errors=True)
+        for place in job["places"]:
+            shutil.rmtree(place, ignore_errors=True)
     if wrong is None:
         return 0
     tell("failed " + json.dumps(wrong))
