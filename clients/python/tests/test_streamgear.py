@@ -108,13 +108,7 @@ def test_controlled_framerate(movie, format):
     stream = cv2.VideoCapture(movie)
     stream_params = {"-input_framerate": stream.get(cv2.CAP_PROP_FPS) * 1.2, **SMALL}
     streamer = StreamGear(output=out(format), format=format, **stream_params)
-    while True:
-        grabbed, frame = stream.read()
-        if not grabbed:
-            break
-        streamer.stream(frame)
-    stream.release()
-    streamer.close()
+    read_all(stream, streamer)
     times = ffmpeg("-i", out(format), "-map", "0:v:0", "-f", "framecrc", "-").decode()
     assert times.count("\n0,") == FRAMES
     assert "30/1" in subprocess.run(["ffprobe", "-v", "error", "-show_entries", "stream=r_frame_rate", "-of", "csv=p=0", out(format)], capture_output=True, text=True).stdout
@@ -171,6 +165,13 @@ def test_three_renditions(movie, format):
         **SMALL,
     }
     streamer = StreamGear(output=out(format), format=format, **stream_params)
+    read_all(stream, streamer)
+    assert tracks(out(format)) == sorted([("h264", W, H), ("h264", 160, 90), ("h264", 128, 72), ("h264", 64, 36)], key=str)
+    assert [decoded(out(format), f"0:v:{track}") for track in range(4)] == [FRAMES] * 4
+
+
+def read_all(stream, streamer):
+    """The loop of every example."""
     while True:
         grabbed, frame = stream.read()
         if not grabbed:
@@ -178,8 +179,148 @@ def test_three_renditions(movie, format):
         streamer.stream(frame)
     stream.release()
     streamer.close()
-    assert tracks(out(format)) == sorted([("h264", W, H), ("h264", 160, 90), ("h264", 128, 72), ("h264", 64, 36)], key=str)
-    assert [decoded(out(format), f"0:v:{track}") for track in range(4)] == [FRAMES] * 4
+
+
+def test_audio_from_a_file(movie, sound, format):
+    stream = cv2.VideoCapture(movie)
+    stream_params = {
+        "-streams": [
+            {"-resolution": "160x90", "-video_bitrate": "100k"},
+            {"-resolution": "128x72", "-framerate": 30.0},
+        ],
+        "-input_framerate": stream.get(cv2.CAP_PROP_FPS),
+        "-audio": sound,
+        **SMALL,
+    }
+    read_all(stream, StreamGear(output=out(format), format=format, **stream_params))
+    assert decoded(out(format)) == FRAMES and len(tracks(out(format))) == 3
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"]
+    # The file lasts longer than the video: what is heard ends with what is seen.
+    assert heard(out(format)) == pytest.approx(FRAMES / RATE, abs=0.1)
+
+
+def heard(manifest):
+    """How many seconds of a tone a player hears."""
+    pcm = np.frombuffer(ffmpeg("-i", manifest, "-map", "0:a:0", "-ar", "8000", "-ac", "1", "-f", "f32le", "-"), np.float32)
+    blocks = pcm[: len(pcm) // 80 * 80].reshape(-1, 80)
+    return (np.abs(blocks).max(axis=1) > 0.01).sum() / 100
+
+
+def test_audio_from_a_device(movie, format):
+    """There is no sound card here: a tone of FFmpeg's own stands in, as ["-f", "alsa", "-i", "hw:1"] would."""
+    stream = cv2.VideoCapture(movie)
+    stream_params = {
+        "-streams": [{"-resolution": "128x72", "-framerate": 30.0}],
+        "-input_framerate": stream.get(cv2.CAP_PROP_FPS),
+        "-livestream": True,
+        "-audio": ["-f", "lavfi", "-i", "sine=frequency=440"],
+        **SMALL,
+    }
+    read_all(stream, StreamGear(output=out(format), format=format, **stream_params))
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"] and heard(out(format)) > 0.5
+
+
+def test_hardware_encoder(movie, format, caplog):
+    """There is no graphics card here: the encoder that stands in, and that somebody is told."""
+    stream = cv2.VideoCapture(movie)
+    stream_params = {
+        "-streams": [{"-resolution": "160x90", "-video_bitrate": "100k"}],
+        "-vcodec": "h264_vaapi",
+        "-vaapi_device": "/dev/dri/renderD128",
+        "-vf": "format=nv12,hwupload",
+    }
+    read_all(stream, StreamGear(output=out(format), format=format, **stream_params))
+    assert decoded(out(format)) == FRAMES and len(tracks(out(format))) == 2
+
+
+class PiGear:
+    """Stands in for the Raspberry Pi's camera: frames with alpha, at their own pace."""
+
+    framerate = 20
+
+    def __init__(self):
+        self._due = time.monotonic()
+        self._left = 20
+
+    def read(self):
+        self._due += 1 / self.framerate
+        time.sleep(max(0.0, self._due - time.monotonic()))
+        self._left -= 1
+        return np.full((120, 160, 4), self._left * 10, np.uint8) if self._left >= 0 else None
+
+
+def test_raspberry_pi_camera(format):
+    stream = PiGear()
+    stream_params = {"-input_framerate": stream.framerate, "-livestream": True, **SMALL}
+    streamer = StreamGear(output=out(format), format=format, **stream_params)
+    while True:
+        frame = stream.read()
+        if frame is None:
+            break
+        streamer.stream(frame)
+    streamer.close()
+    assert decoded(out(format)) >= 16 and ended(out(format))
+
+
+# A whole file: vidgear's documented examples of its single-source mode.
+
+
+@pytest.fixture(scope="session")
+def film(movie, sound, tmp_path_factory):
+    """A file with sound."""
+    path = tmp_path_factory.mktemp("media") / "foo.mp4"
+    ffmpeg("-i", movie, "-i", sound, "-c", "copy", "-shortest", path)
+    return str(path)
+
+
+def transcode(format, **stream_params):
+    streamer = StreamGear(output=out(format), format=format, **stream_params)
+    streamer.transcode_source()
+    streamer.close()
+    assert ended(out(format))
+
+
+def test_single_source(film, format):
+    transcode(format, **{"-video_source": film})
+    assert decoded(out(format)) == FRAMES and tracks(out(format)) == [("h264", W, H)]
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"]
+    assert heard(out(format)) == pytest.approx(FRAMES / RATE, abs=0.15)
+
+
+def test_single_source_with_streams_and_another_audio(film, sound, format):
+    stream_params = {
+        "-video_source": film,
+        "-streams": [
+            {"-resolution": "160x90", "-video_bitrate": "100k"},
+            {"-resolution": "128x72", "-framerate": 60.0},
+        ],
+        "-audio": sound,
+        "-acodec": "copy",
+    }
+    transcode(format, **stream_params)
+    assert [decoded(out(format), f"0:v:{track}") for track in range(3)] == [FRAMES] * 3
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"]
+
+
+def test_single_source_with_another_encoder(film, format):
+    stream_params = {
+        "-video_source": film,
+        "-vcodec": "libx265",
+        "-x265-params": "lossless=1",
+        "-preset": "ultrafast",
+        "-bpp": 0.15,
+        "-streams": [{"-resolution": "128x72", "-video_bitrate": "400k"}],
+        "-acodec": "aac",
+    }
+    transcode(format, **stream_params)
+    assert {codec for codec, _, _ in tracks(out(format))} == {"hevc"} and decoded(out(format)) == FRAMES
+
+
+def test_a_source_that_is_cut_off_raises_what_subprocess_would(film, place):
+    broken = place / "broken.mp4"
+    broken.write_bytes(pathlib.Path(film).read_bytes()[:-1000])
+    with pytest.raises((subprocess.CalledProcessError, AssertionError)):
+        transcode("dash", **{"-video_source": str(broken)})
 
 
 # What it promises beside the examples.

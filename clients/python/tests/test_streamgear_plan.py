@@ -136,6 +136,7 @@ def test_the_primary_stream_has_a_quality_or_a_bitrate(params, codec, rate, told
 def test_a_hardware_encoder_gets_its_device_and_needs_no_filters_of_its_own(told):
     (primary,) = renditions(config({"-vcodec": "h264_vaapi", "-vaapi_device": "/dev/dri/renderD128", "-vf": "format=nv12,hwupload"}))
     assert primary["device"] == '"/dev/dri/renderD128"' and "filter" not in primary
+    assert primary["fallback"] == '"libx264"'
     assert told() == []
 
 

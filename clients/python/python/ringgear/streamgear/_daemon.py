@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from . import _keeper
 from ._errors import EncodingFailed
 from ._keeper import assets
 from ._keeper.daemon import streams
+from ._wishes import log
 
 #: How long the keeper may take until it says how the start went; it gives the daemon a minute.
 _START = 90.0
@@ -33,6 +34,8 @@ class Task(NamedTuple):
     base_url: str
     remove_at_exit: bool
     force: bool
+    #: Whether it has a source of its own, and is done at its end.
+    source: bool
     #: Whether its log is shown.
     shown: bool
 
@@ -123,6 +126,18 @@ class PrivateDaemon:
         """What went wrong, if anything does within so many seconds."""
         return self._wrong(self._line(seconds))
 
+    def follow(self, progress: Callable[[int], None]) -> str | None:
+        """Waits until all of a source is published, and tells of each step how many frames are: what went wrong, or None."""
+        while (line := self._line(None)) is not None:
+            word, _, rest = line.partition(" ")
+            if word == "done":
+                return None
+            if word == "frames":
+                progress(int(rest))
+            elif word == "failed":
+                return self._wrong(line)
+        return "the daemon's keeper is gone, and nobody knows why"
+
     def stop(self) -> str | None:
         """Ends the stream and the daemon, and waits for that: what went wrong, or None."""
         if self._keeper.stdin is not None:
@@ -139,7 +154,12 @@ class PrivateDaemon:
         return wrong
 
     def _line(self, seconds: float | None) -> str | None:
-        """The keeper's next line; None at its end, or after so many seconds."""
+        """The keeper's next line but its notes, which are logged; None at its end, or after so many seconds."""
+        while (line := self._any_line(seconds)) is not None and line.startswith("note "):
+            log.warning("%s", json.loads(line[len("note ") :]))
+        return line
+
+    def _any_line(self, seconds: float | None) -> str | None:
         out = self._keeper.stdout
         deadline = None if seconds is None else time.monotonic() + seconds
         while out is not None and b"\n" not in self._heard:

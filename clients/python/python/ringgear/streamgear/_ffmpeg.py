@@ -19,6 +19,8 @@ class Video(NamedTuple):
     height: int
     #: Frames per second, as FFmpeg prints it.
     framerate: str
+    #: Seconds; None for what has no end.
+    duration: float | None
     has_audio: bool
 
 
@@ -64,8 +66,10 @@ def video(ffmpeg: str, source: str) -> Video | None:
         size = re.search(r"[ ,]([1-9]\d*)x([1-9]\d*)[ ,\[]", line)
         rate = re.search(r"([\d.]+k?) fps", line) or re.search(r"([\d.]+k?) tbr", line)
         if size and rate and "attached pic" not in line:
+            lasts = re.search(r"Duration: (\d+):(\d+):([\d.]+)", printed)
+            duration = int(lasts[1]) * 3600 + int(lasts[2]) * 60 + float(lasts[3]) if lasts else None
             framerate = rate[1] if not rate[1].endswith("k") else str(float(rate[1][:-1]) * 1000)
-            return Video(int(size[1]), int(size[2]), framerate, re.search(r"Stream #.*: Audio: ", printed) is not None)
+            return Video(int(size[1]), int(size[2]), framerate, duration, re.search(r"Stream #.*: Audio: ", printed) is not None)
     return None
 
 

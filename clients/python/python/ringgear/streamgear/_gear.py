@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging as _logging
 import os
 import time
@@ -14,13 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import Producer, RinggearError
-from . import _ffmpeg, _plan, _wishes
-from ._daemon import Home, PrivateDaemon, Task, binary, is_live, manifest_of
+from . import _checks, _plan, _wishes
+from ._daemon import Home, PrivateDaemon, Task, is_live
 from ._errors import EncodingFailed, TranscodingFailed
-from ._keeper import assets
+from ._progress import Progress
 from ._wishes import Params, log
 
-_EXTENSION = {"dash": "mpd", "hls": "m3u8"}
 #: Without -input_framerate.
 _FRAMERATE = Fraction(25)
 #: The pixel format by the number of channels. Alpha is not encoded.
@@ -64,10 +62,10 @@ class StreamGear:
         self._joins = params.take("-ringgear_stream")
         self._socket = params.take("-ringgear_socket")
         self._listen = params.take("-ringgear_listen")
-        self._ffmpeg, self._program = _programs(str(custom_ffmpeg or ""), private=self._joins is None)
-        self._format = _checked_format(format)
-        self._audio = _audio(self._ffmpeg, params.take("-audio"))
-        self._source, self._video = _source(self._ffmpeg, params.take("-video_source"))
+        self._ffmpeg, self._program = _checks.programs(str(custom_ffmpeg or ""), private=self._joins is None)
+        self._format = _checks.checked_format(format)
+        self._audio = _checks.audio(self._ffmpeg, params.take("-audio"))
+        self._source, self._video = _checks.source(self._ffmpeg, params.take("-video_source"))
         framerate = params.take("-input_framerate")
         self._framerate = _wishes.framerate_of(framerate, "-input_framerate") if framerate else None
         clear = params.flag("-clear_prev_assets")
@@ -76,7 +74,7 @@ class StreamGear:
             log.error("-livestream is left out: it is for frames, and -video_source is transcoded as a whole")
             live = False
         self._force = params.flag("-enable_force_termination")
-        self._output = _checked_output(output, self._format, self._ffmpeg, clear=clear)
+        self._output = _checks.checked_output(output, self._format, self._ffmpeg, clear=clear)
         self._wishes = _wishes.read(params, live=live, hls=self._format == "hls")
         if self._joins is not None:
             log.warning("output=%r is not written, and stream_params that the config decides are left out: the running daemon publishes stream %r", output, self._joins)
@@ -122,7 +120,25 @@ class StreamGear:
         """
         if self._source is None or self._video is None:
             raise RuntimeError("transcode_source() has nothing to do without a -video_source: give one, or call stream() with frames")
-        raise NotImplementedError
+        if self._closed:
+            raise RuntimeError("this StreamGear is closed: make another one for another run")
+        framerate = _wishes.framerate_of(self._video.framerate, "the source's framerate") or _FRAMERATE
+        frames = self._video.duration * float(framerate) if self._video.duration else None
+        bar = Progress(self._source, frames)
+        try:
+            daemon, _ = self._start(_plan.Picture(self._video.width, self._video.height, framerate))
+            try:
+                wrong = daemon.follow(bar.show)
+            finally:
+                late = daemon.stop()
+            wrong = wrong or late
+        except EncodingFailed as error:
+            wrong = str(error)
+        finally:
+            bar.close()
+        if wrong is not None:
+            raise TranscodingFailed(f"{self._source} could not be transcoded as a whole: {wrong}", self._program)
+        log.info("%s is published as a whole", self._output)
 
     def close(self) -> None:
         """Ends the stream: every frame that was taken is published, and the manifest says that it is whole. Once is enough.
@@ -161,7 +177,9 @@ class StreamGear:
         format = _FORMATS[kind.channels]
         format = _RGB.get(format, format) if rgb else format
         if self._joins is None:
-            control, stream = self._start(kind)
+            picture = _plan.Picture(kind.width, kind.height, self._framerate or _FRAMERATE)
+            self._daemon, home = self._start(picture)
+            control, stream = home.control, home.stream
         else:
             control, stream = self._socket, str(self._joins)
         try:
@@ -176,21 +194,27 @@ class StreamGear:
         live = _plan.mode(self._wishes) == "live" if self._joins is None else is_live(control, stream)
         self._due = 0.0 if live else None
 
-    def _start(self, kind: _Kind) -> tuple[str, str]:
-        """Starts the private daemon: its socket and its stream."""
-        task = Task(self._output, self._format, self._wishes.base_url, self._wishes.remove_at_exit, self._force, self._logging)
-        picture = _plan.Picture(kind.width, kind.height, self._framerate or _FRAMERATE)
+    def _start(self, picture: _plan.Picture) -> tuple[PrivateDaemon, Home]:
+        """Starts the private daemon."""
+        task = Task(
+            output=self._output,
+            format=self._format,
+            base_url=self._wishes.base_url,
+            remove_at_exit=self._wishes.remove_at_exit,
+            force=self._force,
+            source=self._source is not None,
+            shown=self._logging,
+        )
         _plan.check_framerate(picture.framerate)
         home = Home.make(task)
         try:
             place = _plan.Place(home.control, home.assets.path, home.stream, self._ffmpeg, self._listen or "127.0.0.1:0")
             config = _plan.config(self._wishes, picture, place, self._audio, self._source)
             log.debug("the daemon's config:\n%s", config)
-            self._daemon = PrivateDaemon(self._program, config, home, task)
+            return PrivateDaemon(self._program, config, home, task), home
         except BaseException:
             home.discard()
             raise
-        return home.control, home.stream
 
     def _check(self, kind: _Kind, rgb: bool) -> None:
         """Raises ValueError unless the frame is like the first."""
@@ -263,99 +287,6 @@ def _show_log() -> None:
         handler = _logging.StreamHandler()
         handler.setFormatter(_logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
         log.addHandler(handler)
-
-
-def _programs(custom: str, *, private: bool) -> tuple[str, str]:
-    """FFmpeg's and Ringgear's programs."""
-    ffmpeg = _ffmpeg.find(custom)
-    if ffmpeg is None and private:
-        where = f"at {custom!r}" if custom else "in $PATH"
-        raise RuntimeError(f"no FFmpeg that runs was found {where}: install ffmpeg, or name its program or folder as custom_ffmpeg")
-    program = binary()
-    if program is None and private:
-        named = os.environ.get("RINGGEAR_BINARY")
-        where = f"$RINGGEAR_BINARY is {named!r}, which is no program" if named else "there is no `ringgear` in $PATH"
-        raise RuntimeError(f"Ringgear's daemon was not found, as {where}: install it, or set RINGGEAR_BINARY to its path")
-    return ffmpeg or "ffmpeg", program or "ringgear"
-
-
-def _checked_format(format: Any) -> str:
-    if not format or not isinstance(format, str):
-        raise ValueError(f"format={format!r} is none: give 'dash' or 'hls'")
-    wanted = format.strip().lower()
-    if wanted in _EXTENSION:
-        return wanted
-    near = difflib.get_close_matches(wanted, _EXTENSION)
-    raise ValueError(f"format={format!r} is unknown: " + (f"did you mean {near[0]!r}?" if near else "give 'dash' or 'hls'"))
-
-
-def _checked_output(output: Any, format: str, ffmpeg: str, *, clear: bool) -> str:
-    """The manifest's absolute path, or its URL. With `clear`, what this class wrote there before is removed."""
-    if not output:
-        raise ValueError("output is empty: give the manifest's file, like 'live.mpd' or 'live.m3u8', or a folder for it")
-    text, extension = str(os.fspath(output)), _EXTENSION[format]
-    path = os.path.abspath(text)
-    place = path if os.path.isdir(path) else os.path.dirname(path)
-    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
-        if text.partition("://")[0] in ("http", "https"):
-            if not manifest_of(text).endswith(extension):
-                raise AssertionError(f"output={text!r} has the wrong extension: format={format!r} wants .{extension}")
-            return text
-        if _ffmpeg.knows_url(ffmpeg, text):
-            raise ValueError(f"output={text!r} can't be written: give a path, or a URL of http or https that takes PUT")
-        raise ValueError(f"output={text!r} can't be written: {place} is no folder that this user may write to")
-    if os.path.isdir(path):
-        path, manifest = os.path.join(path, f"{format}-{time.strftime('%Y%m%d-%H%M%S')}.{extension}"), None
-    else:
-        manifest = os.path.basename(path)
-    if not path.endswith(extension):
-        raise AssertionError(f"output={text!r} has the wrong extension: format={format!r} wants .{extension}")
-    if clear:
-        for old in list(assets.found(place, format, manifest)):
-            if not assets.remove(old, with_manifest=True):
-                log.warning("%s is not cleared: another StreamGear writes there", old.path)
-    return path
-
-
-def _audio(ffmpeg: str, given: Any) -> _plan.Audio | None:
-    """The external audio, if FFmpeg finds audio in it."""
-    audio: _plan.Audio | None = None
-    if isinstance(given, str) and given:
-        if os.path.isfile(given):
-            audio = _plan.Audio(os.path.abspath(given), ())
-        elif _ffmpeg.knows_url(ffmpeg, given):
-            audio = _plan.Audio(given, ())
-    elif isinstance(given, list) and "-i" in given[:-1]:
-        words = [str(word) for word in given]
-        at = words.index("-i")
-        audio = _plan.Audio(words[at + 1], tuple(words[:at]))
-        if words[at + 2 :]:
-            log.warning("-audio's words after its -i are left out: %s", " ".join(words[at + 2 :]))
-    if not given:
-        return None
-    if audio is None or not _ffmpeg.has_audio(ffmpeg, audio.input_args, audio.source):
-        log.warning("-audio %r is left out, as there is no audio in it: give a file, a URL, or a list like ['-f', 'alsa', '-i', 'hw:1']", given)
-        return None
-    return audio
-
-
-def _source(ffmpeg: str, given: Any) -> tuple[str | None, _ffmpeg.Video | None]:
-    """`-video_source` and what is in it."""
-    if not given:
-        return None, None
-    source = None
-    if isinstance(given, str) and len(given) > 1:
-        if os.path.isfile(given):
-            source = os.path.abspath(given)
-        elif _ffmpeg.knows_url(ffmpeg, given):
-            source = given
-    if source is None:
-        log.warning("-video_source %r is left out: it is neither a file nor a URL that FFmpeg knows", given)
-        return None, None
-    video = _ffmpeg.video(ffmpeg, source)
-    if video is None:
-        raise AssertionError(f"-video_source {given!r} has no video that FFmpeg can read: give another file or URL")
-    return source, video
 
 
 def _kind(pixels: Any) -> _Kind:

@@ -27,6 +27,8 @@ _LEAST_LISTED = 6
 _QUALITY = {"libx264": "20", "libx265": "20", "libvpx-vp9": "20", "libaom-av1": None, "libsvtav1": None}
 #: Bits per second of a rendition.
 _BITRATE_RANGE = (16_000, 1_000_000_000)
+#: What stands in where a graphics card's encoder does not work, by the codec in its name.
+_STAND_INS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libaom-av1"}
 _FRAMERATE_RANGE = (Fraction(1), Fraction(240))
 
 
@@ -162,6 +164,9 @@ def _head(wishes: Wishes, index: int, codec: str) -> Iterator[str]:
     """What all renditions have."""
     yield f'name = "stream{index}"'
     yield f"codec = {_quoted(codec)}"
+    family, _, kind = codec.partition("_")
+    if kind and family in _STAND_INS:
+        yield f'fallback = "{_STAND_INS[family]}"'
     if wishes.preset is not None:
         yield f"preset = {_quoted(wishes.preset)}"
     if wishes.filter is not None:

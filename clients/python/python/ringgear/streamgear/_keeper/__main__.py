@@ -18,7 +18,7 @@ from .upload import Upload
 
 #: How often the manifest, the script and the daemon are looked at, and how often the daemon is asked.
 _LOOK = 0.1
-_ASK = 1.0
+_ASK = 0.5
 #: How long the daemon may take until its doors are open.
 _START = 60.0
 #: A stop by force waits so long.
@@ -37,6 +37,8 @@ class Keeper:
         self.upload = Upload(os.path.dirname(self.output), job["url"]) if job["url"] else None
         self.asked = 0.0
         self.replaced = False
+        self.done = False
+        self.noted: set[str] = set()
         self.told_to_stop = False
 
     def told(self, *_: object) -> None:
@@ -87,9 +89,20 @@ class Keeper:
             return None
         self.asked = time.monotonic()
         status = self.daemon.status()
-        if status is not None and status.get("state") == "failed":
+        if status is None:
+            return None
+        if status.get("state") == "failed":
             words = status.get("encoder", {}).get("last_error", [])
             return "\n".join([f"the encoder does not run: {status.get('detail', 'it fails again and again')}", *words])
+        for rendition in status.get("renditions", []):
+            if rendition.get("fallback") and rendition["name"] not in self.noted:
+                self.noted.add(rendition["name"])
+                tell("note " + json.dumps(f"{rendition['name']} is encoded by {rendition['codec']} instead: {rendition['fallback']}"))
+        if self.job["source"] and not self.done:
+            tell(f"frames {status['ticks']['fresh']}")
+            self.done = status.get("recording") is None and bool(status.get("recordings"))
+            if self.done:
+                tell("done")
         return None
 
     def mirror(self) -> None:
