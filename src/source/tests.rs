@@ -25,6 +25,8 @@ struct Session {
     reader: Reader,
     size: Size,
     closed: oneshot::Receiver<()>,
+    /// Whether the seat was closed, or only left: known with the end.
+    at_end: Option<bool>,
 }
 
 /// A picture as it came out of the ring.
@@ -79,6 +81,7 @@ impl Running {
                     reader,
                     size,
                     closed,
+                    at_end: None,
                 })
                 .unwrap();
             Ok(Granted {
@@ -137,10 +140,12 @@ impl Session {
         let until = Instant::now() + PATIENCE;
         loop {
             // In this order: what was committed before the close is there after it.
-            let over = !matches!(
-                self.closed.try_recv(),
-                Err(oneshot::error::TryRecvError::Empty)
-            );
+            match self.closed.try_recv() {
+                Ok(()) => self.at_end = Some(true),
+                Err(oneshot::error::TryRecvError::Empty) => {}
+                Err(oneshot::error::TryRecvError::Closed) => _ = self.at_end.get_or_insert(false),
+            }
+            let over = self.at_end.is_some();
             if let Some(taken) = self.reader.take_oldest().unwrap() {
                 let mut pixels = Vec::new();
                 for (index, plane) in taken.format().planes().iter().enumerate() {
@@ -236,6 +241,11 @@ fn a_lossless_ring_gets_each_picture_of_a_file_once_and_as_fast_as_it_takes_them
         assert_eq!((taken.number, bars(&taken)), (expected, Some(expected)));
     }
     assert!(session.next().is_none());
+    assert_eq!(
+        session.at_end,
+        Some(true),
+        "a recording ends with its source"
+    );
     let status = source.wait_until(|status| status.state == SourceState::Ended);
     // At their own pace they would take twelve seconds.
     assert!(
@@ -355,6 +365,11 @@ fn a_live_source_that_changes_its_size_is_opened_anew_and_has_it_then() {
     let mut first = source.session();
     assert_eq!(first.size, Size::new(128, 72));
     while first.next().is_some() {}
+    assert_eq!(
+        first.at_end,
+        Some(false),
+        "whoever holds its ring may wait for it"
+    );
     let mut second = source.session();
     assert_eq!(second.size, Size::new(64, 64));
     assert!(second.next().is_some());
