@@ -79,6 +79,7 @@ impl Stream {
                 codecs: "avc1.64001f".to_owned(),
                 size: Size::new(1280, 720),
                 framerate,
+                audio: None,
             },
             version: "0a".to_owned(),
             init: Bytes::from_static(b"init"),

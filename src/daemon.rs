@@ -107,6 +107,10 @@ impl Daemon {
             // A codec that has a fallback may be missing.
             ffmpeg.require_encoder(rendition.fallback.as_ref().unwrap_or(&rendition.codec))?;
         }
+        let streams = plan.streams.values();
+        for rendition in streams.flat_map(|stream| stream.audio_renditions()) {
+            ffmpeg.require_encoder(rendition.codec.encoder())?;
+        }
         let entered = runtime.enter();
         let publish = |source| DaemonError::Publish {
             path: plan.publish_dir.clone(),

@@ -6,6 +6,7 @@
 #[cfg(panic = "abort")]
 compile_error!("one stream's panic would end all streams: build with panic = \"unwind\"");
 
+mod audio;
 pub mod cli;
 pub mod clock;
 mod complaint;

@@ -86,11 +86,40 @@ pub struct StreamStatus {
     /// Of a stream that records: its recordings, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recordings: Vec<String>,
+    /// The sound; absent for a stream without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<AudioStatus>,
     /// What viewers may fetch.
     pub window: WindowStatus,
     /// How long frames take on their way.
     #[serde(default)]
     pub latency: LatencyStatus,
+}
+
+/// A stream's sound.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AudioStatus {
+    /// What it is read from.
+    pub source: String,
+    /// Whether something comes from there; else there is silence.
+    pub playing: bool,
+    /// Why not, for people; absent when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// How much faster the source's clock runs than ours, in millionths; 0 for a file, which is read at our pace.
+    pub drift_ppm: f64,
+    /// How often the sound was moved at once, because it was further off than a clock can drift.
+    pub jumps: u64,
+    /// How often the source was begun again.
+    pub source_restarts: u64,
+    /// How often the encoder was started again.
+    pub encoder_restarts: u64,
+    /// The encoder's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder_pid: Option<u32>,
+    /// The process that reads the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_pid: Option<u32>,
 }
 
 /// How long frames take, since the stream's start.

@@ -35,6 +35,40 @@ fn rendition(rest: &str) -> String {
     stream(&format!("[[streams.door.renditions]]\n{rest}"))
 }
 
+/// A stream with sound and `rest` in its table, which starts on line 5.
+fn audio(rest: &str) -> String {
+    stream(&format!(
+        "[streams.door.audio]\nsource = \"music.ogg\"\n{rest}"
+    ))
+}
+
+#[test]
+fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
+    let parse = |text: &str| {
+        let loaded = config::parse(text, Path::new("/etc/here/x.toml"), &Environment::TEXT_ONLY);
+        loaded.unwrap().plan.streams["door"].clone()
+    };
+    let plan = parse(&audio(""));
+    let sound = plan.audio.as_ref().unwrap();
+    assert_eq!(
+        (sound.source.as_str(), sound.repeat),
+        ("/etc/here/music.ogg", true)
+    );
+    assert_eq!(sound.renditions.len(), 1);
+    assert_eq!(sound.renditions[0].bitrate, 128_000);
+    assert_eq!(plan.track_names(), ["source", "audio"]);
+    for (source, rest) in [
+        ("https://a/b.mp3", ""),
+        ("hw:0", "input_args = [\"-f\", \"alsa\"]"),
+    ] {
+        let text = stream(&format!(
+            "[streams.door.audio]\nsource = {source:?}\n{rest}"
+        ));
+        assert_eq!(parse(&text).audio.unwrap().source, source);
+    }
+    assert_eq!(parse(&stream("")).audio, None);
+}
+
 #[test]
 fn each_mistake_is_named_with_its_place_and_mend() {
     let long = "x".repeat(65);
@@ -150,6 +184,17 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         (rendition("name = \"a\"\noutput_args = [\"-profile:v\", \"main\", \"x.mp4\"]"), 5, 38, "\"x.mp4\" where an option", "in turn"),
         (rendition("name = \"a\"\noutput_args = [\"-profile:v\"]"), 5, 16, "has no value", "behind it"),
         (rendition("name = \"a\"\ncodec = \"libx265\"\noutput_args = [\"-x265-params\", \"aq-mode=1\"]"), 6, 16, "of its own in it", "options"),
+        // Sound.
+        (stream("audio = true"), 3, 9, "[streams.NAME.audio] is a table, not true or false", "a line of its own"),
+        (stream("[streams.door.audio]\nloop = true"), 3, 0, "audio has no source", "source = "),
+        (audio("loop = \"yes\""), 5, 8, "loop can't be string \"yes\"", "true or false"),
+        (audio("sauce = 1"), 5, 1, "no key \"sauce\"", "did you mean source?"),
+        (audio("input_args = [\"-f\", \"alsa\", \"-i\"]"), 5, 14, "input_args has \"-i\"", "source ="),
+        (audio("renditions = 1"), 5, 14, "a list of tables, not a number", "two brackets"),
+        (audio("[[streams.door.audio.renditions]]\ncodec = \"aac\""), 5, 0, "has no name", "name = \"audio\""),
+        (audio("[[streams.door.audio.renditions]]\nname = \"source\""), 6, 8, "two renditions named \"source\"", "rename"),
+        (audio("[[streams.door.audio.renditions]]\nname = \"a\"\ncodec = \"mp3\""), 7, 9, "codec \"mp3\"", "\"libopus\""),
+        (audio("[[streams.door.audio.renditions]]\nname = \"a\"\nbitrate = \"1M\""), 7, 11, "1000000 is too high", "512k"),
     ];
     assert!(bad.len() >= 24);
     for (text, line, column, what, mend) in bad {

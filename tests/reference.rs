@@ -52,11 +52,14 @@ fn the_reference_shows_every_key_and_its_default() {
 #[test]
 fn the_docs_have_every_key_with_its_default() {
     let docs = repository("docs/config.md");
-    let mut written = String::new();
+    // What has no sound is written apart from what has.
+    let (mut written, mut sound) = (String::new(), String::new());
     for (table, keys) in config::keys() {
         let heading = match table {
             "streams" => "## [streams.NAME]".to_owned(),
             "renditions" => "## [[streams.NAME.renditions]]".to_owned(),
+            "audio" => "## [streams.NAME.audio]".to_owned(),
+            "audio renditions" => "## [[streams.NAME.audio.renditions]]".to_owned(),
             other => format!("## [{other}]"),
         };
         let section = docs
@@ -64,7 +67,14 @@ fn the_docs_have_every_key_with_its_default() {
             .unwrap_or_else(|| panic!("{heading} is missing"))
             .1;
         let section = section.split("\n## ").next().unwrap();
-        written += &match table {
+        let written = if table.starts_with("audio") {
+            &mut sound
+        } else {
+            &mut written
+        };
+        *written += &match table {
+            "audio" => "[streams.door.audio]\nsource = \"music.ogg\"\n".to_owned(),
+            "audio renditions" => "[[streams.door.audio.renditions]]\n".to_owned(),
             "streams" => "[streams.door]\nframerate = 30\n".to_owned(),
             "renditions" => "[[streams.door.renditions]]\n".to_owned(),
             other => format!("[{other}]\n"),
@@ -76,7 +86,7 @@ fn the_docs_have_every_key_with_its_default() {
             let row = row.unwrap_or_else(|| panic!("{key} has no row under {heading}"));
             let default = row.split('|').nth(2).unwrap().trim();
             if let Some(default) = default.strip_prefix('`').and_then(|d| d.strip_suffix('`')) {
-                written += &format!("{key} = {default}\n");
+                *written += &format!("{key} = {default}\n");
             }
         }
     }
@@ -86,6 +96,10 @@ fn the_docs_have_every_key_with_its_default() {
         plan("[streams.door]\nframerate = 30"),
         "{written}"
     );
+    let only = "[streams.door]\nframerate = 30\n";
+    let bare = format!("{only}[streams.door.audio]\nsource = \"music.ogg\"\n");
+    let sound = format!("{only}{sound}name = {:?}\n", defaults::AUDIO_RENDITION);
+    assert_eq!(plan(&sound), plan(&bare), "{sound}");
 }
 
 #[test]

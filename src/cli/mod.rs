@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 pub mod check;
+mod clicks;
 mod demo;
 mod demo_folder;
 mod feed;

@@ -1,16 +1,20 @@
 //! `ringgear pattern`: a producer of test frames, for trying a stream out and for tests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringgear_producer::pattern::{Bars, PatternPainter};
 use ringgear_producer::{FrameFormat, PixelFormat};
 
+use super::clicks::Clap;
 use super::feed::{self, Pacer, Stop};
 use super::{CliError, parse_format};
 use crate::clock::{Clock, MonotonicTime, SystemClock};
 use crate::picture::Size;
 use crate::tick::Framerate;
+
+/// How often a picture flashes.
+const BETWEEN_FLASHES: Duration = Duration::from_secs(2);
 
 /// Feeds a stream with a moving test picture that carries each frame's number and capture time (docs/test-pattern.md).
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +42,9 @@ pub(super) struct PatternArgs {
     /// End after this time.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub for_time: Option<Duration>,
+    /// Flash every two seconds, and write sound with a click at each flash to this FIFO: one channel of s16le at 48000 Hz.
+    #[arg(long, value_name = "FIFO")]
+    pub clap: Option<PathBuf>,
     /// End the session of another producer that holds the stream.
     #[arg(long)]
     pub take_over: bool,
@@ -72,6 +79,10 @@ pub(super) fn run(args: PatternArgs, socket: &Path) -> Result<(), CliError> {
     let clock = SystemClock;
     let start = clock.monotonic();
     let mut pacer = Pacer::new(framerate, start);
+    let clap = args.clap.as_deref();
+    let mut clap = clap.map(|path| Clap::new(path, start)).transpose()?;
+    let between_flashes = u64::from(framerate.ticks_in(BETWEEN_FLASHES).get());
+    let mut frames_captured = 0_u64;
     let mut jitter = Jitter::new(args.seed, args.jitter);
     while !stop.is_set() {
         let deadline = pacer.next_deadline(clock.monotonic());
@@ -89,6 +100,15 @@ pub(super) fn run(args: PatternArgs, socket: &Path) -> Result<(), CliError> {
         ));
         let captured_ms = clock.wall().as_millis();
         let captured = ringgear_producer::now();
+        let flashes = clap.is_some() && frames_captured.is_multiple_of(between_flashes);
+        frames_captured += 1;
+        if let Some(clap) = &mut clap {
+            let now = clock.monotonic();
+            clap.hear_until(now)?;
+            if flashes {
+                clap.click(now);
+            }
+        }
         let Some(mut frame) = producer.begin()? else {
             continue;
         };
@@ -98,6 +118,9 @@ pub(super) fn run(args: PatternArgs, socket: &Path) -> Result<(), CliError> {
             captured_ms,
         };
         painter.paint(bars, frame.bytes_mut());
+        if flashes {
+            painter.flash(frame.bytes_mut());
+        }
         frame.commit(Some(captured));
     }
     feed::close(producer);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BreakerPlan, Limits};
+use super::{AudioCodec, BreakerPlan, Limits};
 use crate::tick::Framerate;
 
 /// The config that is read when none is named.
@@ -69,6 +69,15 @@ pub const ENCODER_START: Duration = Duration::from_millis(2500);
 pub const RENDITION: &str = "source";
 /// `codec`.
 pub const CODEC: &str = "libx264";
+
+/// `loop` of `audio`.
+pub const AUDIO_LOOP: bool = true;
+/// The name of the audio rendition of a stream that names none.
+pub const AUDIO_RENDITION: &str = "audio";
+/// `codec` of an audio rendition: what every player has.
+pub const AUDIO_CODEC: AudioCodec = AudioCodec::Aac;
+/// `bitrate` of an audio rendition.
+pub const AUDIO_BITRATE: u64 = 128_000;
 
 /// `part`: 333 ms, or one tick where that is longer.
 pub fn part(framerate: Framerate) -> Duration {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeTable;
 
+mod audio;
 pub mod defaults;
 mod error;
 mod extras;
@@ -24,6 +25,7 @@ mod stream;
 mod table;
 mod value;
 
+pub use audio::{AudioCodec, AudioPlan, AudioRenditionPlan};
 pub use error::{ConfigError, ConfigErrors, Position};
 pub(crate) use feeders::user_name;
 pub use feeders::{Account, Feeders};
@@ -37,7 +39,7 @@ pub use source::{SourceInput, SourcePlan};
 
 use error::{Offset, Report};
 use machine::Places;
-use sections::{Daemon, Ffmpeg, Http, Publish, ROOT, Rendition, Stream};
+use sections::{Audio, AudioRendition, Daemon, Ffmpeg, Http, Publish, ROOT, Rendition, Stream};
 use table::Entries;
 
 /// The fewest segments that a window may hold.
@@ -225,6 +227,9 @@ fn check(
             source.input = source.input.clone().within(folder);
             places.sources.insert(name.clone(), checked.source_at);
         }
+        if let Some(audio) = &mut checked.plan.audio {
+            audio.resolve(folder);
+        }
         for (codec, at) in checked.codecs {
             places.codecs.entry(codec).or_default().push(at);
         }
@@ -375,6 +380,8 @@ pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("limits", sections::Limits::keys()),
         ("streams", Stream::keys()),
         ("renditions", Rendition::keys()),
+        ("audio", Audio::keys()),
+        ("audio renditions", AudioRendition::keys()),
     ]
 }
 

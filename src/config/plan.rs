@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Feeders, SourcePlan};
+use super::{AudioPlan, AudioRenditionPlan, Feeders, SourcePlan};
 use crate::picture::Size;
 use crate::tick::Grid;
 use crate::window::Mode;
@@ -158,6 +158,8 @@ pub struct StreamPlan {
     pub source: Option<SourcePlan>,
     /// Its renditions in the order of the config; at least one.
     pub renditions: Vec<RenditionPlan>,
+    /// Its sound; none for a stream without.
+    pub audio: Option<AudioPlan>,
 }
 
 impl StreamPlan {
@@ -176,6 +178,21 @@ impl StreamPlan {
         2 * self.window + 4 * segment
     }
 
+    /// Its audio renditions, in the order of the config.
+    pub fn audio_renditions(&self) -> &[AudioRenditionPlan] {
+        self.audio.as_ref().map_or(&[], |audio| &audio.renditions)
+    }
+
+    /// The names of its tracks: the video's, then those of audio.
+    pub fn track_names(&self) -> Vec<String> {
+        let video = self.renditions.iter().map(|rendition| &rendition.name);
+        let audio = self.audio_renditions().iter();
+        video
+            .chain(audio.map(|rendition| &rendition.name))
+            .cloned()
+            .collect()
+    }
+
     /// The bytes that its window holds by the bitrates that the config names; renditions without one are not in it.
     pub fn window_bytes(&self) -> u64 {
         let bits = self
@@ -185,7 +202,9 @@ impl StreamPlan {
                 RateControl::Bitrate(bits) => u128::from(bits),
                 RateControl::Crf(_) => 0,
             });
-        let bytes = bits.sum::<u128>() * self.retention().as_millis() / 8000;
+        let audio = self.audio_renditions().iter();
+        let audio = audio.map(|rendition| u128::from(rendition.bitrate));
+        let bytes = bits.chain(audio).sum::<u128>() * self.retention().as_millis() / 8000;
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 }

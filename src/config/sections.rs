@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::feeders::List;
 use super::table::Entries;
-use super::value::{Bits, Bytes, Length, Mode, Read, Text, Whole};
+use super::value::{Bits, Bytes, Flag, Length, Mode, Read, Text, Whole};
 use crate::picture::Size;
 use crate::tick::Framerate;
 
@@ -114,14 +114,34 @@ pub(super) struct Rendition {
     pub(super) output_args: Option<TextList>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Audio {
+    pub(super) source: Entry<Text>,
+    pub(super) input_args: Option<Spanned<Vec<Spanned<Read<Text>>>>>,
+    pub(super) r#loop: Entry<Flag>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AudioRendition {
+    pub(super) name: Entry<Text>,
+    pub(super) codec: Entry<Text>,
+    pub(super) bitrate: Entry<Bits>,
+}
+
 impl Entries for Daemon {}
 impl Entries for Http {}
 impl Entries for Publish {}
 impl Entries for Ffmpeg {}
 impl Entries for Limits {}
 impl Entries for Stream {
+    const TABLES: &'static [&'static str] = &["renditions", "audio"];
+}
+impl Entries for Audio {
     const TABLES: &'static [&'static str] = &["renditions"];
 }
+impl Entries for AudioRendition {}
 impl Entries for Rendition {
     const TABLES: &'static [&'static str] = &["options"];
 }

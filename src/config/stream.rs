@@ -12,8 +12,8 @@ use super::sections::{Entry, Stream};
 use super::table::{self, Section};
 use super::value::{Read, Text};
 use super::{
-    AtExit, Degrade, MIN_SEGMENTS, Pace, RenditionPlan, StreamPlan, defaults, feeders, rendition,
-    source,
+    AtExit, Degrade, MIN_SEGMENTS, Pace, RenditionPlan, StreamPlan, audio, defaults, feeders,
+    rendition, source,
 };
 use crate::tick::{Framerate, Grid, common_multiple};
 use crate::window::Mode;
@@ -91,6 +91,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let is_table = matches!(value.get_ref(), DeValue::Table(_));
     let (mut table, _) = table::as_table(&title, value, report);
     let renditions = table.remove("renditions");
+    let audio = table.remove("audio");
     let section = table::read::<Stream>(&title, table, at, report);
     let stream = &section.values;
 
@@ -104,9 +105,18 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let (segment, part) = check_lengths(framerate, mode, &section, report);
     let window = check_window(segment, &section, report);
     let (hls, dash) = check_formats(&section, report);
-    let (renditions, codecs) = rendition::check_all(renditions, framerate, at, report);
+    let (renditions, mut codecs) = rendition::check_all(renditions, framerate, at, report);
     let step = check_steps(framerate, segment, &renditions, at, report);
     let (source, source_at) = source::check(mode, &section, report).unzip();
+    let (audio, audio_codecs) = audio::check(audio, &renditions, report);
+    codecs.extend(audio_codecs);
+    if let (Some(_), Some(entry)) = (&audio, &section.values.mode)
+        && mode.is_recorded()
+    {
+        let what = format!("a stream of mode {:?} has audio", mode.name());
+        let mend = "remove one of them: this version gives live streams alone sound";
+        report.error(entry.span().start, what, mend);
+    }
     // Without a framerate there was an error, and the plan is dropped: any does.
     let framerate = framerate
         .unwrap_or_else(|| Framerate::new(30, 1).expect("30 frames per second are in range"));
@@ -129,6 +139,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         feeders: feeders::check(stream, report),
         source,
         renditions,
+        audio,
     };
     Checked {
         plan,

@@ -127,6 +127,24 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
+/// `value` as a list of tables; anything else is reported.
+pub(super) fn as_list<'i>(
+    name: &str,
+    value: Spanned<DeValue<'i>>,
+    report: &mut Report,
+) -> Option<Vec<Spanned<DeValue<'i>>>> {
+    let at = value.span().start;
+    match value.into_inner() {
+        DeValue::Array(items) => Some(items.into_iter().collect()),
+        other => {
+            let what = format!("renditions is a list of tables, not {}", kind(&other));
+            let mend = format!("write {name} with two brackets, once for each");
+            report.error(at, what, mend);
+            None
+        }
+    }
+}
+
 /// Reports `key`, which `table` doesn't know, with the known one that looks most like it.
 pub(super) fn unknown_key(
     table: &str,

@@ -29,6 +29,10 @@ pub(super) trait Kind: Sized {
     fn from_decimal(_number: f64) -> Result<Self, Refused> {
         Err(Refused::Type)
     }
+
+    fn from_flag(_flag: bool) -> Result<Self, Refused> {
+        Err(Refused::Type)
+    }
 }
 
 /// Why a kind refuses a value.
@@ -87,6 +91,24 @@ impl<T: Kind> Visitor<'_> for KindVisitor<T> {
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
         Self::read(T::from_decimal(number), Unexpected::Float(number))
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<Self::Value, E> {
+        Self::read(T::from_flag(flag), Unexpected::Bool(flag))
+    }
+}
+
+/// True or false.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flag(pub(super) bool);
+
+impl Kind for Flag {
+    fn write() -> String {
+        "true or false, without quotes".into()
+    }
+
+    fn from_flag(flag: bool) -> Result<Self, Refused> {
+        Ok(Self(flag))
     }
 }
 

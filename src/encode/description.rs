@@ -106,6 +106,85 @@ pub(super) fn codecs(entry: &[u8]) -> Result<String, &'static str> {
     }
 }
 
+/// The fixed fields of an audio sample entry, box header included (ISO/IEC 14496-12, 12.2.3).
+const AUDIO_SAMPLE_ENTRY: usize = 36;
+
+/// The configuration box `name` of an audio sample entry.
+fn audio_configuration<'a>(entry: &'a [u8], name: &[u8; 4]) -> Result<&'a [u8], &'static str> {
+    boxes(entry.get(AUDIO_SAMPLE_ENTRY..).unwrap_or(&[]))
+        .find(|(kind, _)| kind == name)
+        .map(|(_, whole)| &whole[8..])
+        .ok_or("it has no configuration box")
+}
+
+/// The codecs parameter of an audio sample entry.
+pub(super) fn audio_codecs(entry: &[u8]) -> Result<String, &'static str> {
+    match entry.get(4..8).ok_or("it is cut")? {
+        b"mp4a" => {
+            let esds = audio_configuration(entry, b"esds")?;
+            let kind = esds.get(4..).and_then(audio_object_type);
+            Ok(format!("mp4a.40.{}", kind.ok_or("its esds is cut")?))
+        }
+        b"Opus" => {
+            opus_pre_skip(entry).ok_or("its dOps is cut")?;
+            Ok("opus".to_owned())
+        }
+        _ => Err("it is neither AAC nor Opus"),
+    }
+}
+
+/// The audio object type in the descriptors of an `esds` box (ISO/IEC 14496-1, 7.2.6 and 14496-3, 1.6.2.1).
+fn audio_object_type(mut descriptors: &[u8]) -> Option<u8> {
+    const ES: u8 = 3;
+    const DECODER_CONFIG: u8 = 4;
+    const DECODER_SPECIFIC: u8 = 5;
+    loop {
+        let tag = take(&mut descriptors, 1)?[0];
+        let mut size = 0;
+        for _ in 0..4 {
+            let byte = take(&mut descriptors, 1)?[0];
+            size = size << 7 | usize::from(byte & 127);
+            if byte < 128 {
+                break;
+            }
+        }
+        match tag {
+            // Its id and flags, and then descriptors again.
+            ES => take(&mut descriptors, 3)?,
+            DECODER_CONFIG => take(&mut descriptors, 13)?,
+            DECODER_SPECIFIC => {
+                let [first, second, ..] = descriptors else {
+                    return None;
+                };
+                let kind = first >> 3;
+                return Some(match kind {
+                    31 => 32 + ((first & 7) << 3 | second >> 5),
+                    kind => kind,
+                });
+            }
+            _ => take(&mut descriptors, size)?,
+        };
+    }
+}
+
+/// How many samples an Opus decoder gives before those that were encoded; none if `entry` is no Opus.
+pub(super) fn opus_pre_skip(entry: &[u8]) -> Option<u16> {
+    if entry.get(4..8)? != b"Opus" {
+        return None;
+    }
+    let dops = audio_configuration(entry, b"dOps").ok()?;
+    Some(u16::from_be_bytes(*dops.get(2..)?.first_chunk()?))
+}
+
+/// Whether the running encoder's headers are those that an audio sample entry was made of. Empty ones say nothing.
+pub(super) fn has_codec_data(entry: &[u8], data: &[u8]) -> bool {
+    match opus_pre_skip(entry) {
+        // An OpusHead, whose numbers have their bytes in another order (RFC 7845, 5.1).
+        Some(skip) if !data.is_empty() => data.get(10..12) == Some(&skip.to_le_bytes()),
+        _ => data.is_empty() || entry.windows(data.len()).any(|window| window == data),
+    }
+}
+
 /// The boxes in `bytes`, each with its name and whole; ends where one does not fit.
 fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {

@@ -4,6 +4,7 @@
 
 mod ahead;
 mod arguments;
+pub mod audio;
 mod bitstream;
 mod cadence;
 mod codec;

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::process::{self, LastLines, Left, Output};
-use super::{EncodeError, EncodePlan, EncodeRendition, arguments, description};
+use super::{EncodeError, EncodePlan, EncodeRendition, FfmpegInfo, arguments, description};
 use crate::sample::TrackDescription;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -45,6 +45,26 @@ impl ProbeCache {
     fn get(&self, key: &Key) -> Option<TrackDescription> {
         let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cached.get(key).cloned()
+    }
+
+    /// What was found for `arguments`, or what `find` finds, which is kept.
+    pub(super) fn get_or(
+        &self,
+        ffmpeg: &FfmpegInfo,
+        arguments: &[String],
+        find: impl FnOnce() -> Result<TrackDescription, EncodeError>,
+    ) -> Result<TrackDescription, EncodeError> {
+        let key = Key {
+            path: ffmpeg.path.clone(),
+            version: ffmpeg.version.clone(),
+            arguments: arguments.to_vec(),
+        };
+        if let Some(description) = self.get(&key) {
+            return Ok(description);
+        }
+        let description = find()?;
+        self.put(key, description.clone());
+        Ok(description)
     }
 
     fn put(&self, key: Key, description: TrackDescription) {
@@ -140,6 +160,7 @@ fn probe_one(
         sample_entry,
         size: rendition.size,
         framerate: plan.rate_of(rendition),
+        audio: None,
     };
     cache.put(key, description.clone());
     Ok(description)

@@ -53,19 +53,19 @@ impl Drop for Left {
 }
 
 /// How many killed processes have not ended.
-pub(super) fn left() -> usize {
+pub(crate) fn left() -> usize {
     LEFT.load(Ordering::Relaxed)
 }
 
 /// FFmpeg's standard output.
-pub(super) enum Output {
+pub(crate) enum Output {
     Discarded,
     Piped,
 }
 
 /// Starts `program` with piped stdin and stderr; the child inherits `pipes` under the numbers that they have here, so that
 /// they can't take the place of a descriptor that the start itself needs.
-pub(super) fn spawn(
+pub(crate) fn spawn(
     program: &Path,
     arguments: &[String],
     output: &Output,
@@ -225,7 +225,7 @@ pub(crate) struct LastLines(VecDeque<String>);
 
 impl LastLines {
     /// Reads until the end.
-    pub(super) fn read_to_end(source: impl Read) -> Vec<String> {
+    pub(crate) fn read_to_end(source: impl Read) -> Vec<String> {
         let mut lines = Self::default();
         for_each_line(source, |line| {
             tracing::debug!("ffmpeg: {line}");

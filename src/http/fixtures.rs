@@ -104,21 +104,18 @@ pub(crate) fn snapshot(
 ) -> Arc<Snapshot> {
     let now = Anchor::new(Arc::new(SystemClock)).now();
     let grid = grid();
-    let period = Arc::new(Period {
-        first_tick: Tick(0),
-        grid,
-        discontinuity: false,
-        tracks: vec![TrackInit {
-            description: TrackDescription {
-                sample_entry: Bytes::new(),
-                codecs: "avc1.42c01e".to_owned(),
-                size: Size::new(640, 360),
-                framerate: grid.framerate,
-            },
-            version: "5eed".to_owned(),
-            init: MEDIA.init.clone(),
-        }],
-    });
+    let track = TrackInit {
+        description: TrackDescription {
+            sample_entry: Bytes::new(),
+            codecs: "avc1.42c01e".to_owned(),
+            size: Size::new(640, 360),
+            framerate: grid.framerate,
+            audio: None,
+        },
+        version: "5eed".to_owned(),
+        init: MEDIA.init.clone(),
+    };
+    let period = Arc::new(Period::new(Tick(0), grid, false, vec![track]));
     let part = |number: usize, part: u32| Part {
         segment: SegmentNumber(number as u64),
         number: part,
@@ -280,6 +277,7 @@ pub(super) fn status(name: &str, state: StreamState, segments: u64) -> StreamSta
             peak_bits_per_second: 1_000_000,
         }],
         latency: LatencyStatus::default(),
+        audio: None,
         window: WindowStatus {
             segments,
             seconds: 12.0,

@@ -25,7 +25,11 @@ pub(super) fn segment_life(
         .listed
         .last()
         .map_or(segment.starts(), |last| end(last));
-    let window = segment.framerate().duration_of(snapshot.window_ticks);
+    let window = segment
+        .period
+        .grid
+        .video_framerate()
+        .duration_of(snapshot.window_ticks);
     let until_left = segment
         .starts()
         .saturating_add(window)
@@ -57,7 +61,7 @@ pub(super) fn init_life(
 pub(super) fn open_life(snapshot: &Snapshot, track: &TrackView) -> Duration {
     let grid = track.newest_period().map(|period| period.grid);
     grid.map_or(Duration::ZERO, |grid| {
-        grid.framerate.duration_of(snapshot.window_ticks)
+        grid.video_framerate().duration_of(snapshot.window_ticks)
     })
 }
 

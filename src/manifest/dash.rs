@@ -79,11 +79,10 @@ struct ListedPeriod<'a> {
 
 impl ListedPeriod<'_> {
     fn end(&self) -> Tick {
-        let ends = self
-            .tracks
-            .iter()
-            .flatten()
-            .map(|segment| segment.end_tick());
+        let segments = self.tracks.iter().flatten();
+        // Audio's ticks are its own.
+        let video = segments.filter(|segment| segment.period.grid.audio.is_none());
+        let ends = video.map(|segment| segment.end_tick());
         ends.max().unwrap_or(self.period.first_tick)
     }
 
@@ -107,7 +106,11 @@ fn listed_periods(snapshot: &Snapshot) -> Vec<ListedPeriod<'_>> {
         for segment in track.listed.iter().filter(|segment| !segment.gap) {
             let known = periods
                 .iter()
-                .rposition(|listed| same_period(listed.period, &segment.period));
+                .rposition(|listed| same_period(listed.period.of(index), &segment.period));
+            if known.is_none() && segment.period.grid.audio.is_some() {
+                // Audio follows the video: without any there is no period.
+                continue;
+            }
             let at = known.unwrap_or_else(|| {
                 periods.push(ListedPeriod {
                     period: &segment.period,
@@ -119,6 +122,14 @@ fn listed_periods(snapshot: &Snapshot) -> Vec<ListedPeriod<'_>> {
         }
     }
     periods.sort_by_key(ListedPeriod::start_nanos);
+    // A Period is there once all its AdaptationSets are (rule 26): audio's first segment comes a moment after the video's.
+    let lacks_audio = |listed: &ListedPeriod<'_>| {
+        let mut tracks = listed.tracks.iter().enumerate();
+        tracks.any(|(track, run)| run.is_empty() && listed.period.is_audio(track))
+    };
+    if periods.len() > 1 && periods.last().is_some_and(lacks_audio) {
+        periods.pop();
+    }
     periods
 }
 
@@ -240,14 +251,22 @@ fn write_adaptation_set(
         text,
         2,
         format_args!(
-            "<AdaptationSet id=\"{}\" contentType=\"video\" segmentAlignment=\"true\" startWithSAP=\"1\">",
-            set[0] + 1
+            "<AdaptationSet id=\"{}\" contentType=\"{}\" segmentAlignment=\"true\" startWithSAP=\"1\">",
+            set[0] + 1,
+            content_type(listed.period, set)
         ),
     );
     for &track in set.iter().filter(|track| has_media(track)) {
         write_representation(text, snapshot, listed, track);
     }
     line(text, 2, format_args!("</AdaptationSet>"));
+}
+
+fn content_type(period: &Period, set: &[usize]) -> &'static str {
+    match set.first().is_some_and(|track| period.is_audio(*track)) {
+        true => "audio",
+        false => "video",
+    }
 }
 
 fn write_representation(
@@ -262,20 +281,21 @@ fn write_representation(
         &listed.tracks[track],
     );
     open_representation(text, view, init);
+    let grid = listed.period.of(track).grid;
     line(
         text,
         4,
         format_args!(
             "<SegmentTemplate timescale=\"{}\" presentationTimeOffset=\"{}\" startNumber=\"{}\" media=\"{}/$Number$.m4s\" initialization=\"{}/init-{}.mp4\">",
-            listed.period.grid.framerate.num(),
-            listed.period.grid.decode_time(listed.period.first_tick),
+            grid.timescale(),
+            time_in(&grid, &listed.period.grid, listed.period.first_tick),
             run[0].number,
             template_escaped(&view.name),
             template_escaped(&view.name),
             template_escaped(&init.version),
         ),
     );
-    write_timeline(text, listed.period.grid, run);
+    write_timeline(text, grid, run);
     line(text, 4, format_args!("</SegmentTemplate>"));
     line(text, 3, format_args!("</Representation>"));
 }
@@ -283,6 +303,28 @@ fn write_representation(
 fn open_representation(text: &mut String, view: &TrackView, init: &TrackInit) {
     let (name, description) = (escaped(&view.name), &init.description);
     let (size, rate) = (description.size, description.framerate);
+    if let Some(audio) = description.audio {
+        line(
+            text,
+            3,
+            format_args!(
+                "<Representation id=\"{name}\" mimeType=\"audio/mp4\" codecs=\"{}\" audioSamplingRate=\"{}\" bandwidth=\"{}\">",
+                escaped(&description.codecs),
+                description.timescale(),
+                view.peak_bandwidth.max(1),
+            ),
+        );
+        // ISO/IEC 23009-1, 5.8.5.4: its value is the number of channels.
+        line(
+            text,
+            4,
+            format_args!(
+                "<AudioChannelConfiguration schemeIdUri=\"urn:mpeg:dash:23003:3:audio_channel_configuration:2011\" value=\"{}\"/>",
+                audio.channels
+            ),
+        );
+        return;
+    }
     line(
         text,
         3,
@@ -303,7 +345,7 @@ fn write_timeline(text: &mut String, grid: Grid, run: &[&Segment]) {
     let mut time = format!(" t=\"{}\"", grid.decode_time(run[0].first_tick));
     line(text, 5, format_args!("<SegmentTimeline>"));
     for equal in run.chunk_by(|a, b| a.ticks == b.ticks) {
-        let duration = u64::from(equal[0].ticks) * u64::from(grid.framerate.den());
+        let duration = u64::from(equal[0].ticks) * u64::from(grid.tick_duration());
         let repeat = match equal.len() - 1 {
             0 => String::new(),
             more => format!(" r=\"{more}\""),
@@ -312,6 +354,13 @@ fn write_timeline(text: &mut String, grid: Grid, run: &[&Segment]) {
         time.clear();
     }
     line(text, 5, format_args!("</SegmentTimeline>"));
+}
+
+/// The time of `tick` of the stream's grid `video` in the timescale of a track whose grid is `grid`; of audio, to the nearest sample.
+fn time_in(grid: &Grid, video: &Grid, tick: Tick) -> u64 {
+    let (scale, units) = (u128::from(grid.timescale()), u128::from(video.timescale()));
+    let time = (u128::from(video.decode_time(tick)) * scale + units / 2) / units;
+    u64::try_from(time).unwrap_or(u64::MAX)
 }
 
 fn segment_ticks(grid: Grid) -> u64 {

@@ -31,16 +31,12 @@ fn window(grid: Grid, first: Tick, count: u32) -> Snapshot {
                 codecs: codecs.to_owned(),
                 size,
                 framerate: grid.framerate,
+                audio: None,
             };
             (TrackInit::new(description), samples)
         })
         .unzip();
-    let period = Arc::new(Period {
-        first_tick: first,
-        grid,
-        discontinuity: false,
-        tracks: inits,
-    });
+    let period = Arc::new(Period::new(first, grid, false, inits));
     let mut snapshot = snapshot(TRACKS, &[]);
     for (track, samples) in samples.into_iter().enumerate() {
         let mut packager = TrackPackager::start_at(track, grid, first);

@@ -4,40 +4,81 @@ mod low_latency;
 
 use std::fmt::Write;
 
-use crate::sample::TrackIndex;
+use crate::sample::{TrackDescription, TrackIndex};
 use crate::tick::{Framerate, Grid, Tick, UnixTime};
-use crate::window::{Mode, OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+use crate::window::{Mode, OpenSegment, Period, Segment, Snapshot, TrackView};
 
 pub use low_latency::{Extent, advance_part_limit, low_latency_media};
 
 /// What playlists with EXT-X-MAP need (RFC 8216, section 7).
 const VERSION: u32 = 6;
 
-/// The multivariant playlist: one variant for each track whose encoding is known, in the order of the config.
+/// The multivariant playlist: one variant for each video track whose encoding is known, in the order of the config; with audio, so many for each of its
+/// tracks, each of which is a group of its own, for players switch between groups as they do between bitrates.
 pub fn multivariant(snapshot: &Snapshot) -> String {
     let mut text = String::with_capacity(128 + 256 * snapshot.tracks.len());
     line(&mut text, format_args!("#EXTM3U"));
     line(&mut text, format_args!("#EXT-X-VERSION:{VERSION}"));
     line(&mut text, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
-    for (index, track) in snapshot.tracks.iter().enumerate() {
-        let encoding = track
-            .newest_period()
-            .and_then(|period| period.tracks.get(index));
-        let Some(TrackInit { description, .. }) = encoding else {
-            continue;
-        };
-        let (peak, average) = bandwidths(track);
-        let (size, codecs) = (description.size, quotable(&description.codecs));
-        let rate = three_decimals(description.framerate);
-        line(
-            &mut text,
-            format_args!(
-                "#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={average},CODECS=\"{codecs}\",RESOLUTION={size},FRAME-RATE={rate}"
-            ),
-        );
-        line(&mut text, format_args!("{}/media.m3u8", track.name));
+    let encodings = snapshot.tracks.iter().enumerate();
+    let encodings = encodings.filter_map(|(index, track)| {
+        let period = track.newest_period()?;
+        Some((track, &period.tracks.get(index)?.description))
+    });
+    let (audio, video): (Vec<_>, Vec<_>) =
+        encodings.partition(|(_, description)| description.audio.is_some());
+    for (track, description) in &audio {
+        write_group(&mut text, track, description);
+    }
+    if audio.is_empty() {
+        for (track, description) in &video {
+            write_variant(&mut text, track, description, None);
+        }
+    }
+    for group in &audio {
+        for (track, description) in &video {
+            write_variant(&mut text, track, description, Some(*group));
+        }
     }
     text
+}
+
+/// An audio track as the one rendition of its group.
+fn write_group(text: &mut String, track: &TrackView, description: &TrackDescription) {
+    let channels = description.audio.map_or(0, |audio| audio.channels);
+    let name = &track.name;
+    line(
+        text,
+        format_args!(
+            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{name}\",NAME=\"audio\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"{channels}\",URI=\"{name}/media.m3u8\""
+        ),
+    );
+}
+
+fn write_variant(
+    text: &mut String,
+    track: &TrackView,
+    description: &TrackDescription,
+    audio: Option<(&TrackView, &TrackDescription)>,
+) {
+    let (mut peak, mut average) = bandwidths(track);
+    let (size, mut codecs) = (description.size, quotable(&description.codecs));
+    let mut group = String::new();
+    if let Some((audio, description)) = audio {
+        let (audio_peak, audio_average) = bandwidths(audio);
+        peak += audio_peak;
+        average += audio_average;
+        codecs = format!("{codecs},{}", quotable(&description.codecs));
+        group = format!(",AUDIO=\"{}\"", audio.name);
+    }
+    let rate = three_decimals(description.framerate);
+    line(
+        text,
+        format_args!(
+            "#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={average},CODECS=\"{codecs}\",RESOLUTION={size},FRAME-RATE={rate}{group}"
+        ),
+    );
+    line(text, format_args!("{}/media.m3u8", track.name));
 }
 
 /// The media playlist of one track.

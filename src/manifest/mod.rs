@@ -4,6 +4,8 @@
 //! They rely on what the window promises of its listed segments: numbers without holes, one length of window in every track,
 //! gaps only at the end of a period. URIs are relative to the stream's folder, the same at the origin and in the publish folder.
 
+#[cfg(test)]
+mod audio_tests;
 pub mod dash;
 #[cfg(test)]
 mod folder_tests;

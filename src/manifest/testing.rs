@@ -20,6 +20,7 @@ pub(super) fn grid(rate: &str, ticks_per_segment: u32) -> Grid {
         ticks_per_segment: NonZeroU32::new(ticks_per_segment).unwrap(),
         ticks_per_part: NonZeroU32::new(ticks_per_segment.div_ceil(4)).unwrap(),
         number_offset: 0,
+        audio: None,
     }
 }
 
@@ -46,16 +47,13 @@ pub(super) fn period(
             codecs: (*codecs).to_owned(),
             size: *size,
             framerate: grid.framerate,
+            audio: None,
         },
         version: format!("{encoding}{index}"),
         init: Bytes::from_static(b"init"),
     };
-    Arc::new(Period {
-        first_tick: Tick(first),
-        grid,
-        discontinuity,
-        tracks: tracks.iter().enumerate().map(track).collect(),
-    })
+    let tracks = tracks.iter().enumerate().map(track).collect();
+    Arc::new(Period::new(Tick(first), grid, discontinuity, tracks))
 }
 
 /// The segment from `first` to before `end`, with one part of 1000 bytes unless it is a gap.

@@ -40,7 +40,7 @@ pub fn init_version(init: &Bytes) -> String {
         .collect()
 }
 
-/// The init segment of a video track: `ftyp` and a `moov` without samples. The timescale is the framerate's numerator.
+/// The init segment of a track: `ftyp` and a `moov` without samples. The timescale is the framerate's numerator, or audio's sample rate.
 pub fn init_segment(track: &TrackDescription) -> Bytes {
     let mut b = BoxWriter::with_capacity(640 + track.sample_entry.len());
     b.container(*b"ftyp", |b| {
@@ -63,7 +63,7 @@ pub fn init_segment(track: &TrackDescription) -> Bytes {
 fn movie_header(b: &mut BoxWriter, track: &TrackDescription) {
     b.full(*b"mvhd", 0, 0, |b| {
         b.zeros(8); // creation_time, modification_time
-        b.u32(track.framerate.num());
+        b.u32(track.timescale());
         b.u32(0); // duration: in the parts
         b.u32(0x1_0000); // rate 1.0
         b.u16(0x100); // volume 1.0
@@ -81,7 +81,9 @@ fn track_header(b: &mut BoxWriter, track: &TrackDescription) {
         b.zeros(8); // creation_time, modification_time
         b.u32(TRACK_ID);
         b.zeros(4 + 4 + 8); // reserved, duration, reserved
-        b.zeros(2 + 2 + 2 + 2); // layer, alternate_group, volume, reserved
+        b.zeros(2 + 2); // layer, alternate_group
+        b.u16(if track.audio.is_some() { 0x100 } else { 0 }); // volume
+        b.zeros(2);
         UNITY_MATRIX.into_iter().for_each(|value| b.u32(value));
         b.u32(track.size.width.min(0xffff) << 16);
         b.u32(track.size.height.min(0xffff) << 16);
@@ -89,21 +91,26 @@ fn track_header(b: &mut BoxWriter, track: &TrackDescription) {
 }
 
 fn media(b: &mut BoxWriter, track: &TrackDescription) {
+    let audio = track.audio.is_some();
     b.full(*b"mdhd", 0, 0, |b| {
         b.zeros(8); // creation_time, modification_time
-        b.u32(track.framerate.num());
+        b.u32(track.timescale());
         b.u32(0); // duration
         b.u16(LANGUAGE_UNDETERMINED);
         b.u16(0);
     });
     b.full(*b"hdlr", 0, 0, |b| {
         b.u32(0);
-        b.raw(b"vide");
+        b.raw(if audio { b"soun" } else { b"vide" });
         b.zeros(12);
-        b.raw(b"video\0");
+        b.raw(if audio { b"audio\0" } else { b"video\0" });
     });
     b.container(*b"minf", |b| {
-        b.full(*b"vmhd", 0, 1, |b| b.zeros(8)); // graphicsmode copy, opcolor
+        if audio {
+            b.full(*b"smhd", 0, 0, |b| b.zeros(4)); // balance, reserved
+        } else {
+            b.full(*b"vmhd", 0, 1, |b| b.zeros(8)); // graphicsmode copy, opcolor
+        }
         b.container(*b"dinf", |b| {
             b.full(*b"dref", 0, 0, |b| {
                 b.u32(1);
@@ -131,7 +138,7 @@ fn track_extends(b: &mut BoxWriter, track: &TrackDescription) {
     b.full(*b"trex", 0, 0, |b| {
         b.u32(TRACK_ID);
         b.u32(1); // default_sample_description_index
-        b.u32(track.framerate.den()); // default_sample_duration
+        b.u32(track.sample_duration()); // default_sample_duration
         b.u32(0); // default_sample_size
         b.u32(0); // default_sample_flags
     });

@@ -269,7 +269,7 @@ impl TrackPackager {
                 .tick_of_decode_time(sample.decode_time)
                 .ok_or(PackageError::OffGrid {
                     decode_time: sample.decode_time,
-                    tick_duration: self.grid.framerate.den(),
+                    tick_duration: self.grid.tick_duration(),
                     expected,
                 })?;
         match got.cmp(&expected) {
@@ -278,16 +278,16 @@ impl TrackPackager {
             std::cmp::Ordering::Equal => {}
         }
         let tick = got;
-        let ticks = sample.duration / self.grid.framerate.den();
+        let ticks = sample.duration / self.grid.tick_duration();
         let last = Tick((tick.0 + u64::from(ticks)).saturating_sub(1));
         let fits = ticks > 0
-            && sample.duration.is_multiple_of(self.grid.framerate.den())
+            && sample.duration.is_multiple_of(self.grid.tick_duration())
             && self.grid.segment_of(last) == self.grid.segment_of(tick)
             && self.grid.part_of(last) == self.grid.part_of(tick);
         if !fits {
             return Err(PackageError::Duration {
                 tick,
-                expected: self.grid.framerate.den(),
+                expected: self.grid.tick_duration(),
                 got: sample.duration,
             });
         }
@@ -310,7 +310,7 @@ impl TrackPackager {
 
     // Without memory nothing is changed.
     fn close(&mut self, last: bool) -> Result<Part, TryReserveError> {
-        let den = self.grid.framerate.den();
+        let den = self.grid.tick_duration();
         let ticks: u32 = self
             .samples
             .iter()
@@ -346,9 +346,8 @@ fn sample_capacity(grid: &Grid) -> usize {
 }
 
 fn sequence_number(grid: &Grid, first_tick: Tick) -> u32 {
-    let ticks_per_segment = u64::from(grid.ticks_per_segment.get());
     let parts_per_segment = u64::from(grid.parts_per_segment());
-    let segment = first_tick.0 / ticks_per_segment;
+    let segment = grid.segment_index(first_tick);
     let parts_before = segment
         .wrapping_mul(parts_per_segment)
         .wrapping_add(u64::from(grid.part_of(first_tick)));

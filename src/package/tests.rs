@@ -20,6 +20,7 @@ fn grid(rate: &str, ticks_per_segment: u32, ticks_per_part: u32) -> Grid {
         ticks_per_segment: NonZeroU32::new(ticks_per_segment).unwrap(),
         ticks_per_part: NonZeroU32::new(ticks_per_part).unwrap(),
         number_offset: 0,
+        audio: None,
     }
 }
 
@@ -417,6 +418,7 @@ proptest! {
             ticks_per_segment: NonZeroU32::new(ticks_per_segment).unwrap(),
             ticks_per_part: NonZeroU32::new(part.min(ticks_per_segment)).unwrap(),
             number_offset: 7,
+            audio: None,
         };
         let first = grid.tick_at(UnixTime::from_secs(second)).plus(late);
         let mut packager = TrackPackager::start_at(0, grid, first);
@@ -512,6 +514,7 @@ fn ffmpeg_decodes_what_was_packaged_at_the_grids_times() {
             codecs: "avc1.42c00d".to_owned(),
             size,
             framerate: grid.framerate,
+            audio: None,
         });
         let mut packager = TrackPackager::start_at(0, grid, first);
         let mut parts = Vec::new();
@@ -546,6 +549,7 @@ fn an_init_segment_says_what_the_description_says() {
         codecs: "avc1.42c00a".to_owned(),
         size: Size::new(64, 48),
         framerate: "24000/1001".parse().unwrap(),
+        audio: None,
     };
     let track = TrackInit::new(description.clone());
     let mut buf = &track.init[..];

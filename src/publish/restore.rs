@@ -384,17 +384,18 @@ fn read_periods(
                     codecs: init.codecs.clone(),
                     size: init.size,
                     framerate: init.framerate,
+                    audio: init.audio,
                 },
                 version: init.version.clone(),
                 init: Bytes::from(content),
             });
         }
-        periods.push(Arc::new(Period {
-            first_tick: period.first_tick,
-            grid: period.grid,
-            discontinuity: period.discontinuity,
+        periods.push(Arc::new(Period::new(
+            period.first_tick,
+            period.grid,
+            period.discontinuity,
             tracks,
-        }));
+        )));
     }
     Ok(Some(periods))
 }

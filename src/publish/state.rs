@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::picture::{PictureFormat, Size};
+use crate::sample::AudioFormat;
 use crate::tick::{Framerate, Grid, SegmentNumber, Tick, UnixTime};
 use crate::window::{Mode, Period, Segment, Snapshot};
 
@@ -81,6 +82,8 @@ pub(super) struct InitState {
     pub(super) codecs: String,
     pub(super) size: Size,
     pub(super) framerate: Framerate,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) audio: Option<AudioFormat>,
     /// In hexadecimal.
     pub(super) sample_entry: String,
 }
@@ -238,6 +241,8 @@ impl State {
                 parts: open.parts.iter().map(PartState::of).collect(),
             });
         }
+        // The stream's grid is the video's.
+        let is_video = |segment: &&SegmentState| periods[segment.period].grid.audio.is_none();
         let newest = tracks
             .iter()
             .flat_map(|track| {
@@ -247,6 +252,7 @@ impl State {
                     .chain(&track.listed)
                     .chain(&track.open)
             })
+            .filter(is_video)
             .max_by_key(|segment| segment.number);
         let next = newest.map_or(snapshot.media_sequence, |segment| segment.number);
         Self {
@@ -354,7 +360,9 @@ impl State {
         for period in &self.periods {
             period.check(self.tracks.len())?;
         }
-        let grid_fits = self.grid.is_none_or(|grid| grid.number_offset < MAX_NUMBER);
+        let grid_fits = self
+            .grid
+            .is_none_or(|grid| grid.number_offset < MAX_NUMBER && grid.audio.is_none());
         if !grid_fits || self.last_tick.is_some_and(|tick| tick.0 >= MAX_TICK) {
             return Err("the grid or the last tick is out of range".to_owned());
         }
@@ -362,8 +370,9 @@ impl State {
         let mut columns = BTreeMap::new();
         for (_, segment) in self.segments() {
             self.check_segment(segment)?;
+            let is_audio = self.periods[segment.period].grid.audio.is_some();
             let place = (segment.period, segment.first_tick);
-            if *columns.entry(segment.number).or_insert(place) != place {
+            if !is_audio && *columns.entry(segment.number).or_insert(place) != place {
                 return Err(format!(
                     "segment {} starts differently in two renditions",
                     segment.number
@@ -385,7 +394,11 @@ impl State {
         let (Some(last), Some(grid)) = (self.last_tick, self.grid) else {
             return Ok(());
         };
-        let newest = self.segments().map(|(_, segment)| segment.number).max();
+        let video = self.segments().filter(|(_, segment)| {
+            let period = self.periods.get(segment.period);
+            period.is_some_and(|period| period.grid.audio.is_none())
+        });
+        let newest = video.map(|(_, segment)| segment.number).max();
         let fits = newest.is_none_or(|newest| grid.segment_of(last) == newest);
         if fits && grid.time_of(last.next()) < LATEST {
             Ok(())
@@ -463,6 +476,7 @@ impl PeriodState {
             codecs: track.description.codecs.clone(),
             size: track.description.size,
             framerate: track.description.framerate,
+            audio: track.description.audio,
             sample_entry: to_hex(&track.description.sample_entry),
         });
         Self {
@@ -479,6 +493,7 @@ impl PeriodState {
                 is_own_path(&init_name(&init.version))
                     && !init.version.contains('/')
                     && init.bytes <= MAX_FILE_BYTES
+                    && self.fits_audio(init)
             });
         if inits && self.first_tick.0 < MAX_TICK && self.grid.number_offset < MAX_NUMBER {
             Ok(())
@@ -488,6 +503,12 @@ impl PeriodState {
                 self.first_tick
             ))
         }
+    }
+
+    /// Whether `init` is no audio, or of frames that there can be.
+    fn fits_audio(&self, init: &InitState) -> bool {
+        let frame = init.audio.map(|audio| audio.frame);
+        frame.is_none_or(|frame| self.grid.audio.is_some() || self.grid.for_audio(frame).is_some())
     }
 }
 

@@ -21,8 +21,9 @@ use super::owner::{self, Event, Owner};
 use super::seat::Bench;
 use super::shared::Shared;
 use super::{StreamError, policy_of, sizes_in};
+use crate::audio::{self, AudioNews, AudioPost};
 use crate::clock::Anchor;
-use crate::config::{BreakerPlan, StreamPlan};
+use crate::config::{AudioPlan, BreakerPlan, StreamPlan};
 use crate::control::Peer;
 use crate::descriptors::{Descriptors, Share};
 use crate::encode::{FfmpegInfo, ProbeCache};
@@ -82,9 +83,7 @@ impl Ground {
     /// Makes sure that the stream has its descriptors.
     pub(super) fn take_descriptors(&mut self) -> Result<(), StreamError> {
         if self.share.is_none() {
-            // A source's FFmpeg has as many pipes as a rendition.
-            let pipes = self.plan.renditions.len() + usize::from(self.plan.source.is_some());
-            let share = self.descriptors.take(pipes);
+            let share = self.descriptors.take(self.tracks_with_pipes());
             let share = share.map_err(|source| StreamError::Descriptors {
                 stream: self.plan.name.clone(),
                 source,
@@ -92,6 +91,13 @@ impl Ground {
             self.share = Some(share);
         }
         Ok(())
+    }
+
+    /// What has pipes of its own: a source's FFmpeg has as many as a rendition.
+    fn tracks_with_pipes(&self) -> usize {
+        let sources =
+            usize::from(self.plan.source.is_some()) + usize::from(self.plan.audio.is_some());
+        self.plan.track_names().len() + sources
     }
 
     /// The stream's folder is published from now on, after `rest`. `guard` is dropped at the publisher's end.
@@ -157,6 +163,25 @@ impl Ground {
         report.broken = true;
         report.encoder.pid = None;
         report.starting = false;
+    }
+
+    /// What makes the stream's sound and tells its owner over `events`.
+    fn sound(
+        &self,
+        plan: AudioPlan,
+        post: AudioPost,
+        events: SyncSender<Event>,
+    ) -> audio::Work<impl Fn(AudioNews) -> bool + use<>> {
+        audio::Work {
+            stream: self.plan.name.clone(),
+            plan,
+            ffmpeg: Arc::clone(&self.ffmpeg),
+            probes: Arc::clone(&self.probes),
+            anchor: self.anchor.clone(),
+            post,
+            picture_lag: Arc::clone(&self.shared.latency.picture_lag),
+            tell: move |news| events.send(Event::Audio(news)).is_ok(),
+        }
     }
 
     fn no_thread(&self, source: std::io::Error) -> StreamError {
@@ -238,6 +263,13 @@ impl Life {
         let waiting = Arc::new(AtomicUsize::new(0));
         let gate = recorded.then(Arc::<Gate>::default);
         let first_tick = resume.unwrap_or(Tick(0));
+        let (sound, post) = match &ground.plan.audio {
+            Some(plan) => {
+                let (desk, post) = audio::desk();
+                (Some(desk), Some((plan.clone(), post)))
+            }
+            None => (None, None),
+        };
         let owner = Owner::new(owner::Parts {
             waiting: Arc::clone(&waiting),
             plan: ground.plan.clone(),
@@ -258,6 +290,7 @@ impl Life {
             replay_memory: ground.replay_memory,
             sizes: ground.sizes.clone(),
             gate: gate.clone(),
+            audio: sound,
         });
         let obeyed = ground.commands.take().unwrap_or_else(|| {
             let (commands, obeyed) = channel();
@@ -282,6 +315,16 @@ impl Life {
         let no_thread = |source| ground.no_thread(source);
         life.threads
             .push(crew.spawn(OWNER, move || owner.run()).map_err(no_thread)?);
+        if let Some((plan, post)) = post {
+            let sound = ground.sound(plan, post, events.clone());
+            match crew.spawn("audio", move || sound.run()) {
+                Ok(thread) => life.threads.push(thread),
+                Err(source) => {
+                    life.abandon();
+                    return Err(no_thread(source));
+                }
+            }
+        }
         let body = move || {
             intake();
             // Pictures came before this, so the owner has them all. If it has died, nobody has to be told.

@@ -132,11 +132,7 @@ impl Stream {
         over: Box<dyn FnOnce() + Send>,
     ) -> Result<Self, StreamError> {
         let claim = claim(&plan.name, &folder)?;
-        let tracks: Vec<String> = plan
-            .renditions
-            .iter()
-            .map(|rendition| rendition.name.clone())
-            .collect();
+        let tracks = plan.track_names();
         let restored = publish::restore(&folder, &plan.name, &tracks, house.anchor.now()).unwrap_or_else(|error| {
             tracing::error!(stream = %plan.name, %error, "what was published before can't be gone on with");
             Restored::default()
@@ -150,7 +146,7 @@ impl Stream {
             mode: plan.mode,
             tracks,
             window: plan.window,
-            target_duration: target_duration(&start.grid),
+            target_duration: target_duration(&plan, &start.grid),
         };
         let window = Window::new(settings.clone(), restored.snapshot.as_deref());
         let picture = newest.subscribe();
@@ -414,10 +410,14 @@ fn sizes_in(plan: &StreamPlan, snapshot: &Snapshot) -> Option<BTreeMap<String, S
     Some(sizes.collect())
 }
 
-/// EXT-X-TARGETDURATION: a segment's length, rounded to whole seconds (RFC 8216, 4.3.3.1).
-fn target_duration(grid: &Grid) -> u64 {
-    let segment = grid
-        .framerate
-        .duration_of(u64::from(grid.ticks_per_segment.get()));
-    (segment + Duration::from_millis(500)).as_secs().max(1)
+/// EXT-X-TARGETDURATION: a segment's length, rounded to whole seconds (RFC 8216, 4.3.3.1); of audio, whose segments differ by a frame, the longest's.
+fn target_duration(plan: &StreamPlan, grid: &Grid) -> u64 {
+    let audio = plan.audio_renditions().iter();
+    let audio = audio.filter_map(|rendition| grid.for_audio(rendition.format().frame));
+    let longest = audio.chain([*grid]).map(|grid| {
+        grid.framerate
+            .duration_of(u64::from(grid.ticks_per_segment.get()))
+    });
+    let longest = longest.max().unwrap_or_default();
+    (longest + Duration::from_millis(500)).as_secs().max(1)
 }

@@ -7,8 +7,8 @@ use crate::config::StreamPlan;
 use crate::histogram::Histogram;
 use crate::ingest::{Count, Counters};
 use crate::status::{
-    EncoderStatus, LatencyStatus, RenditionStatus, SessionStatus, SourceState, SourceStatus,
-    StreamState, StreamStatus, WindowStatus,
+    AudioStatus, EncoderStatus, LatencyStatus, RenditionStatus, SessionStatus, SourceState,
+    SourceStatus, StreamState, StreamStatus, WindowStatus,
 };
 use crate::tick::UnixTime;
 use crate::window::Snapshot;
@@ -29,6 +29,8 @@ pub(super) struct Latency {
     pub(super) commit_to_part: Histogram,
     /// When the newest part's first picture was captured, in nanoseconds of Unix time; 0 before there is one.
     pub(super) newest_captured: Count,
+    /// How long after its capture a picture is shown, on an average of the last ones, in nanoseconds.
+    pub(super) picture_lag: std::sync::Arc<Count>,
 }
 
 impl Latency {
@@ -70,6 +72,8 @@ pub(super) struct Report {
     pub(super) encoder: EncoderStatus,
     /// What feeds it, where that is no producer.
     pub(super) source: Option<SourceStatus>,
+    /// The stream's sound, if it has any.
+    pub(super) audio: Option<AudioStatus>,
 }
 
 impl Shared {
@@ -129,6 +133,7 @@ impl Shared {
             renditions,
             recording: None,
             recordings: Vec::new(),
+            audio: report.audio,
             window: window(snapshot, self.latency.newest_captured()),
             latency: self.latency.status(),
         }

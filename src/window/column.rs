@@ -66,6 +66,18 @@ impl Column {
             .unwrap_or_default()
     }
 
+    /// Where it starts in the ticks of `track`.
+    pub(super) fn first_tick_of(&self, track: TrackIndex) -> Tick {
+        let period = self.period.of(track);
+        if period.grid.audio.is_none() {
+            return self.first_tick;
+        }
+        if self.first_tick == self.period.first_tick {
+            return period.first_tick;
+        }
+        period.grid.first_beside(self.first_tick)
+    }
+
     pub(super) fn starts_discontinuity(&self) -> bool {
         self.period.starts_discontinuity_at(self.first_tick)
     }
@@ -77,13 +89,15 @@ impl Column {
             Cell::Open(parts) => std::mem::take(parts),
             Cell::Empty => Vec::new(),
         };
-        let gap = gap(self.number, Arc::clone(&self.period), self.first_tick);
+        let period = Arc::clone(self.period.of(track));
+        let gap = gap(self.number, period, self.first_tick_of(track));
         self.cells[track] = Cell::Done(Arc::new(Segment { remains, ..gap }));
     }
 }
 
 pub(super) fn gap(number: SegmentNumber, period: Arc<Period>, first_tick: Tick) -> Segment {
-    let ticks = period.grid.ticks_per_segment.get() - period.grid.ticks_into_segment(first_tick);
+    let ticks = period.grid.segment_end(first_tick).since(first_tick);
+    let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
     Segment {
         number,
         first_tick,
@@ -98,7 +112,7 @@ pub(super) fn gap(number: SegmentNumber, period: Arc<Period>, first_tick: Tick) 
     }
 }
 
-/// The column of `segment`'s number, made if there is none, in the order of the numbers.
+/// The column of `segment`'s number, which is a video track's, made if there is none, in the order of the numbers.
 pub(super) fn place<'a>(
     columns: &'a mut VecDeque<Column>,
     segment: &Segment,

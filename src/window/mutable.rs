@@ -68,6 +68,14 @@ pub enum PushError {
         /// The part's first tick.
         got: Tick,
     },
+    /// Video has not come to that segment: audio follows it.
+    #[error("segment {segment} of audio track {track} is ahead of the video: offer it again")]
+    Ahead {
+        /// The part's track.
+        track: TrackIndex,
+        /// Its segment.
+        segment: SegmentNumber,
+    },
     /// Ticks before it are missing: mark them so, and begin a period.
     #[error("tick {got} of track {track} follows a hole: the next is {expected}")]
     Hole {
@@ -158,7 +166,8 @@ impl Window {
         self.media_sequence = snapshot.media_sequence;
         self.discontinuity_sequence = snapshot.discontinuity_sequence;
         self.ended = snapshot.ended;
-        for (track, view) in snapshot.tracks.iter().enumerate() {
+        let is_video = |(_, view): &(TrackIndex, &TrackView)| !view.is_audio();
+        for (track, view) in snapshot.tracks.iter().enumerate().filter(is_video) {
             for segment in &view.retained {
                 place(&mut self.retained, segment, snapshot.tracks.len()).cells[track] =
                     Cell::Done(Arc::clone(segment));
@@ -168,7 +177,7 @@ impl Window {
                     Cell::Done(Arc::clone(segment));
             }
         }
-        for (track, view) in snapshot.tracks.iter().enumerate() {
+        for (track, view) in snapshot.tracks.iter().enumerate().filter(is_video) {
             if let Some(open) = view.open.as_ref().filter(|open| !open.parts.is_empty()) {
                 let like = Segment {
                     captured: open.captured,
@@ -176,6 +185,11 @@ impl Window {
                 };
                 place(&mut self.columns, &like, snapshot.tracks.len()).cells[track] =
                     Cell::Open(open.parts.clone());
+            }
+        }
+        for (track, view) in snapshot.tracks.iter().enumerate() {
+            if view.is_audio() {
+                self.load_audio(track, view);
             }
         }
         self.period = self
@@ -188,6 +202,34 @@ impl Window {
         let bytes = columns.map(Column::bytes).sum();
         // What was published is there, whether it fits or not.
         self.account = Account::open(&WindowMemory::new(u64::MAX), bytes);
+    }
+
+    /// Takes over an audio track's segments, beside those of video, whose ticks the columns are of.
+    fn load_audio(&mut self, track: TrackIndex, view: &TrackView) {
+        let columns = self.retained.iter_mut().chain(&mut self.columns);
+        for column in columns {
+            let listed = view.retained.iter().chain(&view.listed);
+            let done = listed
+                .filter(|segment| segment.number == column.number)
+                .find(|segment| segment.first_tick == column.first_tick_of(track));
+            let open = view.open.as_ref().filter(|open| {
+                open.number == column.number && open.first_tick == column.first_tick_of(track)
+            });
+            column.cells[track] = match (done, open) {
+                (Some(segment), _) => Cell::Done(Arc::clone(segment)),
+                (None, Some(open)) if !open.parts.is_empty() => Cell::Open(open.parts.clone()),
+                _ => Cell::Empty,
+            };
+        }
+        // What of its older segments has no place beside the video's is a gap: in each track only the newest are unfinished.
+        let newest = (0..self.columns.len())
+            .rev()
+            .find(|index| !matches!(self.columns[*index].cells[track], Cell::Empty));
+        let before = newest.unwrap_or(0);
+        let listed = self.columns.iter_mut().take(before);
+        for column in self.retained.iter_mut().chain(listed) {
+            column.give_up(track);
+        }
     }
 
     /// Begins a period at `first_tick`: what is unfinished becomes a gap, and so do the numbers up to it. A period that would
@@ -223,12 +265,13 @@ impl Window {
         if let Some(unused) = self.period_without_media() {
             self.owed_discontinuity |= unused.discontinuity;
         }
-        self.period = Some(Arc::new(Period {
+        let discontinuity = discontinuity || std::mem::take(&mut self.owed_discontinuity);
+        self.period = Some(Arc::new(Period::new(
             first_tick,
             grid,
-            discontinuity: discontinuity || std::mem::take(&mut self.owed_discontinuity),
+            discontinuity,
             tracks,
-        }));
+        )));
         self.rotate(now);
     }
 
@@ -243,6 +286,10 @@ impl Window {
         }
         let expected = self.next_tick(track).ok_or(PushError::NoPeriod)?;
         let index = self.frontier(track);
+        if index == self.columns.len() && self.is_audio(track) {
+            let segment = part.segment;
+            return Err(PushError::Ahead { track, segment });
+        }
         self.check(track, index, expected, &part)?;
         self.take_room(track, &part, now)?;
         // Those before it may have left for it.
@@ -256,7 +303,7 @@ impl Window {
             column.captured.get_or_insert(part.captured);
         }
         let end = part.first_tick.plus(u64::from(part.ticks));
-        let closes = part.last || column.period.grid.starts_segment(end);
+        let closes = part.last || column.period.of(track).grid.starts_segment(end);
         match &mut column.cells[track] {
             Cell::Open(parts) => parts.push(part),
             cell => *cell = Cell::Open(vec![part]),
@@ -298,7 +345,7 @@ impl Window {
             Some(column) => Some(&column.period),
             None => self.period.as_ref(),
         };
-        let grid = &period.ok_or(PushError::NoPeriod)?.grid;
+        let grid = &period.ok_or(PushError::NoPeriod)?.of(track).grid;
         let number = match self.columns.get(index) {
             Some(column) => column.number,
             None => self.next_number(),
@@ -343,11 +390,13 @@ impl Window {
         let index = self.frontier(track);
         if let Some(column) = self.columns.get(index) {
             return Some(match column.cells.get(track) {
-                Some(Cell::Open(parts)) => end_of(parts).unwrap_or(column.first_tick),
-                _ => column.first_tick,
+                Some(Cell::Open(parts)) => {
+                    end_of(parts).unwrap_or_else(|| column.first_tick_of(track))
+                }
+                _ => column.first_tick_of(track),
             });
         }
-        let period = self.period.as_ref()?;
+        let period = self.period.as_ref()?.of(track);
         let next = self.next_number();
         if period.grid.segment_of(period.first_tick) == next {
             return Some(period.first_tick);
@@ -355,11 +404,18 @@ impl Window {
         period.grid.first_tick_of(next)
     }
 
-    /// The first tick that some track lacks: where a restarted encoder goes on, those of its parts that a track has already being refused as past.
+    /// The first tick that some video track lacks: where a restarted encoder goes on, those of its parts that a track has already being refused as past.
     pub fn resume_tick(&self) -> Option<Tick> {
         (0..self.settings.tracks.len())
+            .filter(|track| !self.is_audio(*track))
             .filter_map(|track| self.next_tick(track))
             .min()
+    }
+
+    /// Whether `track` is audio in the newest period.
+    fn is_audio(&self, track: TrackIndex) -> bool {
+        let period = self.period.as_ref();
+        period.is_some_and(|period| period.is_audio(track))
     }
 
     /// Whether the stream has ended.
@@ -420,8 +476,8 @@ impl Window {
                 .and_then(|column| match &column.cells[track] {
                     Cell::Open(parts) => Some(OpenSegment {
                         number: column.number,
-                        period: Arc::clone(&column.period),
-                        first_tick: column.first_tick,
+                        period: Arc::clone(column.period.of(track)),
+                        first_tick: column.first_tick_of(track),
                         parts: parts.clone(),
                         captured: column.captured,
                     }),
@@ -488,8 +544,11 @@ impl Window {
         let fits = match last {
             Some(column) => {
                 let mut done = (0..column.cells.len()).filter_map(|track| column.done(track));
-                // A gap in one track alone breaks the period too.
-                done.all(|segment| !segment.gap && segment.end_tick() == first_tick)
+                // A gap in one track alone breaks the period too. Audio's ticks are its own.
+                done.all(|segment| {
+                    let is_audio = segment.period.grid.audio.is_some();
+                    !segment.gap && (is_audio || segment.end_tick() == first_tick)
+                })
             }
             None => newest.first_tick == first_tick,
         };
@@ -497,12 +556,12 @@ impl Window {
             return Arc::clone(newest);
         }
         let unused = last.is_none() && newest.discontinuity;
-        let period = Arc::new(Period {
+        let period = Arc::new(Period::new(
             first_tick,
-            grid: newest.grid,
-            discontinuity: std::mem::take(&mut self.owed_discontinuity) || unused,
-            tracks: newest.tracks.iter().map(TrackInit::clone).collect(),
-        });
+            newest.grid,
+            std::mem::take(&mut self.owed_discontinuity) || unused,
+            newest.tracks.clone(),
+        ));
         self.period = Some(Arc::clone(&period));
         period
     }
@@ -515,12 +574,13 @@ impl Window {
         if let Some(last) = parts.last_mut() {
             last.last = true;
         }
-        let end = end_of(&parts).unwrap_or(column.first_tick);
+        let first_tick = column.first_tick_of(track);
+        let end = end_of(&parts).unwrap_or(first_tick);
         column.cells[track] = Cell::Done(Arc::new(Segment {
             number: column.number,
-            period: Arc::clone(&column.period),
-            first_tick: column.first_tick,
-            ticks: u32::try_from(end.since(column.first_tick)).unwrap_or(u32::MAX),
+            period: Arc::clone(column.period.of(track)),
+            first_tick,
+            ticks: u32::try_from(end.since(first_tick)).unwrap_or(u32::MAX),
             parts,
             stored: 0,
             captured: column.captured,

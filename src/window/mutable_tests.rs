@@ -35,6 +35,7 @@ fn inits(tracks: usize, version: &str) -> Vec<TrackInit> {
             codecs: "avc1.64001f".to_owned(),
             size: Size::new(1280, 720),
             framerate: grid().framerate,
+            audio: None,
         },
         version: version.to_owned(),
         init: Bytes::from_static(b"init"),

@@ -35,6 +35,7 @@ fn window(first: Tick, to: Tick) -> Window {
             codecs: "avc1.64001f".to_owned(),
             size: crate::picture::Size::new(1280, 720),
             framerate: grid().framerate,
+            audio: None,
         },
         version: "a".to_owned(),
         init: Bytes::new(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::package::Part;
 use crate::picture::Size;
-use crate::sample::TrackDescription;
+use crate::sample::{TrackDescription, TrackIndex};
 use crate::tick::{Framerate, Grid, PartNumber, SegmentNumber, Tick, UnixTime};
 
 /// What becomes of a stream's segments.
@@ -53,6 +53,42 @@ pub struct Period {
     pub discontinuity: bool,
     /// Each track's encoding, in the order of the tracks.
     pub tracks: Vec<TrackInit>,
+    /// The same stretch as each audio track counts it, in its own ticks; none for the places of video tracks.
+    audio: Vec<Option<Arc<Period>>>,
+}
+
+impl Period {
+    /// The period that begins with `first_tick` of the stream's grid, or of an audio track's if `grid` is one.
+    pub fn new(first_tick: Tick, grid: Grid, discontinuity: bool, tracks: Vec<TrackInit>) -> Self {
+        let view = |track: &TrackInit| {
+            let format = track.description.audio.filter(|_| grid.audio.is_none())?;
+            let grid = grid.for_audio(format.frame)?;
+            let first_tick = grid.first_beside(first_tick);
+            let tracks = tracks.clone();
+            Some(Arc::new(Self::new(first_tick, grid, discontinuity, tracks)))
+        };
+        Self {
+            audio: tracks.iter().map(view).collect(),
+            first_tick,
+            grid,
+            discontinuity,
+            tracks,
+        }
+    }
+
+    /// The period as `track` counts it: in frames if it is audio.
+    pub fn of(self: &Arc<Self>, track: TrackIndex) -> &Arc<Self> {
+        match self.audio.get(track) {
+            Some(Some(audio)) => audio,
+            _ => self,
+        }
+    }
+
+    /// Whether `track` is audio.
+    pub fn is_audio(&self, track: TrackIndex) -> bool {
+        let track = self.tracks.get(track);
+        track.is_some_and(|track| track.description.audio.is_some())
+    }
 }
 
 /// One track's encoding within a period.
@@ -71,7 +107,7 @@ pub struct TrackInit {
 pub struct Segment {
     /// Its media sequence number; its file is `{number}.m4s`.
     pub number: SegmentNumber,
-    /// The period that it belongs to. A gap belongs to the period before it.
+    /// The period that it belongs to, as its track counts it. A gap belongs to the period before it.
     pub period: Arc<Period>,
     /// Where it starts: not at an edge of the grid only for a period's first.
     pub first_tick: Tick,
@@ -97,7 +133,7 @@ pub struct Segment {
 pub struct OpenSegment {
     /// Its number.
     pub number: SegmentNumber,
-    /// The period that it belongs to.
+    /// The period that it belongs to, as its track counts it.
     pub period: Arc<Period>,
     /// Where it starts.
     pub first_tick: Tick,
@@ -216,7 +252,7 @@ impl Segment {
         }
     }
 
-    /// The stream's framerate while it was made.
+    /// Its track's ticks per second while it was made.
     pub fn framerate(&self) -> Framerate {
         self.period.grid.framerate
     }
@@ -290,7 +326,14 @@ impl TrackView {
             .map(|init| init.init.clone())
     }
 
-    /// The encoded size of the newest period, for RESOLUTION.
+    /// Whether it is audio; not known before the first period.
+    pub fn is_audio(&self) -> bool {
+        let retained = self.retained.last().map(|segment| &segment.period);
+        let period = self.newest_period().or(retained);
+        period.is_some_and(|period| period.grid.audio.is_some())
+    }
+
+    /// The newest period, as the track counts it.
     pub fn newest_period(&self) -> Option<&Arc<Period>> {
         match &self.open {
             Some(open) => Some(&open.period),

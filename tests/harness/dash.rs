@@ -29,7 +29,7 @@ pub(crate) struct AdaptationSet {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Representation {
     pub(crate) id: String,
-    /// `mimeType`, `codecs`, `width`, `height`, `frameRate`: those of them that are missing.
+    /// `mimeType`, `codecs`, `width`, `height`, `frameRate`, or of audio `audioSamplingRate`: those of them that are missing.
     pub(crate) missing: Vec<&'static str>,
     pub(crate) initialization: String,
     pub(crate) timescale: u64,
@@ -126,11 +126,21 @@ fn representation(set: Node<'_, '_>, node: Node<'_, '_>) -> Result<Representatio
             next_number += 1;
         }
     }
-    let wanted = ["mimeType", "codecs", "width", "height", "frameRate"];
+    let audio = set.attribute("contentType") == Some("audio");
+    let wanted: &[&'static str] = match audio {
+        true => &["mimeType", "codecs", "audioSamplingRate"],
+        false => &["mimeType", "codecs", "width", "height", "frameRate"],
+    };
+    if audio && children(node, "AudioChannelConfiguration").next().is_none() {
+        return Err(format!(
+            "Representation {id} has no AudioChannelConfiguration"
+        ));
+    }
     Ok(Representation {
         id: id.to_owned(),
         missing: wanted
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|name| node.attribute(*name).is_none())
             .collect(),
         initialization: initialization.replace("$RepresentationID$", id),

@@ -1,5 +1,7 @@
 //! Playlists, read by a library that knows nothing of how Ringgear writes them.
 
+use std::collections::BTreeMap;
+
 use quick_m3u8::tag::KnownTag;
 use quick_m3u8::tag::hls::Tag;
 use quick_m3u8::{HlsLine, Reader, config::ParsingOptions};
@@ -45,6 +47,35 @@ impl MediaPlaylist {
     pub(crate) fn seconds(&self) -> f64 {
         self.segments.iter().map(|segment| segment.seconds).sum()
     }
+}
+
+/// The media playlists of a multivariant playlist's EXT-X-MEDIA renditions, whose groups have to be those that its variants name.
+pub(crate) fn audio(text: &str) -> Result<Vec<String>, String> {
+    let attribute = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\""))?;
+        Some(rest.split('"').next()?.to_owned())
+    };
+    let mut groups = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(line) = line.strip_prefix("#EXT-X-MEDIA:") {
+            let group = attribute(line, "GROUP-ID").ok_or("no GROUP-ID")?;
+            let uri = attribute(line, "URI").ok_or("no URI")?;
+            groups.insert(group, uri);
+        }
+    }
+    for line in text
+        .lines()
+        .filter(|line| line.starts_with("#EXT-X-STREAM-INF:"))
+    {
+        match attribute(line, "AUDIO") {
+            Some(group) if !groups.contains_key(&group) => {
+                return Err(format!("a variant names the group {group}, of {groups:?}"));
+            }
+            None if !groups.is_empty() => return Err(format!("{line} names no group")),
+            _ => {}
+        }
+    }
+    Ok(groups.into_values().collect())
 }
 
 /// Reads a multivariant playlist.

@@ -40,6 +40,7 @@ mod recordings;
 mod renditions;
 mod restarts;
 mod siege;
+mod sound;
 mod sources;
 mod timing;
 mod unprivileged;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    MpdOptions, adaptation_sets, iso_duration, line, mpd, nanos_of, open_representation, put,
-    same_period, segment_ticks, template_escaped, write_utc_timing,
+    MpdOptions, adaptation_sets, content_type, iso_duration, line, mpd, nanos_of,
+    open_representation, put, same_period, segment_ticks, template_escaped, time_in,
+    write_utc_timing,
 };
 use crate::tick::{Grid, Tick};
 use crate::window::{Period, Snapshot};
@@ -48,7 +49,9 @@ struct Span<'a> {
 /// The periods that have media in the window from an edge on, oldest first; the newest even if that is still to come.
 fn spans(snapshot: &Snapshot) -> Vec<Span<'_>> {
     let mut spans: Vec<Span<'_>> = Vec::new();
-    let listed = snapshot.tracks.iter().flat_map(|view| {
+    // Audio has the same, in ticks of its own.
+    let video = snapshot.tracks.iter().filter(|view| !view.is_audio());
+    let listed = video.flat_map(|view| {
         let open = view.open.as_ref();
         let open = open.map(|open| (&open.period, open.end_tick()));
         let media = view.listed.iter().filter(|segment| !segment.gap);
@@ -175,8 +178,9 @@ fn write_period(
             text,
             2,
             format_args!(
-                "<AdaptationSet id=\"{}\" contentType=\"video\" segmentAlignment=\"true\" startWithSAP=\"1\">",
-                set[0] + 1
+                "<AdaptationSet id=\"{}\" contentType=\"{}\" segmentAlignment=\"true\" startWithSAP=\"1\">",
+                set[0] + 1,
+                content_type(span.period, &set)
             ),
         );
         // Rule 33. Presentation times are the grid's, and each part's own prft box has the exact capture time.
@@ -186,7 +190,7 @@ fn write_period(
             format_args!(
                 "<ProducerReferenceTime id=\"0\" inband=\"true\" type=\"captured\" wallClockTime=\"{}\" presentationTime=\"{}\">",
                 grid.time_of(span.start),
-                grid.decode_time(span.start),
+                start_in(span, set[0]),
             ),
         );
         write_utc_timing(text, 4, &options.utc_timing);
@@ -203,7 +207,9 @@ fn write_period(
 fn write_representation(text: &mut String, snapshot: &Snapshot, span: &Span<'_>, track: usize) {
     let (view, init) = (&snapshot.tracks[track], &span.period.tracks[track]);
     let grid = span.period.grid;
-    let ahead = nanos_of(grid, segment_ticks(grid)) - nanos_of(grid, part_ticks(grid));
+    let part = span.period.of(track).grid;
+    let ahead = nanos_of(grid, segment_ticks(grid)) - nanos_of(part, part_ticks(part));
+    let template = template_grid(span, track);
     open_representation(text, view, init);
     let (name, version) = (
         template_escaped(&view.name),
@@ -214,15 +220,31 @@ fn write_representation(text: &mut String, snapshot: &Snapshot, span: &Span<'_>,
         4,
         format_args!(
             "<SegmentTemplate timescale=\"{}\" duration=\"{}\" presentationTimeOffset=\"{}\" startNumber=\"{}\" availabilityTimeOffset=\"{}.{:09}\" availabilityTimeComplete=\"false\" media=\"{name}/$Number$.m4s\" initialization=\"{name}/init-{version}.mp4\"/>",
-            grid.framerate.num(),
-            segment_ticks(grid) * u64::from(grid.framerate.den()),
-            grid.decode_time(span.start),
+            template.timescale(),
+            time_in(&template, &grid, Tick(segment_ticks(grid))),
+            time_in(&template, &grid, span.start),
             grid.segment_of(span.start),
             ahead / 1_000_000_000,
             ahead % 1_000_000_000,
         ),
     );
     line(text, 3, format_args!("</Representation>"));
+}
+
+/// The grid whose timescale counts the segments of `track`: audio's own if a segment is a whole number of samples, else the video's, for @duration
+/// is a whole number and may not drift.
+fn template_grid(span: &Span<'_>, track: usize) -> Grid {
+    let (video, own) = (span.period.grid, span.period.of(track).grid);
+    let units = segment_ticks(video) * u64::from(video.tick_duration());
+    match (units * u64::from(own.timescale())).is_multiple_of(u64::from(video.timescale())) {
+        true => own,
+        false => video,
+    }
+}
+
+/// Where `span` starts in the timescale in which the segments of `track` are counted.
+fn start_in(span: &Span<'_>, track: usize) -> u64 {
+    time_in(&template_grid(span, track), &span.period.grid, span.start)
 }
 
 #[cfg(test)]

@@ -36,14 +36,16 @@ pub fn low_latency_media(snapshot: &Snapshot, track: TrackIndex, extent: Extent)
     let end = end_of(view);
     let mut text = String::with_capacity(2048 + 512 * view.listed.len());
     open_media(&mut text, snapshot, VERSION);
-    let part_target = part_target_micros(snapshot);
+    let part_target = part_target_micros(snapshot, view.is_audio());
+    // The same in all renditions.
+    let longest_part = part_target.max(part_target_micros(snapshot, !view.is_audio()));
     line(
         &mut text,
         format_args!(
             "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={},HOLD-BACK={},PART-HOLD-BACK={}",
             decimal(micros(target * SKIP_UNTIL)),
             decimal(micros(target * HOLD_BACK)),
-            decimal(part_target * PART_HOLD_BACK),
+            decimal(longest_part * PART_HOLD_BACK),
         ),
     );
     let part_seconds = decimal(part_target);
@@ -120,7 +122,7 @@ pub fn low_latency_media(snapshot: &Snapshot, track: TrackIndex, extent: Extent)
 /// How many parts ahead of the newest one a player may ask for (draft rfc8216bis, 6.2.5.2: the Advance Part Limit).
 pub fn advance_part_limit(snapshot: &Snapshot) -> u64 {
     const UPPER: u64 = 3;
-    let part = part_target_micros(snapshot).max(1);
+    let part = part_target_micros(snapshot, false).max(1);
     (UPPER * 1_000_000).div_ceil(part).max(UPPER)
 }
 
@@ -147,9 +149,12 @@ fn write_part(text: &mut String, segment: u64, grid: &Grid, part: &ListedPart<'_
     );
 }
 
-/// PART-TARGET: no listed part is longer. It is the same in every rendition, and another one only after the config has changed it.
-fn part_target_micros(snapshot: &Snapshot) -> u64 {
-    let grids = snapshot.tracks.iter().flat_map(|view| {
+/// PART-TARGET: no listed part of video, or of audio, is longer. It is the same in every such rendition, and another one only after the config
+/// has changed it; 0 for audio where there is none.
+fn part_target_micros(snapshot: &Snapshot, audio: bool) -> u64 {
+    let tracks = snapshot.tracks.iter();
+    let tracks = tracks.filter(|view| view.is_audio() == audio);
+    let grids = tracks.flat_map(|view| {
         let open = view.open.as_ref().map(|open| open.period.grid);
         let end = end_of(view);
         let target = Duration::from_secs(snapshot.target_duration);
@@ -164,7 +169,7 @@ fn part_target_micros(snapshot: &Snapshot) -> u64 {
         let part = grid.time_of(Tick(u64::from(grid.ticks_per_part.get())));
         part.as_nanos().div_ceil(1_000)
     });
-    longest.max().unwrap_or(1_000_000)
+    longest.max().unwrap_or(if audio { 0 } else { 1_000_000 })
 }
 
 /// How many of the oldest segments lie before the skip boundary, which is `until` before the end.

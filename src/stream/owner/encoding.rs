@@ -75,6 +75,10 @@ impl Running {
 impl Owner {
     /// Starts an encoder for what waits, trying it first if that was not done yet.
     pub(super) fn start(&mut self) {
+        if self.audio_descriptions().is_none() {
+            // What the sound is encoded as is not known yet.
+            return;
+        }
         let Some(backlog) = &mut self.backlog else {
             return;
         };
@@ -220,7 +224,9 @@ impl Owner {
 
     /// Makes sure that the window's period is of these encodings and reaches `first_tick`, and that each track has a packager.
     fn begin_period(&mut self, first_tick: Tick, descriptions: &[TrackDescription]) {
-        let tracks: Vec<TrackInit> = descriptions.iter().cloned().map(TrackInit::new).collect();
+        let audio = self.audio_descriptions().unwrap_or_default();
+        let tracks = descriptions.iter().cloned().chain(audio);
+        let tracks: Vec<TrackInit> = tracks.map(TrackInit::new).collect();
         let window = &mut self.parts.window;
         let now = self.parts.anchor.now();
         let old = window.period().cloned();
@@ -244,6 +250,9 @@ impl Owner {
             window.begin_period(grid, first_tick, tracks, discontinuity, now);
             self.packagers.clear();
             self.dirty = true;
+        }
+        if !goes_on || self.sound_waits() {
+            self.direct_audio();
         }
         if self.packagers.is_empty() {
             let first = |track| {

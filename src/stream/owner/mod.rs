@@ -1,6 +1,7 @@
 //! A stream's owner: one thread that takes pictures from ingest and samples from the encoder, and keeps the encoder, the
 //! packagers and the window in step. It blocks on nothing but its own events.
 
+mod audio;
 mod breaker;
 mod encoding;
 mod pace;
@@ -21,6 +22,7 @@ use super::curtain::Curtain;
 use super::gate::Gate;
 use super::keeper::Crew;
 use super::shared::Shared;
+use crate::audio::{AudioDesk, AudioNews};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{AtExit, BreakerPlan, StreamPlan};
 use crate::encode::{EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
@@ -32,6 +34,7 @@ use crate::publish::DiskDesk;
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick, UnixTime};
 use crate::window::{GivenUp, Window};
+use audio::Sound;
 use breaker::Breaker;
 use encoding::State;
 use pace::Pace;
@@ -61,6 +64,8 @@ pub(super) enum Event {
         descriptions: Vec<TrackDescription>,
         made: Result<Vec<Reel>, StandInError>,
     },
+    /// Of the stream's sound.
+    Audio(AudioNews),
     /// Ingest has ended: publish what is there and end.
     Stop,
     /// Another thread of the stream has died: end at once, for the next life goes on from the window.
@@ -97,10 +102,13 @@ pub(super) struct Parts {
     pub(super) sizes: BTreeMap<String, Size>,
     /// Of a recording: what holds its frames back.
     pub(super) gate: Option<Arc<Gate>>,
+    /// The stream's sound, if it has any.
+    pub(super) audio: Option<AudioDesk>,
 }
 
 pub(super) struct Owner {
     parts: Parts,
+    sound: Option<Sound>,
     state: State,
     generation: u64,
     backlog: Option<Backlog>,
@@ -142,7 +150,8 @@ fn fallen_before(parts: &Parts) -> Vec<Option<String>> {
 }
 
 impl Owner {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(mut parts: Parts) -> Self {
+        let sound = parts.audio.take().map(Sound::new);
         let (plan, grid) = (&parts.plan, &parts.grid);
         let recording = parts.gate.clone().map(Recording::new);
         Self {
@@ -150,6 +159,7 @@ impl Owner {
             pace: Pace::new(plan.degrade, grid.framerate, grid.ticks_per_part),
             stand_in: StandIn::default(),
             fallen: fallen_before(&parts),
+            sound,
             held: None,
             counted: Tick(0),
             parts,
@@ -189,6 +199,7 @@ impl Owner {
                 self.obey(event);
             }
             self.tend();
+            self.push_audio();
             self.publish();
         }
     }
@@ -211,6 +222,7 @@ impl Owner {
             },
             // An encoder that was replaced has nothing more to say.
             Event::Encoder { .. } => {}
+            Event::Audio(news) => self.take_audio(news),
             Event::StandIn { descriptions, made } => self.take_stand_in(&descriptions, made),
             Event::Stop => self.begin_stop(),
             Event::Abandon => {
@@ -382,6 +394,9 @@ impl Owner {
             return;
         };
         let captured = self.captured(tick);
+        if track == 0 {
+            self.note_picture_lag(tick);
+        }
         let Some(packager) = self.packagers.get_mut(track) else {
             return;
         };

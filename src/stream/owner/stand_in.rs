@@ -327,6 +327,7 @@ mod tests {
             ticks_per_segment: NonZeroU32::new(segment).unwrap(),
             ticks_per_part: NonZeroU32::new(part).unwrap(),
             number_offset: 0,
+            audio: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The playlists and the MPD, held against what they said before and against each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::Notes;
@@ -15,12 +15,16 @@ const POLL_SLACK: Duration = Duration::from_millis(500);
 pub(crate) struct Manifests {
     stream: String,
     variants: Vec<Variant>,
+    /// The audio renditions, by name.
+    audio: BTreeSet<String>,
     media: BTreeMap<String, Seen>,
     mpd: Option<Mpd>,
     mpd_expected: bool,
-    /// What one rendition said of a segment, for the others to agree with: PROGRAM-DATE-TIME, seconds, discontinuity.
-    agreed: BTreeMap<u64, (Option<u64>, f64, bool)>,
+    /// What one rendition said of a segment, for the others of video to agree with, and later ones of it itself: PROGRAM-DATE-TIME, seconds, discontinuity.
+    agreed: BTreeMap<(u64, String), Said>,
 }
+
+type Said = (Option<u64>, f64, bool);
 
 /// A rendition's playlist as it was.
 struct Seen {
@@ -35,6 +39,7 @@ impl Manifests {
         Self {
             stream: stream.to_owned(),
             variants: Vec::new(),
+            audio: BTreeSet::new(),
             media: BTreeMap::new(),
             mpd: None,
             mpd_expected: false,
@@ -65,8 +70,16 @@ impl Manifests {
             Ok(variants) => self.check_variants(variants, notes),
             Err(error) => notes.broken(6, format!("{path}: {error}")),
         }
-        for variant in self.variants.clone() {
-            let path = format!("{}/{}", self.stream, variant.uri);
+        match hls::audio(&text) {
+            Ok(uris) => self.check_audio(&uris, notes),
+            Err(error) => notes.broken(22, format!("{path}: {error}")),
+        }
+        let video = self.variants.iter().map(|variant| variant.uri.clone());
+        let audio = self.audio.iter().map(|name| format!("{name}/media.m3u8"));
+        // With several groups of audio, each picture has several variants.
+        let uris_listed: BTreeSet<String> = video.chain(audio).collect();
+        for uri in uris_listed {
+            let path = format!("{}/{uri}", self.stream);
             let at = Instant::now();
             let fetched = origin.get(&path)?;
             let cache = fetched.header("cache-control").map(str::to_owned);
@@ -84,7 +97,7 @@ impl Manifests {
                             notes,
                         );
                     }
-                    let rendition = variant.uri.split('/').next().unwrap_or_default().to_owned();
+                    let rendition = uri.split('/').next().unwrap_or_default().to_owned();
                     self.check_media(&rendition, playlist, at, uris, notes);
                 }
                 Err(error) => notes.broken(6, format!("{path}: {error}")),
@@ -132,6 +145,19 @@ impl Manifests {
             });
         }
         self.variants = variants;
+    }
+
+    /// Rule 26 for audio, too.
+    fn check_audio(&mut self, uris: &[String], notes: &mut Notes) {
+        let name = |uri: &String| uri.split('/').next().unwrap_or_default().to_owned();
+        let now: BTreeSet<String> = uris.iter().map(name).collect();
+        if !self.audio.is_empty() {
+            let before = &self.audio;
+            notes.unless(*before == now, 26, || {
+                format!("audio renditions were {before:?}, are {now:?}")
+            });
+        }
+        self.audio = now;
     }
 
     fn check_media(
@@ -206,7 +232,13 @@ impl Manifests {
             segment.seconds,
             segment.discontinuity,
         );
-        let agreed = *self.agreed.entry(number).or_insert(said);
+        let is_audio = self.audio.contains(rendition);
+        // Frames of different codecs are not of one length.
+        let of = if is_audio { rendition } else { "" };
+        let agreed = *self.agreed.entry((number, of.to_owned())).or_insert(said);
+        if is_audio && let Some(video) = self.agreed.get(&(number, String::new())) {
+            check_beside_video(rendition, number, *video, said, notes);
+        }
         notes.unless(agreed == said, 21, || {
             format!("{rendition} segment {number}: {said:?} here, {agreed:?} before or elsewhere")
         });
@@ -251,6 +283,20 @@ impl Manifests {
         }
         self.mpd = Some(mpd);
     }
+}
+
+/// Rule 21 for audio: within one frame of the video, of which none is longer than 1024 samples of 48 kHz.
+fn check_beside_video(rendition: &str, number: u64, video: Said, audio: Said, notes: &mut Notes) {
+    const FRAME_SECONDS: f64 = 1024.0 / 48_000.0;
+    let (Some(picture), Some(sound)) = (video.0, audio.0) else {
+        return;
+    };
+    // To the millisecond that the playlists round to.
+    let close = u128::from(picture.abs_diff(sound)) <= 22;
+    let as_long = (video.1 - audio.1).abs() < FRAME_SECONDS + 0.001;
+    notes.unless(close && as_long && video.2 == audio.2, 21, || {
+        format!("{rendition} segment {number}: {audio:?} here, {video:?} in the video")
+    });
 }
 
 /// The body of a manifest that has to be there once it was.

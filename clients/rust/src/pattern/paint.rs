@@ -91,6 +91,18 @@ impl PatternPainter {
         }
     }
 
+    /// Makes all of `frame` below the bars white: the flash that a clap in the sound goes with.
+    ///
+    /// # Panics
+    /// If `frame` has another length than the format's.
+    pub fn flash(&self, frame: &mut [u8]) {
+        assert_eq!(frame.len(), self.format.bytes());
+        let (width, height) = (self.format.width(), self.format.height());
+        let format = &self.format;
+        let mut canvas = Canvas { format, frame };
+        canvas.fill(0..width, cell_start(BAR_ROWS, ROWS, height)..height, WHITE);
+    }
+
     /// A disc that goes to and fro below the bars.
     fn paint_disc(canvas: &mut Canvas<'_>, width: u32, height: u32, number: usize) {
         let top = cell_start(BAR_ROWS, ROWS, height);

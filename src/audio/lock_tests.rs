@@ -1,0 +1,179 @@
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+
+use super::*;
+
+const START: u64 = 48_000 * 1_800_000_000;
+
+/// A source whose clock runs `1 + drift` times as fast as ours and that clicks every five seconds of true time.
+struct Source {
+    drift: f64,
+    /// How many samples come at once.
+    chunk: u64,
+    /// How late a chunk comes at most, in samples.
+    jitter: u64,
+    /// When it says nothing, in seconds since the start.
+    silent: std::ops::Range<u64>,
+    produced: u64,
+    delivered: u64,
+    queue: VecDeque<Pcm>,
+}
+
+const BETWEEN_CLICKS: u64 = 5 * 48_000;
+
+impl Source {
+    fn new(drift: f64, chunk: u64, jitter: u64) -> Self {
+        Self {
+            drift,
+            chunk,
+            jitter,
+            silent: 0..0,
+            produced: 0,
+            delivered: 0,
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// The true time of its sample `count`, in samples since the start.
+    fn time_of(&self, count: u64) -> f64 {
+        count as f64 / (1.0 + self.drift)
+    }
+
+    /// Delivers what has come by `now`.
+    fn deliver(&mut self, lock: &mut Lock, now: u64) {
+        loop {
+            let end = self.produced + self.chunk;
+            // Late by chance, but always by the same chance.
+            let chance = (end / self.chunk).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let late = if self.jitter > 0 {
+                chance % self.jitter
+            } else {
+                0
+            };
+            let at = self.time_of(end) + late as f64;
+            if at > now as f64 {
+                return;
+            }
+            let second = now / 48_000;
+            let begin = std::mem::replace(&mut self.produced, end);
+            if self.silent.contains(&second) {
+                // What it hears meanwhile is lost.
+                continue;
+            }
+            for count in begin..end {
+                let since_click = self.time_of(count) % BETWEEN_CLICKS as f64;
+                let clicks = since_click < 1.0;
+                self.queue.push_back([if clicks { 1.0 } else { 0.0 }; 2]);
+            }
+            self.delivered += self.chunk;
+            lock.arrived(self.delivered, START as f64 + at, false);
+        }
+    }
+}
+
+/// How late each click was heard, in milliseconds: its second, and the error.
+fn run(source: &mut Source, seconds: u64) -> (Lock, Vec<(f64, f64)>) {
+    let rate = NonZeroU32::new(48_000).unwrap();
+    let mut lock = Lock::new(Resampler::with_crossings(rate, 2));
+    let (mut end, mut errors, mut out) = (START, Vec::new(), Vec::new());
+    for now in (0..seconds * 48_000).step_by(480) {
+        source.deliver(&mut lock, now);
+        let to = (START + now).saturating_sub(lock.delay()).max(end);
+        out.clear();
+        let queue = &mut source.queue;
+        lock.fill(&mut out, end, to, false, |most, resampler| {
+            let count = most.min(queue.len());
+            resampler.push(queue.drain(..count));
+            count
+        });
+        assert_eq!(out.len() as u64, to - end);
+        let mut loudest: Option<(u64, f32)> = None;
+        for (at, pcm) in (end..).zip(&out) {
+            if pcm[0] > 0.3 && loudest.is_none_or(|(_, before)| pcm[0] > before) {
+                loudest = Some((at, pcm[0]));
+            }
+        }
+        if let Some((at, _)) = loudest {
+            let since = (at - START) as f64;
+            let click = (since / BETWEEN_CLICKS as f64).round() * BETWEEN_CLICKS as f64;
+            errors.push((since / 48_000.0, (since - click) / 48.0));
+        }
+        end = to;
+    }
+    (lock, errors)
+}
+
+fn worst(errors: &[(f64, f64)], from: f64) -> f64 {
+    let judged = errors.iter().filter(|(second, _)| *second >= from);
+    judged.map(|(_, error)| error.abs()).fold(0.0, f64::max)
+}
+
+#[test]
+fn an_hour_of_a_clock_that_is_100_ppm_off_stays_in_sync() {
+    let mut source = Source::new(100e-6, 1024, 400);
+    let (lock, errors) = run(&mut source, 3600);
+    assert!(
+        errors.len() > 700,
+        "{} of 720 clicks were heard",
+        errors.len()
+    );
+    // Without the lock the last click would be 360 ms off.
+    assert!(worst(&errors, 0.0) < 20.0, "{}", worst(&errors, 0.0));
+    assert!(worst(&errors, 120.0) < 2.0, "{}", worst(&errors, 120.0));
+    assert!((lock.drift() - 100e-6).abs() < 10e-6, "{}", lock.drift());
+    assert_eq!(lock.jumps(), 0);
+}
+
+#[test]
+fn slow_clocks_and_large_chunks_are_followed_too() {
+    for (drift, chunk) in [(-300e-6, 480), (0.0, 4800), (500e-6, 2048)] {
+        let (lock, errors) = run(&mut Source::new(drift, chunk, 900), 240);
+        assert!(errors.len() > 40, "{drift} {chunk}: {}", errors.len());
+        let worst = worst(&errors, 10.0);
+        assert!(worst < 20.0, "{drift} {chunk}: {worst}");
+        assert!(
+            (lock.drift() - drift).abs() < 50e-6,
+            "{drift}: {}",
+            lock.drift()
+        );
+    }
+}
+
+#[test]
+fn after_a_silence_the_sound_is_in_its_place_again() {
+    let mut source = Source::new(50e-6, 1024, 400);
+    source.silent = 60..67;
+    let (_, errors) = run(&mut source, 120);
+    let heard =
+        |range: std::ops::Range<f64>| errors.iter().filter(|(at, _)| range.contains(at)).count();
+    assert_eq!(heard(61.0..66.9), 0, "what was not there is silence");
+    assert!(heard(74.0..118.0) >= 8);
+    assert!(worst(&errors, 0.0) < 20.0, "{errors:?}");
+}
+
+#[test]
+fn a_source_that_is_held_back_passes_bit_for_bit() {
+    let rate = NonZeroU32::new(48_000).unwrap();
+    let mut lock = Lock::new(Resampler::new(rate));
+    let sample = |n: u64| {
+        #[allow(clippy::cast_possible_truncation)]
+        let value = (n as f64 * 0.01).sin() as f32;
+        [value; 2]
+    };
+    let (mut given, mut heard, mut end) = (0_u64, Vec::new(), START);
+    for now in (0..10 * 48_000).step_by(480) {
+        lock.arrived(given + 48_000, START as f64 + now as f64, true);
+        let to = (START + now).saturating_sub(lock.delay()).max(end);
+        lock.fill(&mut heard, end, to, true, |most, resampler| {
+            resampler.push((given..given + most as u64).map(sample));
+            given += most as u64;
+            most
+        });
+        end = to;
+    }
+    let first = heard.iter().position(|pcm| *pcm == sample(1)).unwrap();
+    for (n, pcm) in (1_u64..).zip(&heard[first..]) {
+        assert_eq!(*pcm, sample(n), "{n}");
+    }
+    assert!(heard.len() - first > 9 * 48_000);
+}

@@ -1,0 +1,84 @@
+//! A stream's sound: a source, what it takes to keep it in step with the stream's clock, and an encoder, on a thread of its own. Its parts go to the
+//! stream's owner, which places them beside the video's. Whatever happens to the source or the encoder happens here: the video never waits for it,
+//! and where there is no sound there is silence.
+
+mod lock;
+mod resample;
+mod source;
+mod timeline;
+mod work;
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::encode::audio::AudioEvent;
+pub(crate) use crate::encode::audio::Pcm;
+use crate::package::Part;
+use crate::sample::TrackDescription;
+use crate::status::AudioStatus;
+use crate::tick::{Grid, Tick};
+
+pub(crate) use work::Work;
+
+/// What the owner of a stream hears of its sound.
+#[derive(Debug)]
+pub(crate) enum AudioNews {
+    /// What each rendition is encoded as: nothing can be published before.
+    Described(Vec<TrackDescription>),
+    /// The next part of a rendition, its place among those of audio. It belongs to the order of this generation.
+    Part {
+        generation: u64,
+        track: usize,
+        part: Part,
+    },
+    /// How it is, now and then.
+    Status(AudioStatus),
+}
+
+/// Where the sound goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// What parts that follow it are told by from those before.
+    pub(crate) generation: u64,
+    /// Each rendition's grid, its next frame, and whether that is the first of a period.
+    pub(crate) tracks: Vec<(Grid, Tick, bool)>,
+}
+
+/// What reaches the thread.
+enum Event {
+    Order(Order),
+    Encoder { run: u64, event: AudioEvent },
+    Stop,
+}
+
+/// The owner's end. Dropping it ends the thread.
+pub(crate) struct AudioDesk(Sender<Event>);
+
+impl AudioDesk {
+    /// Makes the sound go on as `order` says.
+    pub(crate) fn order(&self, order: Order) {
+        // A thread that has died is its keeper's business.
+        let _ = self.0.send(Event::Order(order));
+    }
+}
+
+impl Drop for AudioDesk {
+    fn drop(&mut self) {
+        let _ = self.0.send(Event::Stop);
+    }
+}
+
+/// The thread's end.
+pub(crate) struct AudioPost {
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+}
+
+/// Both ends.
+pub(crate) fn desk() -> (AudioDesk, AudioPost) {
+    let (sender, events) = channel();
+    let post = AudioPost {
+        events,
+        sender: sender.clone(),
+    };
+    (AudioDesk(sender), post)
+}

@@ -1,0 +1,69 @@
+//! The stream's sound by its place in time: what has been made of the source so far, kept for a while so that an encoder that is started again
+//! can be given it once more. Before and beside what is kept there is silence.
+
+use std::collections::VecDeque;
+
+use super::Pcm;
+
+/// How many samples are kept: more than any encoder is behind.
+const KEPT: usize = 12 * 48_000;
+
+/// Samples counted from the epoch, without holes up to its end.
+pub(super) struct Timeline {
+    end: u64,
+    samples: VecDeque<Pcm>,
+}
+
+impl Timeline {
+    /// An empty one, which begins at sample `end`.
+    pub(super) fn new(end: u64) -> Self {
+        Self {
+            end,
+            samples: VecDeque::new(),
+        }
+    }
+
+    /// The first sample that is not there yet.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Adds what comes next.
+    pub(super) fn push(&mut self, samples: &[Pcm]) {
+        self.end += samples.len() as u64;
+        self.samples.extend(samples);
+        let surplus = self.samples.len().saturating_sub(KEPT);
+        self.samples.drain(..surplus);
+    }
+
+    /// The samples from `from` to before `to`, which is not after the end.
+    pub(super) fn get(&self, from: u64, to: u64) -> impl Iterator<Item = Pcm> {
+        let first = self.end - self.samples.len() as u64;
+        (from..to).map(move |at| {
+            let kept = at.checked_sub(first);
+            let kept = kept.and_then(|at| self.samples.get(usize::try_from(at).ok()?));
+            kept.copied().unwrap_or_default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_can_be_had_again_and_the_rest_is_silent() {
+        let mut timeline = Timeline::new(1000);
+        timeline.push(&[[1.0; 2], [2.0; 2]]);
+        assert_eq!(timeline.end(), 1002);
+        let heard: Vec<Pcm> = timeline.get(998, 1002).collect();
+        assert_eq!(heard, [[0.0; 2], [0.0; 2], [1.0; 2], [2.0; 2]]);
+        for _ in 0..20 {
+            timeline.push(&vec![[0.5; 2]; 48_000]);
+        }
+        assert_eq!(timeline.samples.len(), KEPT);
+        let end = timeline.end();
+        assert_eq!(timeline.get(end - 1, end).next(), Some([0.5; 2]));
+        assert_eq!(timeline.get(1000, 1001).next(), Some([0.0; 2]));
+    }
+}

@@ -1,0 +1,237 @@
+//! A stream's sound, checked.
+
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::error::{Offset, Report};
+use super::sections::{Audio, AudioRendition};
+use super::table::{self, Section};
+use super::{RenditionPlan, defaults, stream};
+
+/// How many audio renditions a stream has at most.
+const MAX_RENDITIONS: usize = 4;
+/// The most input arguments of a source.
+const MAX_ARGUMENTS: usize = 64;
+/// The highest bitrate that makes sense of stereo, in bits per second.
+const MAX_BITRATE: u64 = 512_000;
+
+/// A stream's sound, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AudioPlan {
+    /// What FFmpeg reads: a file, a URL or a device.
+    pub source: String,
+    /// FFmpeg's arguments before its `-i`.
+    pub input_args: Vec<String>,
+    /// Whether a file begins again at its end; else silence follows it.
+    pub repeat: bool,
+    /// The encodings, in the order of the config; at least one.
+    pub renditions: Vec<AudioRenditionPlan>,
+}
+
+/// One encoding of a stream's sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AudioRenditionPlan {
+    /// Its name, fit for a path and a URL, and none of the video's; its folder.
+    pub name: String,
+    /// Its codec.
+    pub codec: AudioCodec,
+    /// Bits per second.
+    pub bitrate: u64,
+}
+
+/// The codecs of sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AudioCodec {
+    /// AAC-LC.
+    Aac,
+    /// Opus.
+    Opus,
+}
+
+impl AudioCodec {
+    /// FFmpeg's name of its encoder, which the config uses too.
+    pub fn encoder(self) -> &'static str {
+        match self {
+            Self::Aac => "aac",
+            Self::Opus => "libopus",
+        }
+    }
+}
+
+impl AudioPlan {
+    /// Makes a source that is a file's path one from the folder of the config.
+    pub(super) fn resolve(&mut self, folder: &Path) {
+        if self.is_path()
+            && let Some(path) = folder.join(&self.source).to_str()
+        {
+            self.source = path.to_owned();
+        }
+    }
+
+    /// Whether the source can only be a file's path: no URL, and nothing that input arguments make of it.
+    fn is_path(&self) -> bool {
+        self.input_args.is_empty() && !self.source.contains("://")
+    }
+}
+
+/// Checks the table `audio` of a stream whose renditions are `video`. Returns the encoders that have to be there too, and where they stand.
+pub(super) fn check(
+    value: Option<Spanned<DeValue<'_>>>,
+    video: &[RenditionPlan],
+    report: &mut Report,
+) -> (Option<AudioPlan>, Vec<(String, Offset)>) {
+    let Some(value) = value else {
+        return (None, Vec::new());
+    };
+    let (mut table, at) = table::as_table("[streams.NAME.audio]", value, report);
+    let renditions = table.remove("renditions");
+    let section = table::read::<Audio>("[streams.NAME.audio]", table, at, report);
+    if !section.has("source") {
+        let mend = "add source = \"music.ogg\", a URL, or a device with its input_args";
+        report.error(at, "audio has no source", mend);
+    }
+    let input_args = check_arguments(&section, report);
+    let Audio { source, r#loop, .. } = section.values;
+    let (renditions, codecs) = check_renditions(renditions, at, video, report);
+    let plan = AudioPlan {
+        source: source.map_or_else(String::new, |source| source.into_inner().0.0),
+        input_args,
+        repeat: r#loop.map_or(defaults::AUDIO_LOOP, |flag| flag.into_inner().0.0),
+        renditions,
+    };
+    (Some(plan), codecs)
+}
+
+fn check_arguments(section: &Section<Audio>, report: &mut Report) -> Vec<String> {
+    let Some(list) = &section.values.input_args else {
+        return Vec::new();
+    };
+    let at = list.span().start;
+    let words: Vec<String> = list
+        .get_ref()
+        .iter()
+        .map(|word| word.get_ref().0.0.clone())
+        .collect();
+    if words.len() > MAX_ARGUMENTS {
+        let what = format!("input_args has {} words", words.len());
+        report.error(at, what, format!("write at most {MAX_ARGUMENTS}"));
+    }
+    if let Some(word) = words.iter().find(|word| *word == "-i") {
+        let what = format!("input_args has {word:?}");
+        report.error(at, what, "write what FFmpeg reads as source = \"...\"");
+    }
+    words
+}
+
+fn check_renditions(
+    renditions: Option<Spanned<DeValue<'_>>>,
+    at: Offset,
+    video: &[RenditionPlan],
+    report: &mut Report,
+) -> (Vec<AudioRenditionPlan>, Vec<(String, Offset)>) {
+    let items = match renditions {
+        None => {
+            let only = AudioRenditionPlan {
+                name: defaults::AUDIO_RENDITION.into(),
+                codec: defaults::AUDIO_CODEC,
+                bitrate: defaults::AUDIO_BITRATE,
+            };
+            check_free(&only.name, at, video, &[], report);
+            let codec = (only.codec.encoder().to_owned(), at);
+            return (vec![only], vec![codec]);
+        }
+        Some(value) => match table::as_list("[[streams.NAME.audio.renditions]]", value, report) {
+            Some(items) => items,
+            None => return (Vec::new(), Vec::new()),
+        },
+    };
+    if items.is_empty() {
+        let mend = "leave it out for one rendition named audio";
+        report.error(at, "the audio's renditions are empty", mend);
+    }
+    if items.len() > MAX_RENDITIONS {
+        let what = format!("the audio has more than {MAX_RENDITIONS} renditions");
+        report.error(at, what, "remove some");
+    }
+    let mut plans = Vec::new();
+    let mut codecs = Vec::new();
+    for item in items.into_iter().take(MAX_RENDITIONS) {
+        let (table, at) = table::as_table("an audio rendition", item, report);
+        let section = table::read::<AudioRendition>("an audio rendition", table, at, report);
+        let name = check_name(&section, video, &plans, report);
+        let (codec, codec_at) = check_codec(&section, report);
+        codecs.push((codec.encoder().to_owned(), codec_at));
+        let bitrate = check_bitrate(&section, report);
+        plans.push(AudioRenditionPlan {
+            name,
+            codec,
+            bitrate,
+        });
+    }
+    (plans, codecs)
+}
+
+fn check_name(
+    section: &Section<AudioRendition>,
+    video: &[RenditionPlan],
+    before: &[AudioRenditionPlan],
+    report: &mut Report,
+) -> String {
+    let Some(entry) = &section.values.name else {
+        if !section.has("name") {
+            let mend = "add name = \"audio\", or the like: it is the folder's name";
+            report.error(section.at, "an audio rendition has no name", mend);
+        }
+        return String::new();
+    };
+    let (name, at) = (&entry.get_ref().0.0, entry.span().start);
+    stream::check_name("audio rendition", name, at, report);
+    check_free(name, at, video, before, report);
+    name.clone()
+}
+
+/// Without regard to case, as some file systems compare names.
+fn check_free(
+    name: &str,
+    at: Offset,
+    video: &[RenditionPlan],
+    before: &[AudioRenditionPlan],
+    report: &mut Report,
+) {
+    let video = video.iter().map(|other| &other.name);
+    let mut others = video.chain(before.iter().map(|other| &other.name));
+    if others.any(|other| other.eq_ignore_ascii_case(name)) {
+        let what = format!("the stream has two renditions named {name:?}");
+        report.error(at, what, "rename one of them: each has a folder of its own");
+    }
+}
+
+fn check_codec(section: &Section<AudioRendition>, report: &mut Report) -> (AudioCodec, Offset) {
+    let Some(entry) = &section.values.codec else {
+        return (defaults::AUDIO_CODEC, section.at);
+    };
+    let (codec, at) = (entry.get_ref().0.0.as_str(), entry.span().start);
+    let known = [AudioCodec::Aac, AudioCodec::Opus];
+    match known.into_iter().find(|known| known.encoder() == codec) {
+        Some(codec) => (codec, at),
+        None => {
+            let what = format!("codec {codec:?} is no encoder of sound that can be published");
+            report.error(at, what, "write \"aac\" or \"libopus\"");
+            (defaults::AUDIO_CODEC, at)
+        }
+    }
+}
+
+fn check_bitrate(section: &Section<AudioRendition>, report: &mut Report) -> u64 {
+    let Some(entry) = &section.values.bitrate else {
+        return defaults::AUDIO_BITRATE;
+    };
+    let bits = entry.get_ref().0.0;
+    if bits > MAX_BITRATE {
+        let what = format!("an audio bitrate of {bits} is too high");
+        report.error(entry.span().start, what, "write \"16k\" to \"512k\"");
+    }
+    bits
+}

@@ -1,0 +1,155 @@
+//! The sound beside the picture: audio's parts go into the same window, behind the video's, and where the video's window breaks or leaps, the sound is sent after it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Owner;
+use crate::audio::{AudioDesk, AudioNews, Order};
+use crate::package::Part;
+use crate::sample::TrackDescription;
+use crate::tick::Tick;
+use crate::window::PushError;
+
+/// How many parts of one track wait for the video at most.
+const MOST_WAITING: usize = 1024;
+
+/// Pictures that are older are no measure for sound.
+const LONGEST_LAG: Duration = Duration::from_millis(500);
+
+/// What the owner knows of its stream's sound.
+pub(super) struct Sound {
+    desk: AudioDesk,
+    /// What its tracks are encoded as, once that is known.
+    descriptions: Option<Vec<TrackDescription>>,
+    generation: u64,
+    /// Parts that the video has not come to, by track.
+    waiting: Vec<VecDeque<Part>>,
+}
+
+impl Sound {
+    pub(super) fn new(desk: AudioDesk) -> Self {
+        Self {
+            desk,
+            descriptions: None,
+            generation: 0,
+            waiting: Vec::new(),
+        }
+    }
+}
+
+impl Owner {
+    /// What audio tracks are encoded as: nothing for a stream without, none while it is not known.
+    pub(super) fn audio_descriptions(&self) -> Option<Vec<TrackDescription>> {
+        match &self.sound {
+            Some(sound) => sound.descriptions.clone(),
+            None => Some(Vec::new()),
+        }
+    }
+
+    pub(super) fn take_audio(&mut self, news: AudioNews) {
+        let Some(sound) = &mut self.sound else { return };
+        match news {
+            AudioNews::Described(descriptions) => {
+                sound.waiting = descriptions.iter().map(|_| VecDeque::new()).collect();
+                sound.descriptions = Some(descriptions);
+            }
+            AudioNews::Part {
+                generation,
+                track,
+                part,
+            } if generation == sound.generation => {
+                if let Some(waiting) = sound.waiting.get_mut(track) {
+                    if waiting.len() == MOST_WAITING {
+                        waiting.pop_front();
+                    }
+                    waiting.push_back(part);
+                }
+            }
+            // Of before the newest order.
+            AudioNews::Part { .. } => {}
+            AudioNews::Status(status) => self.parts.shared.report().audio = Some(status),
+        }
+    }
+
+    /// Notes how long after its capture the picture of `tick` is shown: sound of the same moment has to be heard then.
+    pub(super) fn note_picture_lag(&self, tick: Tick) {
+        /// So many pictures are averaged.
+        const PICTURES: u64 = 32;
+        if self.sound.is_none() {
+            return;
+        }
+        let backlog = self.backlog.as_ref();
+        let Some(captured) = backlog.and_then(|backlog| backlog.captured(tick)) else {
+            return;
+        };
+        let shown = self.parts.grid.time_of(tick);
+        let lag = shown.saturating_since(self.parts.anchor.to_unix(captured));
+        let lag = u64::try_from(lag.min(LONGEST_LAG).as_nanos()).unwrap_or(0);
+        let average = &self.parts.shared.latency.picture_lag;
+        let before = average.get();
+        average.set(match before {
+            0 => lag,
+            before => (before * (PICTURES - 1) + lag) / PICTURES,
+        });
+    }
+
+    /// Whether the sound was never told where to begin.
+    pub(super) fn sound_waits(&self) -> bool {
+        self.sound
+            .as_ref()
+            .is_some_and(|sound| sound.generation == 0)
+    }
+
+    /// Sends the sound to where the window goes on.
+    pub(super) fn direct_audio(&mut self) {
+        let Some(sound) = &mut self.sound else { return };
+        let Some(period) = self.parts.window.period() else {
+            return;
+        };
+        let first = self.parts.plan.renditions.len();
+        let tracks = (first..period.tracks.len()).filter_map(|track| {
+            let view = period.of(track);
+            let next = self.parts.window.next_tick(track)?;
+            Some((view.grid, next, next == view.first_tick))
+        });
+        let tracks = tracks.collect();
+        sound.generation += 1;
+        sound.waiting.iter_mut().for_each(VecDeque::clear);
+        sound.desk.order(Order {
+            generation: sound.generation,
+            tracks,
+        });
+    }
+
+    /// Puts what waits into the window, as far as the video has come.
+    pub(super) fn push_audio(&mut self) {
+        let first = self.parts.plan.renditions.len();
+        let now = self.parts.anchor.now();
+        let mut lost = false;
+        let Some(sound) = &mut self.sound else { return };
+        for (place, waiting) in sound.waiting.iter_mut().enumerate() {
+            while let Some(part) = waiting.front() {
+                match self.parts.window.push(first + place, part.clone(), now) {
+                    // Without memory the segment has become a gap, which viewers have to be told of, too.
+                    Ok(()) | Err(PushError::Memory { .. }) => self.dirty = true,
+                    Err(PushError::Past { .. }) => {}
+                    Err(PushError::Ahead { .. } | PushError::NoPeriod | PushError::Ended) => break,
+                    Err(PushError::Hole { .. }) => {
+                        lost = true;
+                        break;
+                    }
+                    Err(error) => {
+                        let stream = &self.parts.plan.name;
+                        tracing::error!(%stream, %error, "a part of audio does not fit the window");
+                        lost = true;
+                        break;
+                    }
+                }
+                waiting.pop_front();
+            }
+        }
+        if lost {
+            self.direct_audio();
+        }
+    }
+}

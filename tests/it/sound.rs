@@ -1,0 +1,257 @@
+//! Sound beside the picture: published by the same rules, in step with it, and never in its way.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use ringgear::status::AudioStatus;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::beside_others;
+use crate::harness::checker::Checker;
+use crate::harness::daemon::Daemon;
+use crate::harness::hls::{self, MediaPlaylist};
+use crate::harness::media;
+use crate::harness::place::{Place, give_to_daemon};
+use crate::harness::process::run;
+use crate::harness::streams::small_stream;
+use crate::harness::wait_for;
+
+/// A block of samples whose loudness is looked at.
+const BLOCK: usize = 960;
+
+/// Makes a file of `seconds` of a tone in `place`, in a rate and with channels that are not the published ones.
+fn tone(place: &Place, seconds: u32) -> String {
+    let path = place.path().join("tone.flac");
+    let source = format!("sine=frequency=440:sample_rate=44100:duration={seconds}");
+    let out = run(
+        Command::new("ffmpeg")
+            .args(["-v", "error", "-f", "lavfi", "-i", &source])
+            .args(["-af", "volume=4", "-ac", "1"])
+            .arg(&path),
+        Duration::from_secs(20),
+    );
+    assert_eq!(out.code, Some(0), "{out:?}");
+    give_to_daemon(&path);
+    path.to_str().unwrap().to_owned()
+}
+
+fn audio(daemon: &Daemon) -> Option<AudioStatus> {
+    daemon.stream("cam").audio
+}
+
+fn signal(pid: Option<u32>) {
+    let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    kill_process(pid.expect("it runs"), Signal::KILL).unwrap();
+}
+
+fn playlist(daemon: &Daemon, rendition: &str) -> Option<MediaPlaylist> {
+    let folder = daemon.place.live().join("cam").join(rendition);
+    let text = std::fs::read_to_string(folder.join("media.m3u8")).ok()?;
+    hls::media(&text).ok()
+}
+
+/// Waits until `rendition` lists `more` segments more than it does.
+fn wait_for_segments(daemon: &Daemon, rendition: &str, more: u64) {
+    let last = |daemon: &Daemon| Some(playlist(daemon, rendition)?.segments.last()?.number);
+    let before = last(daemon).unwrap_or(0);
+    wait_for("new segments are listed", Duration::from_secs(30), || {
+        let now = last(daemon)?;
+        (before > 0 && now >= before + more || before == 0 && now > 0).then_some(())
+    });
+}
+
+/// The samples of what `playlist` lists, by the real FFmpeg.
+fn samples(folder: &Path, playlist: &MediaPlaylist) -> Vec<f32> {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, raw) = (dir.path().join("sound.mp4"), dir.path().join("sound.raw"));
+    media::join(folder, playlist, &file);
+    let out = run(
+        Command::new("ffmpeg")
+            .args(["-v", "error", "-i"])
+            .arg(&file)
+            .args(["-ac", "1", "-f", "f32le"])
+            .arg(&raw),
+        Duration::from_secs(60),
+    );
+    assert_eq!((out.code, out.stderr.as_str()), (Some(0), ""));
+    let bytes = std::fs::read(raw).unwrap();
+    let samples: Vec<f32> = bytes
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect();
+    let listed: f64 = playlist
+        .segments
+        .iter()
+        .map(|segment| segment.seconds)
+        .sum();
+    #[allow(clippy::cast_precision_loss)]
+    let decoded = samples.len() as f64 / 48_000.0;
+    // A decoder may drop what Opus calls its pre-skip.
+    assert!(
+        (listed - decoded).abs() < 0.01,
+        "{listed} s are listed, {decoded} decoded"
+    );
+    let square = |block: &[f32]| block.iter().map(|value| value * value).sum::<f32>();
+    #[allow(clippy::cast_precision_loss)]
+    let loudness = |block: &[f32]| (square(block) / block.len() as f32).sqrt();
+    let samples = samples(folder, playlist);
+    samples.chunks_exact(BLOCK).map(loudness).collect()
+}
+
+#[test]
+fn sound_is_published_beside_the_picture_and_its_faults_disturb_no_tick() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let file = tone(&place, 2);
+    let streams = small_stream("cam", "window = \"60s\"")
+        + &format!(
+            "[streams.cam.audio]\nsource = {file:?}\n\
+             [[streams.cam.audio.renditions]]\nname = \"aac\"\n\
+             [[streams.cam.audio.renditions]]\nname = \"opus\"\ncodec = \"libopus\"\nbitrate = \"64k\"\n"
+        );
+    let mut daemon = Daemon::start_in(place, &streams, &[]);
+    let checker = Checker::over_http(&daemon, "cam");
+    let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    wait_for_segments(&daemon, "aac", 2);
+    let before = daemon.stream("cam");
+    signal(audio(&daemon).and_then(|audio| audio.encoder_pid));
+    wait_for("another encoder runs", Duration::from_secs(15), || {
+        (audio(&daemon)?.encoder_restarts == 1).then_some(())
+    });
+    wait_for_segments(&daemon, "aac", 3);
+    let whole = playlist(&daemon, "aac").unwrap();
+
+    // All that was published so far is the tone, before the encoder's death and after it.
+    for rendition in ["aac", "opus"] {
+        let folder = daemon.place.live().join("cam").join(rendition);
+        let mut playlist = playlist(&daemon, rendition).unwrap();
+        playlist
+            .segments
+            .retain(|segment| segment.number <= whole.segments.last().unwrap().number);
+        assert!(
+            playlist
+                .segments
+                .iter()
+                .all(|segment| !segment.gap && !segment.discontinuity)
+        );
+        let loudness = loudness(&folder, &playlist);
+        let first = loudness.iter().position(|loud| *loud > 0.2).unwrap();
+        // The source starts with the stream.
+        assert!(first < 150, "{rendition} begins with {first} silent blocks");
+        let silent = loudness[first + 2..]
+            .iter()
+            .filter(|loud| **loud < 0.2)
+            .count();
+        // Where a file begins again, its resampler does too.
+        assert!(
+            silent <= 2,
+            "{rendition}: {silent} of {} blocks are silent",
+            loudness.len()
+        );
+    }
+
+    signal(audio(&daemon).and_then(|audio| audio.source_pid));
+    wait_for("the source plays again", Duration::from_secs(20), || {
+        let audio = audio(&daemon)?;
+        (audio.source_restarts == 1 && audio.playing).then_some(())
+    });
+    wait_for_segments(&daemon, "aac", 2);
+    let after = daemon.stream("cam");
+    assert_eq!(
+        after.encoder.restarts, before.encoder.restarts,
+        "the video's encoder"
+    );
+    assert_eq!(after.encoder.pid, before.encoder.pid);
+    assert_eq!((after.ticks.missed, after.restarts), (0, 0));
+
+    // A daemon that dies goes on where it was, in sound too.
+    daemon.kill();
+    daemon.wait(Duration::from_secs(5));
+    daemon.restart();
+    wait_for_segments(&daemon, "aac", 3);
+    checker.finish().assert_clean();
+    for rendition in ["small", "aac", "opus"] {
+        let playlist = playlist(&daemon, rendition).unwrap();
+        let broken = playlist
+            .segments
+            .iter()
+            .find(|segment| segment.gap || segment.discontinuity);
+        assert_eq!(broken, None, "{rendition}");
+    }
+}
+
+/// When each flash is shown and each click heard in what was published, in milliseconds since the epoch.
+fn claps(daemon: &Daemon) -> (Vec<f64>, Vec<f64>) {
+    let live = daemon.place.live().join("cam");
+    let pictures = playlist(daemon, "small").unwrap();
+    let shown = media::decode_published(&live.join("small"), &pictures);
+    #[allow(clippy::cast_precision_loss)]
+    let millis = |time: u64, scale: u64| time as f64 * 1000.0 / scale as f64;
+    // A flash lights more than half of a picture that is dark.
+    let flashes = shown
+        .windows(2)
+        .filter(|pair| u32::from(pair[1].brightness) > u32::from(pair[0].brightness) + 60);
+    let flashes = flashes.map(|pair| millis(pair[1].time, 25)).collect();
+    let sound = playlist(daemon, "audio").unwrap();
+    let folder = live.join("audio");
+    let begins = {
+        let init = std::fs::read(folder.join(sound.segments[0].map.as_ref().unwrap())).unwrap();
+        let init = media::init(&init).unwrap();
+        let first = std::fs::read(folder.join(&sound.segments[0].uri)).unwrap();
+        millis(media::segment(&first, &init).unwrap().start, init.timescale)
+    };
+    let mut clicks: Vec<f64> = Vec::new();
+    for (at, value) in samples(&folder, &sound).iter().enumerate() {
+        let at = begins + millis(u64::try_from(at).unwrap(), 48_000);
+        if value.abs() > 0.2 && clicks.last().is_none_or(|last| at - last > 500.0) {
+            clicks.push(at);
+        }
+    }
+    (flashes, clicks)
+}
+
+#[test]
+fn a_flash_and_a_click_of_one_moment_are_published_less_than_20_ms_apart() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let fifo = place.path().join("clap");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o666),
+        0,
+    )
+    .unwrap();
+    std::fs::set_permissions(&fifo, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let streams = small_stream("cam", "window = \"60s\"")
+        + &format!(
+            "[streams.cam.audio]\nsource = {:?}\ninput_args = [\"-f\", \"s16le\", \"-ar\", \"48000\", \"-ac\", \"1\"]\n",
+            fifo.to_str().unwrap()
+        );
+    let daemon = Daemon::start_in(place, &streams, &[]);
+    let fifo = fifo.to_str().unwrap().to_owned();
+    let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180", "--clap", &fifo]);
+    daemon.wait_until_playable("cam");
+    wait_for_segments(&daemon, "audio", 14);
+    let (flashes, clicks) = claps(&daemon);
+    // Those of the first seconds, in which the source's latency was found out, don't count, nor what is not there in both.
+    let from = flashes[0] + 4000.0;
+    let pairs: Vec<(f64, f64)> = flashes
+        .iter()
+        .filter(|flash| **flash > from)
+        .filter_map(|flash| {
+            let click = clicks.iter().find(|click| (*click - flash).abs() < 500.0);
+            Some((*flash, click? - flash))
+        })
+        .collect();
+    eprintln!("clicks after their flashes, in ms: {pairs:.1?}");
+    assert!(pairs.len() >= 4, "{flashes:?} {clicks:?}");
+    let off = pairs
+        .iter()
+        .map(|(_, error)| error.abs())
+        .fold(0.0, f64::max);
+    assert!(off < 20.0, "{off} ms: {pairs:?}");
+}
