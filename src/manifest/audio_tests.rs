@@ -12,7 +12,7 @@ use crate::package::Part;
 use crate::picture::Size;
 use crate::sample::{AudioFormat, TrackDescription};
 use crate::tick::{Framerate, Grid, Tick};
-use crate::window::{PushError, Snapshot, TrackInit, Window, WindowSettings};
+use crate::window::{Mode, PushError, Snapshot, TrackInit, Window, WindowSettings};
 
 fn grid(rate: &str) -> Grid {
     let second = Duration::from_secs(1);
@@ -52,6 +52,7 @@ fn tracks(grid: &Grid) -> Vec<TrackInit> {
 
 fn settings() -> WindowSettings {
     WindowSettings {
+        mode: Mode::Live,
         stream: "door".to_owned(),
         tracks: ["720p", "aac", "opus"].map(str::to_owned).to_vec(),
         window: Duration::from_secs(14),
@@ -76,6 +77,7 @@ fn next_part(window: &Window, track: usize) -> Part {
         first_tick,
         ticks: u32::try_from(end.since(first_tick)).unwrap(),
         independent: true,
+        captured: grid.time_of(first_tick),
         last: grid.starts_segment(end),
         bytes: Bytes::from_static(&[7; 500]),
     }

@@ -350,7 +350,7 @@ fn nothing(plan: &StreamPlan, now: UnixTime) -> Snapshot {
     Snapshot {
         stream: plan.name.clone(),
         mode: plan.mode,
-        target_duration: super::target_duration(&plan.grid),
+        target_duration: super::target_duration(plan, &plan.grid),
         media_sequence: crate::tick::SegmentNumber(0),
         discontinuity_sequence: 0,
         window_ticks: 0,
