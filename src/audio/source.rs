@@ -20,6 +20,8 @@ const QUEUE: usize = 48_000;
 const ARRIVALS: usize = 1024;
 /// A source that was full so lately is held back, and not at its own pace.
 const HELD_BACK: Duration = Duration::from_secs(3);
+/// What has filled the queue so soon after it was emptied comes faster than it is heard.
+const REFILL: Duration = Duration::from_millis(500);
 /// How long a process that has closed its output may take to end.
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -85,6 +87,7 @@ impl Source {
         plan: &AudioPlan,
         anchor: &Anchor,
     ) -> std::io::Result<Self> {
+        let is_file = Path::new(source).is_file();
         let line = arguments(source, plan);
         tracing::debug!("{} {}", ffmpeg.display(), line.join(" "));
         let mut child = process::spawn(ffmpeg, &line, &Output::Piped, Vec::new())?;
@@ -107,9 +110,13 @@ impl Source {
             .spawn(move || LastLines::read_to_end(stderr))?;
         source.words = Some(words);
         let anchor = anchor.clone();
+        let pace = match is_file {
+            true => Pace::Ours,
+            false => Pace::Unknown,
+        };
         thread::Builder::new()
             .name("audio-in".into())
-            .spawn(move || read(stdout, &shared, &anchor))?;
+            .spawn(move || read(stdout, &shared, &anchor, pace))?;
         Ok(source)
     }
 
@@ -196,8 +203,31 @@ impl Drop for Source {
     }
 }
 
+/// Whose pace a source has that has filled the queue.
+enum Pace {
+    /// Either it would give all that it has at once, or it is live, and what it has gathered while FFmpeg started would make it late for ever.
+    Unknown,
+    /// What was gathered was let go at this time. What fills the queue again at once is no live source.
+    Tried(MonotonicTime),
+    /// It waits for us.
+    Ours,
+}
+
+impl Pace {
+    /// The queue is full at `now`: whether what is in it is to be let go.
+    fn lets_go(&mut self, now: MonotonicTime) -> bool {
+        let ours = match self {
+            Self::Unknown => false,
+            Self::Tried(at) => now.saturating_since(*at) < REFILL,
+            Self::Ours => true,
+        };
+        *self = if ours { Self::Ours } else { Self::Tried(now) };
+        !ours
+    }
+}
+
 /// Reads until the pipe's end or until nobody takes any more.
-fn read(mut pipe: ChildStdout, shared: &Shared, anchor: &Anchor) {
+fn read(mut pipe: ChildStdout, shared: &Shared, anchor: &Anchor, mut pace: Pace) {
     const SAMPLE: usize = 8;
     let mut buffer = vec![0; 2048 * SAMPLE];
     let mut kept = 0;
@@ -214,6 +244,11 @@ fn read(mut pipe: ChildStdout, shared: &Shared, anchor: &Anchor) {
             .chunks_exact(SAMPLE)
             .map(|bytes| [value(&bytes[..4]), value(&bytes[4..])]);
         let mut queue = shared.queue();
+        if queue.samples.len() >= QUEUE && pace.lets_go(now) {
+            queue.received -= queue.samples.len() as u64;
+            queue.samples.clear();
+            queue.arrivals.clear();
+        }
         while queue.samples.len() >= QUEUE && !queue.closed {
             queue.full = Some(anchor.monotonic());
             // Told again and again that it is full.
@@ -246,5 +281,32 @@ fn value(bytes: &[u8]) -> f32 {
         value.clamp(-4.0, 4.0)
     } else {
         0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_live_source_has_gathered_is_let_go_and_a_fast_one_waits() {
+        let at = |millis: u64| MonotonicTime(millis * 1_000_000);
+        let mut live = Pace::Unknown;
+        assert!(live.lets_go(at(1000)));
+        assert!(
+            live.lets_go(at(60_000)),
+            "it was not taken from for a while"
+        );
+        let mut fast = Pace::Unknown;
+        assert!(fast.lets_go(at(1000)));
+        assert!(!fast.lets_go(at(1100)) && !fast.lets_go(at(60_000)));
+        assert!(!Pace::Ours.lets_go(at(0)));
+    }
+
+    #[test]
+    fn sound_is_finite_and_bounded() {
+        assert_eq!(value(&0.5_f32.to_le_bytes()), 0.5);
+        assert_eq!(value(&f32::NAN.to_le_bytes()), 0.0);
+        assert_eq!(value(&1e30_f32.to_le_bytes()), 4.0);
     }
 }

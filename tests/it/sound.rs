@@ -92,6 +92,11 @@ fn samples(folder: &Path, playlist: &MediaPlaylist) -> Vec<f32> {
         (listed - decoded).abs() < 0.01,
         "{listed} s are listed, {decoded} decoded"
     );
+    samples
+}
+
+/// How loud what `playlist` lists is: the root mean square of each block of 20 ms.
+fn loudness(folder: &Path, playlist: &MediaPlaylist) -> Vec<f32> {
     let square = |block: &[f32]| block.iter().map(|value| value * value).sum::<f32>();
     #[allow(clippy::cast_precision_loss)]
     let loudness = |block: &[f32]| (square(block) / block.len() as f32).sqrt();
