@@ -105,7 +105,7 @@ fn live(plans: &[AudioRenditionPlan], skips: &[u32], pipes: &[RawFd]) -> Vec<Str
     for ((plan, skip), pipe) in plans.iter().zip(skips).zip(pipes) {
         line.extend(["-map", "0:a"].map(str::to_owned));
         if *skip > 0 {
-            let filter = format!("atrim=start_sample={skip},asetpts=N/SR/TB");
+            let filter = format!("atrim=start_sample={skip},asetpts=PTS-STARTPTS");
             line.extend(["-af".to_owned(), filter]);
         }
         line.extend(plan.arguments());

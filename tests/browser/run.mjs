@@ -2,7 +2,7 @@
 //
 //   node run.mjs PLAN.json
 //
-// The plan: {"seconds": 20, "together": 2, "runs": [{"name", "player": "hls.js" | "dash.js" | "shaka", "url", "framerate", "delay"?} |
+// The plan: {"seconds": 20, "together": 2, "runs": [{"name", "player": "hls.js" | "dash.js" | "shaka", "url", "framerate", "delay"?, "sound"?} |
 // {"name", "page": URL, "framerate", "startWithin": 3}]}. Each run passes when currentTime advances, no error comes, nothing stalls
 // for more than half a second, and the frame numbers in the picture grow by elapsed time times framerate; on a page, which holds the live
 // edge, also by what it catches up meanwhile.
@@ -102,6 +102,10 @@ async function measure(page, run, seconds) {
       problems.push(`frame ${read[index].frame} after ${read[index - 1].frame}`);
       break;
     }
+  }
+  if (run.sound) {
+    const decoded = await page.evaluate(() => document.querySelector('video').webkitAudioDecodedByteCount);
+    if (!(decoded > 0)) problems.push(`no sound was decoded: ${decoded} bytes`);
   }
   const latency = (Date.now() - last.captured) / 1000;
   run.summary =

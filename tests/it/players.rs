@@ -33,12 +33,24 @@ mod alone {
         bitrate = "300k"
         preset = "ultrafast"
     "#;
+    const SOUND: &str = r#"
+        [streams.cam.audio]
+        source = "sine=frequency=440:sample_rate=44100"
+        input_args = ["-re", "-f", "lavfi"]
+        [[streams.cam.audio.renditions]]
+        name = "aac"
+        [[streams.cam.audio.renditions]]
+        name = "opus"
+        codec = "libopus"
+        bitrate = "64k"
+    "#;
     const PATTERN: [&str; 4] = ["pattern", "cam", "--size", "640x360"];
 
     #[test]
     fn hls_js_dash_js_and_shaka_play_the_folder_behind_nginx() {
         let _machine = alone();
-        let daemon = Daemon::start(STREAM);
+        // With sound, in two codecs, from a source that is live.
+        let daemon = Daemon::start(&format!("{STREAM}{SOUND}"));
         let _camera = daemon.producer(&PATTERN);
         daemon.wait_until_playable("cam");
         let nginx = Nginx::start(&daemon.place.live());
@@ -48,6 +60,10 @@ mod alone {
             player("dash.js", &nginx.url("/cam/manifest.mpd"), 25),
             player("shaka", &nginx.url("/cam/manifest.mpd"), 25),
         ];
+        let runs = runs.map(|mut run| {
+            run["sound"] = json!(true);
+            run
+        });
         watch_in_browser(&runs, 3);
     }
 
