@@ -142,6 +142,14 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
             format!("{}: {size}{pace}, {codec}, {how}{fallback}", rendition.name),
         );
     }
+    if let Some(audio) = &stream.audio {
+        line(text, 1, "audio from", audio.source.clone());
+        for rendition in &audio.renditions {
+            let (name, codec) = (&rendition.name, rendition.codec.encoder());
+            let rate = rendition.bitrate / 1000;
+            line(text, 1, "audio", format!("{name}: {codec}, {rate} kbit/s"));
+        }
+    }
     let base = format!("http://{}/{}", plan.listen, stream.name);
     line(text, 1, "player", format!("{base}/"));
     if stream.hls {

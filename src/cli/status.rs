@@ -137,6 +137,10 @@ fn table(status: &StreamsStatus) -> String {
         if let Some(source) = &stream.source {
             let _ = writeln!(text, "{}: {}", stream.name, told(source));
         }
+        let audio = stream.audio.as_ref();
+        if let Some(detail) = audio.and_then(|audio| audio.detail.as_ref()) {
+            let _ = writeln!(text, "{}: {detail}", stream.name);
+        }
         if let Some(detail) = &stream.detail {
             let _ = writeln!(text, "{}: {detail}", stream.name);
         }
