@@ -85,7 +85,11 @@ pub(super) fn check(
     let Some(value) = value else {
         return (None, Vec::new());
     };
+    let is_table = matches!(value.get_ref(), DeValue::Table(_));
     let (mut table, at) = table::as_table("[streams.NAME.audio]", value, report);
+    if !is_table {
+        return (None, Vec::new());
+    }
     let renditions = table.remove("renditions");
     let section = table::read::<Audio>("[streams.NAME.audio]", table, at, report);
     if !section.has("source") {
