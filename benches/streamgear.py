@@ -5,11 +5,12 @@ as DASH and as HLS, in turn, five times. Prints frames per second, the files' si
     python3 benches/streamgear.py --ringgear target/release/ringgear [--frames 600] [--rounds 5] [--preset ultrafast] [--goal 2.5]
 
 vidgear is installed from PyPI into target/bench/vidgear, the package of this repository into target/bench/package. The clock runs from
-before the object is made until `close` has returned. What each has published is decoded, and has to have every frame.
+before the object is made until `close` has returned; the processor's seconds are those of the script and of all that it started. What each has published is decoded, and has to have every frame.
 """
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,18 +27,19 @@ import numpy as np
 {import_line}
 
 format, frames, width, height, preset = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
-noise = np.random.default_rng(1).integers(0, 64, (height, width, 3), np.uint8)
+random = np.random.default_rng(1)
 ramp = np.add.outer(np.arange(height), np.arange(width)) // 16 % 192
-scene = (noise + ramp[:, :, None]).astype(np.uint8)
-# The camera pans over a still scene, and a square moves through it.
+detail = random.integers(0, 32, (height // 4, width // 4), np.uint8).repeat(4, 0).repeat(4, 1)
+scene = np.repeat((detail + ramp)[:, :, None], 3, 2).astype(np.uint8)
+# The camera pans over a still scene, with a sensor's noise, and a square moves through it.
 pictures = []
 for number in range(30):
-    picture = np.roll(scene, (number, 2 * number), (0, 1))
+    picture = np.roll(scene, (number, 2 * number), (0, 1)) + random.integers(0, 4, scene.shape, np.uint8)
     picture[100 : 300, 20 * number : 20 * number + 200] = (40, 90, 200)
     pictures.append(picture)
 output = "out.mpd" if format == "dash" else "out.m3u8"
 begin = time.perf_counter()
-streamer = StreamGear(output=output, format=format, **{{"-input_framerate": 30.0, "-preset": preset, "-gop": 60}})
+streamer = StreamGear(output=output, format=format, **{{"-input_framerate": 30.0, "-preset": preset, "-gop": 60, "-bf": 0}})
 for number in range(frames):
     streamer.stream(pictures[number % 30])
 streamer.close()
@@ -65,12 +67,15 @@ def environment(name, packages, fresh=False):
 
 
 def run(python, name, format, arguments):
-    """Frames per second, and the bytes published."""
+    """Frames per second, the processor's seconds, and the bytes published."""
     with tempfile.TemporaryDirectory(prefix="ringgear-bench-") as folder:
         words = [format, arguments.frames, *SIZE, arguments.preset]
         script = SCRIPT.format(import_line=SUBJECTS[name])
         line = [python, "-W", "ignore", "-c", script, *map(str, words)]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(line, cwd=folder, capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if done.returncode:
             sys.exit(f"{name} failed:\n{done.stderr}")
         manifest = Path(folder) / ("out.mpd" if format == "dash" else "out.m3u8")
@@ -79,7 +84,7 @@ def run(python, name, format, arguments):
         if not published or int(published[0].strip(",")) != arguments.frames:
             sys.exit(f"{name} published {published} of {arguments.frames} frames as {format}")
         size = sum(file.stat().st_size for file in Path(folder).rglob("*.*") if file.is_file())
-        return arguments.frames / float(done.stdout.split()[-1]), size
+        return arguments.frames / float(done.stdout.split()[-1]), busy, size
 
 
 def main():
@@ -98,20 +103,20 @@ def main():
         print("NOT MEASURED: vidgear can't be installed from PyPI, so Ringgear runs alone", flush=True)
     subjects = [name for name in SUBJECTS if pythons[name]]
     print(f"{arguments.frames} frames of {SIZE[0]}x{SIZE[1]} BGR24, libx264 {arguments.preset} at crf 20, flat out\n")
-    print("| format | round | " + " | ".join(f"{name}, fps | MB" for name in subjects) + " | ratio |")
-    print("|---|---|" + "---|---|" * len(subjects) + "---|", flush=True)
+    print("| format | round | " + " | ".join(f"{name}, fps | CPU s | MB" for name in subjects) + " | ratio |")
+    print("|---|---|" + "---|---|---|" * len(subjects) + "---|", flush=True)
     missed = False
     for format in ("dash", "hls"):
         ratios, rates = [], {name: [] for name in subjects}
         for number in range(arguments.rounds):
             results = {name: run(pythons[name], name, format, arguments) for name in subjects}
-            for name, (rate, _) in results.items():
+            for name, (rate, _, _) in results.items():
                 rates[name].append(rate)
-            cells = " | ".join(f"{rate:.1f} | {size / 1e6:.1f}" for rate, size in results.values())
+            cells = " | ".join(f"{rate:.1f} | {busy:.1f} | {size / 1e6:.1f}" for rate, busy, size in results.values())
             ratio = results["ringgear"][0] / results["vidgear"][0] if "vidgear" in results else float("nan")
             ratios.append(ratio)
             print(f"| {format} | {number + 1} | {cells} | {ratio:.2f} |", flush=True)
-        medians = " | ".join(f"{statistics.median(rates[name]):.1f} |" for name in subjects)
+        medians = " | ".join(f"{statistics.median(rates[name]):.1f} | |" for name in subjects)
         ratio = statistics.median(ratios)
         print(f"| {format} | median | {medians} | {ratio:.2f} |", flush=True)
         missed |= "vidgear" in subjects and ratio < arguments.goal

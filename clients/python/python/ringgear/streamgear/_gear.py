@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging as _logging
 import os
+import re
 import time
 import weakref
 from fractions import Fraction
@@ -24,6 +25,8 @@ _FRAMERATE = Fraction(25)
 #: The pixel format by the number of channels. Alpha is not encoded.
 _FORMATS = {1: "gray", 2: "gray", 3: "bgr24", 4: "bgra"}
 _RGB = {"bgr24": "rgb24", "bgra": "rgba"}
+#: What a daemon says that has no audio, or not for recordings.
+_REFUSED_AUDIO = re.compile(r'no key "audio"|has audio')
 #: How long is waited for the reason why the daemon is gone.
 _REASON = 5.0
 
@@ -126,7 +129,7 @@ class StreamGear:
         frames = self._video.duration * float(framerate) if self._video.duration else None
         bar = Progress(self._source, frames)
         try:
-            daemon, _ = self._start(_plan.Picture(self._video.width, self._video.height, framerate))
+            daemon = self._start_source(_plan.Picture(self._video.width, self._video.height, framerate), self._video.has_audio)
             try:
                 wrong = daemon.follow(bar.show)
             finally:
@@ -193,6 +196,20 @@ class StreamGear:
         self._end = weakref.finalize(self, _forgotten, os.getpid(), producer, self._daemon)
         live = _plan.mode(self._wishes) == "live" if self._joins is None else is_live(control, stream)
         self._due = 0.0 if live else None
+
+    def _start_source(self, picture: _plan.Picture, has_audio: bool) -> PrivateDaemon:
+        """Starts the private daemon of a source, whose own audio is published unless there is another."""
+        if self._audio is not None or self._source is None or not has_audio:
+            return self._start(picture)[0]
+        self._audio = _plan.Audio(self._source, ())
+        try:
+            return self._start(picture)[0]
+        except EncodingFailed as error:
+            if not _REFUSED_AUDIO.search(str(error)):
+                raise
+            self._audio = None
+            log.error("the audio of %s is left out: %s", self._source, error)
+            return self._start(picture)[0]
 
     def _start(self, picture: _plan.Picture) -> tuple[PrivateDaemon, Home]:
         """Starts the private daemon."""

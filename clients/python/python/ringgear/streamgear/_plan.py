@@ -93,7 +93,7 @@ def config(wishes: Wishes, picture: Picture, place: Place, audio: Audio | None =
         f"[streams.{place.stream}]",
     ]
     lines += _stream(wishes, picture, source)
-    if audio is not None or (source is not None and wishes.audio_codec is not None):
+    if audio is not None:
         lines += _audio(wishes, audio, place.stream)
     for rendition in _renditions(wishes, picture, source):
         lines += [f"[[streams.{place.stream}.renditions]]", *rendition]
@@ -223,14 +223,13 @@ def _framerate(wanted: Fraction | None, picture: Picture) -> Iterator[str]:
         )
 
 
-def _audio(wishes: Wishes, audio: Audio | None, stream: str) -> Iterator[str]:
+def _audio(wishes: Wishes, audio: Audio, stream: str) -> Iterator[str]:
     yield f"[streams.{stream}.audio]"
-    if audio is not None:
-        yield f"source = {_quoted(audio.source)}"
-        if audio.input_args:
-            yield f"input_args = [{', '.join(map(_quoted, audio.input_args))}]"
-        # A file that is shorter than the video is followed by silence.
-        yield "loop = false"
+    yield f"source = {_quoted(audio.source)}"
+    if audio.input_args:
+        yield f"input_args = [{', '.join(map(_quoted, audio.input_args))}]"
+    # A file that is shorter than the video is followed by silence.
+    yield "loop = false"
     codec = wishes.audio_codec or "aac"
     if codec not in ("aac", "libopus"):
         log.warning("-acodec %s becomes aac: audio is encoded as aac or libopus", codec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -57,13 +58,19 @@ class Keeper:
         deadline = time.monotonic() + _START
         while self.daemon.status() is None:
             if not self.daemon.is_running():
-                return f"the daemon did not start:\n{self.daemon.words()}"
+                return self.refusal()
             if gone(self.parent):
                 return "the script is gone"
             if time.monotonic() > deadline:
                 return f"the daemon did not answer within {_START:g} s:\n{self.daemon.words()}"
             time.sleep(0.02)
         return None
+
+    def refusal(self) -> str:
+        """Why the daemon did not start. Of an error in its config, which nobody has seen, the place says nothing."""
+        words = self.daemon.words()
+        plain = re.sub(rf"(?m)^{re.escape(self.job['command'][-1])}:\d+:\d+: ", "", words)
+        return f"the daemon refuses this: {plain}" if plain != words else f"the daemon did not start:\n{words}"
 
     def watch(self) -> str | None:
         while True:
@@ -99,6 +106,10 @@ class Keeper:
                 self.noted.add(rendition["name"])
                 tell("note " + json.dumps(f"{rendition['name']} is encoded by {rendition['codec']} instead: {rendition['fallback']}"))
         if self.job["source"] and not self.done:
+            source = status.get("source") or {}
+            if source.get("state") == "waiting":
+                # The daemon would open it again and again; who transcodes a file wants to know.
+                return "\n".join([source.get("error") or "the source gives no pictures", *source.get("last_error", [])])
             tell(f"frames {status['ticks']['fresh']}")
             self.done = status.get("recording") is None and bool(status.get("recordings"))
             if self.done:
