@@ -94,9 +94,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--preset", default="ultrafast")
     parser.add_argument("--goal", type=float, default=2.5, help="times vidgear's frames per second")
+    parser.add_argument("--keep", action="store_true", help="run the package as it was installed the last time")
     arguments = parser.parse_args()
     os.environ["RINGGEAR_BINARY"] = str(arguments.ringgear.resolve())
-    pythons = {"vidgear": environment("vidgear", VIDGEAR), "ringgear": environment("package", [str(ROOT / "clients" / "python")], fresh=True)}
+    pythons = {"vidgear": environment("vidgear", VIDGEAR), "ringgear": environment("package", [str(ROOT / "clients" / "python")], fresh=not arguments.keep)}
     if pythons["ringgear"] is None:
         sys.exit("the package can't be installed")
     if pythons["vidgear"] is None:

@@ -319,6 +319,11 @@ def test_single_source_with_another_encoder(film, format):
     assert {codec for codec, _, _ in tracks(out(format))} == {"hevc"} and decoded(out(format)) == FRAMES
 
 
+def test_a_source_that_is_copied_is_whole(film):
+    transcode("hls", **{"-video_source": film, "-vcodec": "copy"})
+    assert decoded("hls_out.m3u8") == FRAMES
+
+
 def test_a_source_that_is_gone_raises_what_subprocess_would(film, place):
     (place / "gone.mp4").write_bytes(pathlib.Path(film).read_bytes())
     streamer = StreamGear(output="x.mpd", **{"-video_source": "gone.mp4"})

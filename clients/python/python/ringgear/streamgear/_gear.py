@@ -198,18 +198,24 @@ class StreamGear:
         self._due = 0.0 if live else None
 
     def _start_source(self, picture: _plan.Picture, has_audio: bool) -> PrivateDaemon:
-        """Starts the private daemon of a source, whose own audio is published unless there is another."""
-        if self._audio is not None or self._source is None or not has_audio:
-            return self._start(picture)[0]
-        self._audio = _plan.Audio(self._source, ())
-        try:
-            return self._start(picture)[0]
-        except EncodingFailed as error:
-            if not _REFUSED_AUDIO.search(str(error)):
-                raise
-            self._audio = None
-            log.error("the audio of %s is left out: %s", self._source, error)
-            return self._start(picture)[0]
+        """Starts the private daemon of a source, whose own audio is published unless there is another. What this daemon can't do with a
+        source is left out, and told."""
+        own = self._audio is None and self._source is not None and has_audio
+        if own and self._source is not None:
+            self._audio = _plan.Audio(self._source, ())
+        while True:
+            try:
+                return self._start(picture)[0]
+            except EncodingFailed as error:
+                words = str(error)
+                if own and self._audio is not None and _REFUSED_AUDIO.search(words):
+                    self._audio = None
+                    log.error("the audio of %s is left out: %s", self._source, words)
+                elif self._wishes.codec == "copy" and '"copy"' in words:
+                    self._wishes = self._wishes._replace(codec=None)
+                    log.error("-vcodec copy becomes libx264: %s", words)
+                else:
+                    raise
 
     def _start(self, picture: _plan.Picture) -> tuple[PrivateDaemon, Home]:
         """Starts the private daemon."""
