@@ -10,7 +10,6 @@ before the object is made until `close` has returned; the processor's seconds ar
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,9 +21,13 @@ BENCH = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "bench"
 SIZE = (1920, 1080)
 
 SCRIPT = """
-import sys, time
+import resource, sys, time
 import numpy as np
 {import_line}
+
+def busy():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 format, frames, width, height, preset = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
 random = np.random.default_rng(1)
@@ -38,12 +41,12 @@ for number in range(30):
     picture[100 : 300, 20 * number : 20 * number + 200] = (40, 90, 200)
     pictures.append(picture)
 output = "out.mpd" if format == "dash" else "out.m3u8"
-begin = time.perf_counter()
+begin, used = time.perf_counter(), busy()
 streamer = StreamGear(output=output, format=format, **{{"-input_framerate": 30.0, "-preset": preset, "-gop": 60, "-bf": 0}})
 for number in range(frames):
     streamer.stream(pictures[number % 30])
 streamer.close()
-print(time.perf_counter() - begin)
+print(time.perf_counter() - begin, busy() - used)
 """
 
 VIDGEAR = ["vidgear==0.3.6", "opencv-python-headless", "numpy", "cython", "requests", "colorlog", "tqdm"]
@@ -72,10 +75,7 @@ def run(python, name, format, arguments):
         words = [format, arguments.frames, *SIZE, arguments.preset]
         script = SCRIPT.format(import_line=SUBJECTS[name])
         line = [python, "-W", "ignore", "-c", script, *map(str, words)]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(line, cwd=folder, capture_output=True, text=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if done.returncode:
             sys.exit(f"{name} failed:\n{done.stderr}")
         manifest = Path(folder) / ("out.mpd" if format == "dash" else "out.m3u8")
@@ -84,7 +84,8 @@ def run(python, name, format, arguments):
         if not published or int(published[0].strip(",")) != arguments.frames:
             sys.exit(f"{name} published {published} of {arguments.frames} frames as {format}")
         size = sum(file.stat().st_size for file in Path(folder).rglob("*.*") if file.is_file())
-        return arguments.frames / float(done.stdout.split()[-1]), busy, size
+        took, busy = map(float, done.stdout.split()[-2:])
+        return arguments.frames / took, busy, size
 
 
 def main():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -34,11 +35,17 @@ def find(custom: str) -> str | None:
         path = os.path.join(os.path.abspath(custom), "ffmpeg")
     if path is None or not os.path.isfile(path):
         return None
+    return path if _runs(path, os.stat(path).st_mtime_ns) else None
+
+
+@functools.lru_cache(maxsize=8)
+def _runs(path: str, changed: int) -> bool:
+    """Whether the program at `path`, as it was `changed` last, is an FFmpeg that runs."""
     try:
         answer = subprocess.run([path, "-version"], capture_output=True, stdin=subprocess.DEVNULL, timeout=_PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return path if answer.returncode == 0 and b"version" in answer.stdout else None
+        return False
+    return answer.returncode == 0 and b"version" in answer.stdout
 
 
 def knows_url(ffmpeg: str, url: str) -> bool:
