@@ -8,7 +8,7 @@ import pytest
 from ringgear.streamgear import _plan, _wishes
 from ringgear.streamgear._keeper import assets, mirror
 
-PLACE = _plan.Place("/run/x/control.sock", "/srv/www", "live-1", "/usr/bin/ffmpeg", "127.0.0.1:0")
+PLACE = _plan.Place("/run/x/control.sock", "/srv/www", "live-1", "/usr/bin/ffmpeg", None)
 
 
 def read(params, live=False, hls=False):
@@ -54,6 +54,12 @@ def test_a_live_stream_lists_as_many_seconds_as_vidgear(params, hls, segment, wi
     assert 'mode = "live"' in text and 'at_exit = "end"' in text
     assert f'segment = "{segment * 1000000}us"' in text and f'window = "{window * 1000000}us"' in text
     assert told() == []
+
+
+def test_viewers_of_its_own_origin_have_both_formats():
+    text = _plan.config(read({}), _plan.Picture(64, 36, Fraction(25)), PLACE._replace(listen="0.0.0.0:8080"))
+    assert 'listen = "0.0.0.0:8080"' in text and 'formats = ["hls", "dash"]' in text
+    assert 'listen = "127.0.0.1:0"' in config({})
 
 
 def test_a_window_that_is_too_short_for_players_is_told(told):

@@ -80,11 +80,13 @@ class StreamGear:
         self._output = _checks.checked_output(output, self._format, self._ffmpeg, clear=clear)
         self._wishes = _wishes.read(params, live=live, hls=self._format == "hls")
         if self._joins is not None:
+            if self._source is not None:
+                raise ValueError("-ringgear_stream and -video_source are both given: the source of a running daemon's stream stands in its config")
             log.warning("output=%r is not written, and stream_params that the config decides are left out: the running daemon publishes stream %r", output, self._joins)
         self._daemon: PrivateDaemon | None = None
         self._producer: Producer | None = None
         self._kind: _Kind | None = None
-        self._rgb = False
+        self._rgb = self._rgb_told = False
         #: When the next frame of a live stream is due, by `time.monotonic`; None where nothing is paced.
         self._due: float | None = None
         self._closed = False
@@ -231,7 +233,7 @@ class StreamGear:
         _plan.check_framerate(picture.framerate)
         home = Home.make(task)
         try:
-            place = _plan.Place(home.control, home.assets.path, home.stream, self._ffmpeg, self._listen or "127.0.0.1:0")
+            place = _plan.Place(home.control, home.assets.path, home.stream, self._ffmpeg, str(self._listen) if self._listen else None)
             config = _plan.config(self._wishes, picture, place, self._audio, self._source)
             log.debug("the daemon's config:\n%s", config)
             return PrivateDaemon(self._program, config, home, task), home
@@ -243,9 +245,9 @@ class StreamGear:
         """Raises ValueError unless the frame is like the first."""
         first = self._kind
         if first is None or kind == first:
-            if rgb != self._rgb:
+            if rgb != self._rgb and not self._rgb_told:
                 log.warning("rgb_mode=%s is left out: the first frame said %s, and colours stay in that order", rgb, self._rgb)
-                self._rgb = rgb
+                self._rgb_told = True
             return
         if kind[:2] != first[:2]:
             raise ValueError(f"a frame of {kind.width}x{kind.height} after one of {first.width}x{first.height}: all frames of a stream have the same size")

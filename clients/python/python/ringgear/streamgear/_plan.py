@@ -25,6 +25,8 @@ _WINDOW_RANGE = (3.0, 3600.0)
 _LEAST_LISTED = 6
 #: The encoders that know a constant quality, with vidgear's; None for the encoder's own default.
 _QUALITY = {"libx264": "20", "libx265": "20", "libvpx-vp9": "20", "libaom-av1": None, "libsvtav1": None}
+#: A free port of this machine alone.
+_ANY_PORT = "127.0.0.1:0"
 #: Bits per second of a rendition.
 _BITRATE_RANGE = (16_000, 1_000_000_000)
 #: What stands in where a graphics card's encoder does not work, by the codec in its name.
@@ -39,7 +41,8 @@ class Place(NamedTuple):
     publish_dir: str
     stream: str
     ffmpeg: str
-    listen: str
+    #: Where viewers find its origin; None for nobody's concern.
+    listen: str | None
 
 
 class Audio(NamedTuple):
@@ -78,7 +81,7 @@ def config(wishes: Wishes, picture: Picture, place: Place, audio: Audio | None =
         "[daemon]",
         f"socket = {_quoted(place.socket)}",
         "[http]",
-        f"listen = {_quoted(place.listen)}",
+        f"listen = {_quoted(place.listen or _ANY_PORT)}",
         "[publish]",
         f"dir = {_quoted(place.publish_dir)}",
         'keep_free = "0"',
@@ -92,6 +95,9 @@ def config(wishes: Wishes, picture: Picture, place: Place, audio: Audio | None =
         'memory = "4GiB"',
         f"[streams.{place.stream}]",
     ]
+    # Its own viewers have the choice; beside the manifest nobody looks for the other one.
+    formats = '["hls", "dash"]' if place.listen is not None else '["hls"]' if wishes.hls else '["dash"]'
+    lines.append(f"formats = {formats}")
     lines += _stream(wishes, picture, source)
     if audio is not None:
         lines += _audio(wishes, audio, place.stream)
@@ -112,8 +118,7 @@ def _stream(wishes: Wishes, picture: Picture, source: str | None) -> Iterator[st
         yield 'stale_after = "1h"'
         # Its frames come at the stream's pace, but not evenly: none is passed over for a newer one.
         yield "slack = 4"
-    yield f'formats = ["{"hls" if wishes.hls else "dash"}"]'
-    yield 'at_exit = "end"'
+        yield 'at_exit = "end"'
     if source is not None:
         yield f"source = {_quoted(source)}"
 

@@ -34,8 +34,8 @@ class Keeper:
         self.folder = assets.Folder(job["folder"], os.path.basename(self.output), job["format"], ())
         self.held: IO[str] | None = assets.lock(self.folder.path)
         self.copies = Copies(self.folder, job["stream"], self.output, job["base_url"])
-        self.daemon = Daemon(job["command"], job["control"], shown=job["shown"])
         self.upload = Upload(os.path.dirname(self.output), job["url"]) if job["url"] else None
+        self.daemon = Daemon(job["command"], job["control"], shown=job["shown"])
         self.asked = 0.0
         self.replaced = False
         self.done = False
@@ -140,10 +140,12 @@ class Keeper:
         except OSError as error:
             wrong = f"{self.output} can't be written: {error}"
         if self.upload is not None:
-            wrong = self.upload.finish()
+            wrong = self.upload.finish() or wrong
+        if self.copies.manifest is None:
+            wrong = wrong or f"nothing was published:\n{self.daemon.words()}"
         if self.held is not None:
             self.held.close()
-        if self.job["remove_at_exit"]:
+        if self.job["remove_at_exit"] or self.copies.manifest is None:
             assets.remove(self.folder._replace(playlists=self.copies.playlists()), with_manifest=True)
             if self.upload is not None:
                 self.upload.remove()
