@@ -95,7 +95,7 @@ impl Clap {
 fn value(at: u64, click: Option<u64>) -> i16 {
     let length = u64::try_from(CLICK.as_millis()).unwrap_or(0) * RATE / 1000;
     match click.and_then(|click| at.checked_sub(click)) {
-        Some(since) if since < length && since / HALF_PERIOD % 2 == 0 => LOUD,
+        Some(since) if since < length && (since / HALF_PERIOD).is_multiple_of(2) => LOUD,
         Some(since) if since < length => -LOUD,
         _ => 0,
     }
