@@ -149,6 +149,7 @@ impl Source {
                     )
                 }
                 Outcome::Failed(cause) => cause,
+                Outcome::BrokenOff(cause) => return self.stay_broken_off(cause),
             };
             at_once = 0;
             if self.rest(cause, failures) {
@@ -167,6 +168,17 @@ impl Source {
         self.tell(|status| {
             status.state = SourceState::Ended;
             status.error = None;
+        });
+        self.parts.stop.wait_for_ever();
+    }
+
+    /// Says that the source has failed amid its recording, and leaves it at that.
+    fn stay_broken_off(&mut self, cause: String) {
+        tracing::error!(stream = %self.parts.stream, "the recording of the source ends early: {cause}");
+        self.tell(|status| {
+            status.state = SourceState::Ended;
+            status.failures += 1;
+            status.error = Some(cause);
         });
         self.parts.stop.wait_for_ever();
     }

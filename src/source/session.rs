@@ -42,6 +42,8 @@ pub(super) enum Outcome {
     Ended,
     /// It failed, for people.
     Failed(String),
+    /// It failed, and must not begin again: what was recorded of it would be recorded twice.
+    BrokenOff(String),
 }
 
 /// Why pictures stop to flow.
@@ -119,6 +121,7 @@ impl Source {
                 return Outcome::Learnt;
             }
         }
+        let before = self.pictures;
         let mut seated = match self.take_seat(size, ffmpeg.pid()) {
             Ok(seated) => seated,
             Err(refused) => return self.halted(input, ffmpeg, Halt::Refused(refused), None),
@@ -127,8 +130,15 @@ impl Source {
         let (halt, played) = self.feed(&mut input, &track, &ffmpeg, &mut seated, tempo);
         let length = found.and_then(|found| found.duration);
         let short = length.filter(|length| self.is_whole() && played + BROKEN_OFF < *length);
-        let outcome = self.halted(input, ffmpeg, halt, Some((tempo, short)));
-        if matches!(outcome, Outcome::Ended) {
+        let mut outcome = self.halted(input, ffmpeg, halt, Some((tempo, short)));
+        let recorded = tempo == Tempo::Kept && self.parts.policy == Policy::Lossless;
+        if let Outcome::Failed(cause) = &outcome
+            && recorded
+            && self.pictures > before
+        {
+            outcome = Outcome::BrokenOff(cause.clone());
+        }
+        if matches!(outcome, Outcome::Ended | Outcome::BrokenOff(_)) {
             // What waits in the ring is still shown; nobody waits for the account. A seat that is not given back this way is one that
             // somebody may come back to, which for a recording makes a difference.
             drop(seated.granted.seat.close());

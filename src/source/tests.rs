@@ -265,6 +265,29 @@ fn a_lossless_ring_gets_each_picture_of_a_file_once_and_as_fast_as_it_takes_them
 }
 
 #[test]
+fn a_recording_whose_file_breaks_off_ends_and_is_not_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = pattern(folder.path(), 300);
+    let source = Running::start(file(&path), Policy::Lossless);
+    let mut session = source.session();
+    let status = source.wait_until(|status| status.state == SourceState::Running);
+    assert_eq!(bars(&session.next().unwrap()), Some(0));
+    let pid = i32::try_from(status.pid.unwrap()).unwrap();
+    let process = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    // The ring and the pipe hold some more.
+    let rest = std::iter::from_fn(|| session.next()).count();
+    assert!(rest < 100 && session.at_end == Some(true), "{rest}");
+    let status = source.wait_until(|status| status.state == SourceState::Ended);
+    let error = status.error.clone().unwrap();
+    assert!(
+        error.contains("signal: 9") && status.failures == 1,
+        "{status:?}"
+    );
+    assert!(source.sessions.try_recv().is_err());
+}
+
+#[test]
 fn a_recording_has_the_streams_rate_whatever_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.mkv");
