@@ -141,6 +141,8 @@ fn rate(rendition: &EncodeRendition, options: &mut CodecOptions) {
                 "libaom-av1" => {
                     options.pair("-rc_init_occupancy", (bits / 200).max(1));
                     options.joined = Some(("aom-params", "max-intra-rate=300"));
+                    // From a still scene at its finest step, too.
+                    options.add(["-qmin", "16"]);
                 }
                 _ => {}
             }
