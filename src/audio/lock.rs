@@ -21,6 +21,9 @@ const INTEGRAL: f64 = PROPORTIONAL * PROPORTIONAL / 4.0;
 const MOST: f64 = 2e-3;
 /// A larger error than this is no drift: the sound is moved at once.
 const JUMP: f64 = 0.08 * RATE;
+/// Sound that comes so much too late may have been held up on its way, by a machine that is busy: its place changes once that was observed so often in a row, the second
+/// figure while it settles. What comes too early was late before.
+const BELIEVED: (u32, u32) = (3, 2);
 /// So is a smaller one in the first observations, whose first arrival may have been late.
 const SETTLING: (u32, f64) = (3, 0.003 * RATE);
 /// A source from which nothing has come for so long begins anew.
@@ -48,6 +51,8 @@ pub(super) struct Lock {
     newest: f64,
     /// How many observations there were since the sound was last moved.
     observations: u32,
+    /// How many of the last ones in a row were much too late.
+    held_up: u32,
     /// The drift of the source's clock, by the loop's integral.
     drift: f64,
     /// How late sound is for its place.
@@ -68,6 +73,7 @@ impl Lock {
             began: 0.0,
             newest: 0.0,
             observations: 0,
+            held_up: 0,
             drift: 0.0,
             needed: 0.0,
             jumps: 0,
@@ -141,15 +147,22 @@ impl Lock {
         let seconds = (at - self.began) / RATE;
         self.begin(at);
         self.needed *= FORGET;
-        self.observations = self.observations.saturating_add(1);
-        let settling = self.observations <= SETTLING.0;
+        let settling = self.observations < SETTLING.0;
         if error.abs() > JUMP || settling && error.abs() > SETTLING.1 {
+            self.held_up += 1;
+            let believed = if settling { BELIEVED.1 } else { BELIEVED.0 };
+            if error > 0.0 && self.held_up < believed {
+                return;
+            }
+            self.held_up = 0;
             self.next = Some(next + error);
             self.jumps += u64::from(!settling);
             self.needed = (self.needed - error).max(0.0);
             self.observations = 0;
             return;
         }
+        self.held_up = 0;
+        self.observations = self.observations.saturating_add(1);
         // Sound that comes later than its place is too early there: it has to be made slower.
         let error = error / RATE;
         self.drift = (self.drift - INTEGRAL * error * seconds).clamp(-MOST, MOST);
