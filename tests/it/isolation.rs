@@ -9,7 +9,7 @@ use ringgear::status::{StreamState, StreamStatus};
 use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
 use crate::harness::streams::small_stream;
-use crate::harness::{alone, wait_for};
+use crate::harness::{beside_others, wait_for};
 
 fn streams() -> String {
     ["cam", "other"]
@@ -46,12 +46,12 @@ fn wait_until_back(daemon: &Daemon, name: &str, before: &StreamStatus) -> Stream
     )
 }
 
-mod alone {
+mod large {
     use super::*;
 
     #[test]
     fn a_panic_anywhere_in_a_stream_starts_that_stream_again_alone() {
-        let _machine = alone();
+        let _machine = beside_others();
         let mut daemon = Daemon::start(&streams());
         let _cam = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         let _other = daemon.producer(&["pattern", "other", "--size", "320x180"]);
@@ -107,7 +107,7 @@ mod alone {
     #[test]
     #[ignore = "the whole matrix takes minutes: make faults"]
     fn a_stream_that_panics_in_a_loop_is_failed_backs_off_and_comes_back() {
-        let _machine = alone();
+        let _machine = beside_others();
         let mut daemon = Daemon::start(&streams());
         let _cam = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         let _other = daemon.producer(&["pattern", "other", "--size", "320x180"]);

@@ -11,7 +11,7 @@ use crate::harness::daemon::Daemon;
 use crate::harness::held::{Held, cpu_seconds};
 use crate::harness::place::{Place, Who, command_as};
 use crate::harness::streams::small_stream;
-use crate::harness::{alone, beside_others, hls, http, pause, wait_for};
+use crate::harness::{beside_others, hls, http, pause, wait_for};
 
 fn stream(name: &str) -> String {
     small_stream(name, "window = \"12s\"")
@@ -104,12 +104,12 @@ fn a_window_that_does_not_fit_lets_its_oldest_segments_go_and_spares_the_others(
     daemon.stop();
 }
 
-mod alone {
+mod large {
     use super::*;
 
     #[test]
     fn without_descriptors_the_streams_go_on_and_the_doors_open_again_by_themselves() {
-        let _machine = alone();
+        let _machine = beside_others();
         let mut daemon = Daemon::start(&stream("cam"));
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         let before = daemon.wait_until_playable("cam");

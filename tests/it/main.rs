@@ -2,7 +2,7 @@
 //! of the live window, or the promise, that it shows. The daemon and the producers run under unprivileged users of their own
 //! when the suite runs as root.
 //!
-//! Tests in a module `alone` measure time or load the machine, and have it to themselves.
+//! Tests in a module `alone` measure time or load the machine, and have it to themselves. Those in a module `large` take more of it than others do, and share it.
 
 #![forbid(unsafe_code)]
 // The whole crate is a test.

@@ -1,6 +1,6 @@
 //! Renditions that differ in more than their size: in framerate, in codec, in what their pictures go through.
 
-mod alone {
+mod large {
     use std::collections::HashMap;
     use std::io::{Seek as _, Write as _};
     use std::time::Duration;
@@ -13,7 +13,7 @@ mod alone {
     use crate::harness::daemon::Daemon;
     use crate::harness::players::{player, watch_in_browser};
     use crate::harness::tick_log::Row;
-    use crate::harness::{alone, hls, media, tick_log, wait_for};
+    use crate::harness::{beside_others, hls, media, tick_log, wait_for};
 
     const HALF: &str = r#"
         [streams.cam]
@@ -38,7 +38,7 @@ mod alone {
     #[test]
     fn a_rendition_of_half_the_framerate_has_every_second_picture_and_loses_none_when_the_encoder_dies()
      {
-        let _machine = alone();
+        let _machine = beside_others();
         let mut daemon = Daemon::start(HALF);
         let mut camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
@@ -132,7 +132,7 @@ mod alone {
 
     #[test]
     fn a_restarted_daemon_goes_on_with_a_rendition_of_half_the_framerate() {
-        let _machine = alone();
+        let _machine = beside_others();
         let mut daemon = Daemon::start(HALF);
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         let before = daemon.wait_until_playable("cam");
@@ -175,7 +175,7 @@ mod alone {
     fn deep_frames_of_an_odd_size_are_padded_turned_and_encoded_by_four_codecs() {
         const RED: [u8; 3] = [255, 0, 0];
         const BLUE: [u8; 3] = [0, 0, 255];
-        let _machine = alone();
+        let _machine = beside_others();
         let mut table = String::from(
             "[streams.cam]\nframerate = 10\nsegment = \"1s\"\nwindow = \"30s\"\nstale_after = \"1m\"\n",
         );
@@ -234,7 +234,7 @@ mod alone {
     #[test]
     #[ignore = "the whole matrix takes minutes: make faults"]
     fn chromium_plays_vp9_and_av1() {
-        let _machine = alone();
+        let _machine = beside_others();
         let stream = |name: &str, codec: &str| {
             format!(
                 "[streams.{name}]\nframerate = 25\nsegment = \"1s\"\npart = \"200ms\"\nwindow = \"12s\"\n\

@@ -1,6 +1,6 @@
 //! Restarts of the daemon, measured: what they cost, and that nothing that it finds keeps it from going on.
 
-mod alone {
+mod large {
     use std::time::{Duration, Instant};
 
     use crate::harness::checker::Checker;
@@ -9,7 +9,7 @@ mod alone {
     use crate::harness::process::run;
     use crate::harness::tick_log::{self, Kind, Row};
     use crate::harness::truth::published_is_what_ingest_meant;
-    use crate::harness::{alone, dash, wait_for};
+    use crate::harness::{beside_others, dash, wait_for};
 
     const RATE: f64 = 25.0;
 
@@ -39,7 +39,7 @@ mod alone {
     #[test]
     #[ignore = "the whole matrix takes minutes: make faults"]
     fn a_restart_under_load_costs_at_most_two_seconds_and_leaves_no_hole() {
-        let _machine = alone();
+        let _machine = beside_others();
         let names = ["a", "b", "c", "long"];
         let config: String = names
             .iter()
@@ -147,7 +147,7 @@ mod alone {
     #[test]
     #[ignore = "the whole matrix takes minutes: make faults"]
     fn a_gap_longer_than_the_backfill_is_told_and_begins_a_new_period() {
-        let _machine = alone();
+        let _machine = beside_others();
         let mut daemon = Daemon::start(&stream("cam", "1s", "backfill = \"1s\""));
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
@@ -175,7 +175,7 @@ mod alone {
     /// Kills at moments that look random; each time the folder stays a live window for any web server, and what it holds is right.
     #[test]
     fn kills_at_any_moment_leave_a_folder_that_is_served_on_and_taken_over() {
-        let _machine = alone();
+        let _machine = beside_others();
         let mut daemon = Daemon::start(&stream("cam", "1s", ""));
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
@@ -201,7 +201,7 @@ mod alone {
     #[test]
     #[ignore = "the whole matrix takes minutes: make faults"]
     fn a_lost_or_damaged_state_costs_the_window_and_never_the_numbers() {
-        let _machine = alone();
+        let _machine = beside_others();
         let mut daemon = Daemon::start(&stream("cam", "1s", ""));
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");

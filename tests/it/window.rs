@@ -1,11 +1,11 @@
 //! The live window, watched by the checker while it rotates (rules 1-7, 21-23, 25-30, 32; over HTTP 24 too).
 
-mod alone {
+mod large {
     use std::time::{Duration, Instant};
 
     use crate::harness::checker::Checker;
     use crate::harness::daemon::Daemon;
-    use crate::harness::{alone, pause, wait_for};
+    use crate::harness::{beside_others, pause, wait_for};
 
     const STREAM: &str = r#"
         [streams.cam]
@@ -29,7 +29,7 @@ mod alone {
 
     #[test]
     fn the_window_rotates_by_its_rules_in_the_folder_and_over_http() {
-        let _machine = alone();
+        let _machine = beside_others();
         let daemon = Daemon::start(STREAM);
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         wait_for("the stream is listed", Duration::from_secs(15), || {
