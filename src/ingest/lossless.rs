@@ -1,6 +1,7 @@
 //! Ingest for recordings: every frame that was committed is the next tick, in order and once. There is no clock: a frame is taken when the
 //! encoder has room for it, and until then the ring is full and its producer waits.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -24,6 +25,8 @@ const TOLD: Duration = Duration::from_secs(10);
 pub(crate) trait Sink {
     /// Whether it takes any more; once not, never again.
     fn is_open(&self) -> bool;
+    /// Whether who takes them is gone, without having been told to stop.
+    fn is_dead(&self) -> bool;
     /// Waits until the next picture may come, for at most `time`; says whether it may.
     fn has_room(&mut self, time: Duration) -> bool;
     /// Takes the next picture.
@@ -40,9 +43,8 @@ pub(crate) struct LosslessIngest<S> {
     counters: Arc<Counters>,
     newest: watch::Sender<Option<Picture>>,
     sink: S,
-    session: Option<Session>,
-    /// Who has taken the stream over, until the frames of the session before are taken.
-    successor: Option<Session>,
+    /// Whose frames are taken, and behind it those who have taken the stream over from each other: first come the frames of who had it before.
+    sessions: VecDeque<Session>,
     /// How long it waits for its producer to come back, if that is gone without a close; then it ends as it is. None: for ever.
     patience: Option<Duration>,
     /// Since when there has been no session, if there is none.
@@ -90,8 +92,7 @@ impl<S: Sink> LosslessIngest<S> {
             counters,
             newest,
             sink,
-            session: None,
-            successor: None,
+            sessions: VecDeque::new(),
             patience,
             left: at,
             stopping: false,
@@ -109,7 +110,10 @@ impl<S: Sink> LosslessIngest<S> {
                 tracing::info!(stream = %self.stream, frames = self.next.0, "the recording is as long as one may be: the next open begins another");
                 self.stop();
             }
-            let Some(session) = &mut self.session else {
+            if self.sink.is_dead() {
+                return None;
+            }
+            let Some(session) = self.sessions.front_mut() else {
                 if self.stopping || !self.may_come_back() {
                     return None;
                 }
@@ -122,32 +126,28 @@ impl<S: Sink> LosslessIngest<S> {
             match session.take(EVERY_FRAME, clocks, &self.counters) {
                 Ok(Some(fresh)) => self.pass_on(fresh.picture),
                 Ok(None) if session.is_drained() => {
-                    let session = self.session.take()?;
+                    let session = self.leave()?;
                     if session.is_awaited() {
                         let counters = Arc::clone(&self.counters);
                         return Some(Farewell { session, counters });
                     }
-                    self.leave(session);
+                    session.finish(self.left, &self.counters);
                 }
                 Ok(None) => {
                     session.wait(LOOK_AGAIN);
                 }
                 Err(error) => {
                     tracing::debug!(stream = %self.stream, %error, "session ended: its ring can't be read");
-                    let now = self.anchor.monotonic();
-                    self.session.take()?.fail(&error, now, &self.counters);
-                    self.left = now;
+                    self.leave()?.fail(&error, self.left, &self.counters);
                 }
             }
         }
     }
 
-    /// The producer is gone without a close: it, or another one in its place, may go on.
-    fn leave(&mut self, session: Session) {
-        let now = self.anchor.monotonic();
-        session.finish(now, &self.counters);
-        self.left = now;
-        self.session = self.successor.take();
+    /// The first session is over.
+    fn leave(&mut self) -> Option<Session> {
+        self.left = self.anchor.monotonic();
+        self.sessions.pop_front()
     }
 
     fn may_come_back(&self) -> bool {
@@ -162,26 +162,19 @@ impl<S: Sink> LosslessIngest<S> {
     /// Does what it is told; without a session it waits a moment for that.
     fn obey_commands(&mut self) {
         loop {
-            let wait = match self.session {
-                Some(_) => Duration::ZERO,
-                None => LOOK_AGAIN,
+            let wait = match self.sessions.is_empty() {
+                true => LOOK_AGAIN,
+                false => Duration::ZERO,
             };
             match self.commands.recv_timeout(wait) {
                 Ok(Command::Begin(new)) => {
+                    self.sessions.iter_mut().for_each(Session::stop);
                     let new = Session::new(*new, self.anchor.monotonic());
-                    match &mut self.session {
-                        // It has taken the stream over: first come the frames of who had it before.
-                        Some(before) => {
-                            before.close(None);
-                            self.successor = Some(new);
-                        }
-                        None => self.session = Some(new),
-                    }
+                    self.sessions.push_back(new);
                 }
                 Ok(Command::Close { session, done }) => {
-                    let both = [&mut self.session, &mut self.successor];
-                    let mut both = both.into_iter().flatten();
-                    if let Some(left) = both.find(|known| known.id == session) {
+                    let known = self.sessions.iter_mut().find(|known| known.id == session);
+                    if let Some(left) = known {
                         left.close(done);
                     }
                 }
@@ -197,8 +190,7 @@ impl<S: Sink> LosslessIngest<S> {
     /// What was committed is taken; nothing more is.
     fn stop(&mut self) {
         self.stopping = true;
-        let both = [&mut self.session, &mut self.successor];
-        both.into_iter().flatten().for_each(Session::stop);
+        self.sessions.iter_mut().for_each(Session::stop);
     }
 
     fn pass_on(&mut self, picture: Picture) {

@@ -13,6 +13,7 @@ pub(super) struct Gate {
     waiting: Mutex<usize>,
     fewer: Condvar,
     shut: AtomicBool,
+    dead: AtomicBool,
 }
 
 impl Gate {
@@ -33,6 +34,17 @@ impl Gate {
     /// Whether more frames are wanted.
     pub(super) fn is_open(&self) -> bool {
         !self.shut.load(Ordering::Relaxed)
+    }
+
+    /// Nobody takes pictures any more, and who waits is to go.
+    pub(super) fn die(&self) {
+        self.dead.store(true, Ordering::Relaxed);
+        self.fewer.notify_all();
+    }
+
+    /// Whether who took the pictures is gone.
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
     }
 
     /// A picture sets out.

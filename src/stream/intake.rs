@@ -125,6 +125,10 @@ impl Sink for GatedSink {
         self.gate.is_open()
     }
 
+    fn is_dead(&self) -> bool {
+        self.gate.is_dead()
+    }
+
     fn has_room(&mut self, time: Duration) -> bool {
         self.gate.has_room(time)
     }

@@ -116,7 +116,9 @@ impl Bench {
 
     /// The stream runs.
     pub(super) fn reopen(&self) {
-        self.chair().closed = None;
+        let mut chair = self.chair();
+        chair.closed = None;
+        chair.finishing = false;
     }
 
     /// Who holds the seat, `committed` being what ingest has counted of its session.

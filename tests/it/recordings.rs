@@ -247,6 +247,36 @@ fn a_recording_goes_on_after_the_daemons_death_from_what_was_published() {
 }
 
 #[test]
+fn a_panic_of_the_stream_ends_its_session_and_the_recording_goes_on_with_the_next() {
+    let daemon = Daemon::start(&small_stream("cam", "mode = \"event\""));
+    let mut producer = open(&daemon);
+    feed(&mut producer, 0..100).unwrap();
+    let name = recording(&daemon).recording.unwrap();
+    wait_for("some of it is published", SOON, || {
+        (recording(&daemon).window.segments >= 2).then_some(())
+    });
+    std::fs::write(daemon.place.faults().join("stream.cam"), "").unwrap();
+    // Full speed, so that frames are held back when nobody takes them any more.
+    let ended = feed(&mut producer, 100..10_000).unwrap_err();
+    assert!(matches!(&ended, ProducerError::Ended(_)), "{ended}");
+    wait_for("the stream runs again", SOON, || {
+        let status = recording(&daemon);
+        (status.restarts == 1 && status.session.is_none()).then_some(())
+    });
+    let mut producer = open(&daemon);
+    feed(&mut producer, 20_000..20_100).unwrap();
+    producer.close().unwrap();
+    assert_eq!(recording(&daemon).recordings, std::slice::from_ref(&name));
+    let frames = shown(&daemon, &name);
+    let before = frames.iter().take_while(|frame| **frame < 10_000).count() as u64;
+    assert!(
+        before >= 2 * PER_SEGMENT,
+        "{before} frames were published before"
+    );
+    assert_eq!(frames, Vec::from_iter((0..before).chain(20_000..20_100)));
+}
+
+#[test]
 fn a_producer_that_dies_leaves_its_recording_whole() {
     let daemon = Daemon::start(&small_stream("cam", "mode = \"event\""));
     let mut producer = open(&daemon);

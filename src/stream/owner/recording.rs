@@ -35,6 +35,13 @@ pub(super) struct Recording {
     held_back: bool,
 }
 
+impl Drop for Recording {
+    fn drop(&mut self) {
+        // Ingest would wait for ever for an owner that has panicked.
+        self.gate.die();
+    }
+}
+
 impl Recording {
     pub(super) fn new(gate: Arc<Gate>) -> Self {
         Self {
