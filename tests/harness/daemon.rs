@@ -181,9 +181,9 @@ impl Drop for Daemon {
 fn serve(place: &Place, config: &std::path::Path, environment: &[String]) -> Process {
     // By env(1), so that a preloaded library is not loaded into the program that changes users.
     let mut command = match environment {
-        [] => place.command(Who::Daemon),
+        [] => place.command(place.daemon),
         variables => {
-            let mut command = place.command_of(Who::Daemon, "env");
+            let mut command = place.command_of(place.daemon, "env");
             command.args(variables).arg(place.program());
             command
         }

@@ -15,6 +15,8 @@ use tempfile::TempDir;
 pub(crate) enum Who {
     /// The daemon's own user.
     Daemon,
+    /// The user of a daemon with what the kernel counts by user all to itself: no other test's processes are still ending.
+    LoneDaemon,
     /// A producer: another user, in the control socket's group.
     Camera,
     /// One of more users in that group.
@@ -27,16 +29,18 @@ pub(crate) enum Who {
 const DAEMON: u32 = 61_801;
 const CAMERA: u32 = 61_802;
 const STRANGER: u32 = 61_803;
+const LONE_DAEMON: u32 = 61_804;
 const FIRST_MEMBER: u32 = 61_810;
 
 impl Who {
-    /// Its uid and gid, which are alike, and its supplementary group.
-    fn ids(self) -> (u32, Option<u32>) {
+    /// Its uid, gid and supplementary group.
+    fn ids(self) -> (u32, u32, Option<u32>) {
         match self {
-            Who::Daemon => (DAEMON, None),
-            Who::Camera => (CAMERA, Some(DAEMON)),
-            Who::Member(nth) => (FIRST_MEMBER + nth, Some(DAEMON)),
-            Who::Stranger => (STRANGER, None),
+            Who::Daemon => (DAEMON, DAEMON, None),
+            Who::LoneDaemon => (LONE_DAEMON, DAEMON, None),
+            Who::Camera => (CAMERA, CAMERA, Some(DAEMON)),
+            Who::Member(nth) => (FIRST_MEMBER + nth, FIRST_MEMBER + nth, Some(DAEMON)),
+            Who::Stranger => (STRANGER, STRANGER, None),
         }
     }
 }
@@ -51,14 +55,14 @@ pub(crate) fn command_as(who: Who, program: impl AsRef<OsStr>) -> Command {
     if !is_root() {
         return Command::new(program);
     }
-    let (uid, group) = who.ids();
+    let (uid, gid, group) = who.ids();
     let groups = group.map_or("--clear-groups".to_owned(), |group| {
         format!("--groups={group}")
     });
     let mut command = Command::new("setpriv");
     command
         .arg(format!("--reuid={uid}"))
-        .arg(format!("--regid={uid}"))
+        .arg(format!("--regid={gid}"))
         .arg(groups)
         .arg("--no-new-privs")
         .arg("--")
@@ -74,10 +78,10 @@ pub(crate) fn command_as(who: Who, program: impl AsRef<OsStr>) -> Command {
 /// Makes the calling thread `who`, for good, when the suite runs as root: what it connects to takes it for that user.
 pub(crate) fn become_user(who: Who) {
     if is_root() {
-        let (uid, group) = who.ids();
+        let (uid, gid, group) = who.ids();
         let groups: Vec<Gid> = group.into_iter().map(Gid::from_raw).collect();
         set_thread_groups(&groups).unwrap();
-        let (gid, uid) = (Gid::from_raw(uid), Uid::from_raw(uid));
+        let (gid, uid) = (Gid::from_raw(gid), Uid::from_raw(uid));
         set_thread_res_gid(gid, gid, gid).unwrap();
         set_thread_res_uid(uid, uid, uid).unwrap();
     }
@@ -87,6 +91,8 @@ pub(crate) fn become_user(who: Who) {
 pub(crate) struct Place {
     dir: TempDir,
     program: PathBuf,
+    /// Whom the daemon runs as.
+    pub(crate) daemon: Who,
     /// The origin's port.
     pub(crate) port: u16,
     /// More keys of `[http]`.
@@ -95,8 +101,13 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
+        Self::of(Who::Daemon)
+    }
+
+    /// A place of a daemon that runs as `daemon`.
+    pub(crate) fn of(daemon: Who) -> Self {
         let dir = TempDir::with_prefix("ringgear-it-").unwrap();
-        give_to_daemon(dir.path());
+        give_to(daemon, dir.path());
         let program = reachable_program(dir.path());
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -106,12 +117,13 @@ impl Place {
         let place = Self {
             dir,
             program,
+            daemon,
             port,
             http: String::new(),
         };
         for folder in [place.live(), place.tick_logs(), place.faults()] {
             std::fs::create_dir(&folder).unwrap();
-            give_to_daemon(&folder);
+            give_to(daemon, &folder);
         }
         place
     }
@@ -146,7 +158,7 @@ impl Place {
     pub(crate) fn publish_to(&self, target: &Path) {
         std::fs::remove_dir(self.live()).unwrap();
         std::os::unix::fs::symlink(target, self.live()).unwrap();
-        give_to_daemon(target);
+        give_to(self.daemon, target);
     }
 
     /// Lets what is started here have `limit` descriptors.
@@ -201,9 +213,14 @@ impl Place {
 
 /// Makes `path` the daemon's, readable by all.
 pub(crate) fn give_to_daemon(path: &Path) {
+    give_to(Who::Daemon, path);
+}
+
+fn give_to(who: Who, path: &Path) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
     if is_root() {
-        chown(path, Some(DAEMON), Some(DAEMON)).unwrap();
+        let (uid, gid, _) = who.ids();
+        chown(path, Some(uid), Some(gid)).unwrap();
     }
 }
 

@@ -107,7 +107,7 @@ sys.stdin.read()
         let _machine = alone();
         let mut holder = Process::start(
             "the holder of pipes",
-            command_as(Who::Daemon, "python3")
+            command_as(Who::LoneDaemon, "python3")
                 .args(["-c", HOLD_PIPES])
                 .stdin(Stdio::piped()),
         );
@@ -117,7 +117,7 @@ sys.stdin.read()
             !held.ends_with("401"),
             "this user has no limit on pipe memory: {held}"
         );
-        let daemon = Daemon::start(STREAM);
+        let daemon = Daemon::start_in(Place::of(Who::LoneDaemon), STREAM, &[]);
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
         let log = daemon.log();
