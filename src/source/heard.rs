@@ -23,6 +23,8 @@ pub(crate) struct Found {
     pub(crate) framerate: Option<f64>,
     /// How long it is; none for what has no end.
     pub(crate) duration: Option<Duration>,
+    /// Whether it has sound, which is left out.
+    pub(crate) sound: bool,
 }
 
 impl Found {
@@ -55,6 +57,9 @@ impl std::fmt::Display for Found {
         if let Some(duration) = self.duration {
             write!(f, ", {:.1} s long", duration.as_secs_f64())?;
         }
+        if self.sound {
+            f.write_str("; its sound is left out")?;
+        }
         Ok(())
     }
 }
@@ -72,6 +77,7 @@ pub(super) struct Heard {
     pub(super) complaints: LastLines,
     container: String,
     duration: Option<Duration>,
+    sound: bool,
     /// The size of what comes out of the decoder.
     decoded: Option<(u32, u32)>,
 }
@@ -101,8 +107,14 @@ impl Heard {
                 self.found = Some(Found {
                     container: self.container.clone(),
                     duration: self.duration,
+                    sound: self.sound,
                     ..pictures(video)
                 });
+            }
+        } else if text.starts_with("Stream #0:") && text.contains(": Audio: ") && !self.opened {
+            self.sound = true;
+            if let Some(found) = &mut self.found {
+                found.sound = true;
             }
         } else if let Some((graph, configured)) = text.split_once(" input from stream 0:")
             && graph.starts_with("[graph ")
@@ -230,7 +242,10 @@ mod tests {
             "[info]   Stream #0:0: Video: rawvideo (I420 / 0x30323449), yuv420p, 1280x720, 29.97 fps",
         ]);
         let found = heard.found.unwrap();
-        assert_eq!(found.to_string(), "rtsp h264 1280x720 yuv420p at 29.97 fps");
+        assert_eq!(
+            found.to_string(),
+            "rtsp h264 1280x720 yuv420p at 29.97 fps; its sound is left out"
+        );
         assert_eq!(found.matrix.as_deref(), Some("bt709"));
         assert!(heard.opened && !heard.resized);
         assert_eq!(heard.complaints.to_vec(), ["[h264] [warning] something"]);
@@ -253,6 +268,7 @@ mod tests {
             "[info]   Duration: 00:01:30.05, start: 0.000000, bitrate: 205 kb/s",
             "[info]   Stream #0:1[0x0]: Video: png, rgba(pc), 600x600, 90k tbr (attached pic)",
             "[info]   Stream #0:0[0x1](und): Video: hevc (Main 10) (hvc1 / 0x31637668), yuv420p10le(tv, bt2020nc/bt2020/smpte2084), 3840x2160, 205 kb/s, 25 fps",
+            "[info]   Stream #0:2[0x2](und): Audio: aac (LC), 48000 Hz, stereo, fltp, 128 kb/s (default)",
         ]);
         let found = heard.found.unwrap();
         assert_eq!(
@@ -260,6 +276,7 @@ mod tests {
             ("hevc", "yuv420p10le")
         );
         assert_eq!(found.matrix.as_deref(), Some("bt2020nc"));
+        assert!(found.sound, "though it is told of after the pictures");
         assert_eq!(found.duration, Some(Duration::from_millis(90_050)));
     }
 

@@ -6,16 +6,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringgear::status::StreamStatus;
+use ringgear_producer::messages::FrameCounts;
+use ringgear_producer::{FrameFormat, PixelFormat, Producer, ProducerOptions};
 use tempfile::TempDir;
 
 use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
+use crate::harness::held::memory_kb;
 use crate::harness::place::{Place, give_to_daemon, is_root};
 use crate::harness::streams::small_stream;
-use crate::harness::{alone, beside_others, hls, wait_for};
+use crate::harness::{alone, beside_others, hls, media, wait_for};
 
 fn stream() -> String {
     let stream = small_stream("cam", "window = \"6s\"");
@@ -234,6 +238,70 @@ fn a_daemon_starts_on_a_read_only_disk_and_publishes_once_it_can() {
     mount.remount("rw");
     wait_until_whole(&daemon, &mount.at);
     daemon.stop();
+}
+
+/// Frames of noise, which no encoder makes small.
+fn feed_noise(daemon: &Daemon, frames: u64) -> JoinHandle<FrameCounts> {
+    let format = FrameFormat::packed(PixelFormat::Gray, 640, 360).unwrap();
+    let mut options = ProducerOptions::new("cam", format);
+    options.socket = daemon.place.socket();
+    std::thread::spawn(move || {
+        let mut producer = Producer::open(&options).unwrap();
+        let mut state = 1_u64;
+        for _ in 0..frames {
+            let mut frame = producer.begin().unwrap();
+            for byte in frame.bytes_mut() {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                *byte = state.to_be_bytes()[0];
+            }
+            frame.commit(None);
+        }
+        producer.close().unwrap()
+    })
+}
+
+#[test]
+fn a_full_disk_holds_a_recording_back_in_bounded_memory_and_costs_it_no_frame() {
+    const FRAMES: u64 = 600;
+    let _machine = beside_others();
+    if !is_root() {
+        eprintln!("not shown: file systems can't be mounted without root");
+        return;
+    }
+    let mount = Mount::tmpfs("24m");
+    let place = Place::new();
+    place.publish_to(&mount.at);
+    let config = "keep_free = \"0\"\n[streams.cam]\nframerate = 25\nsegment = \"1s\"\nmode = \"event\"\n\
+        [[streams.cam.renditions]]\nname = \"large\"\ncrf = 1\npreset = \"ultrafast\"\n";
+    let daemon = Daemon::start_in(place, config, &[]);
+    let camera = feed_noise(&daemon, FRAMES);
+    wait_for_detail(&daemon, "free some space");
+    // It goes on until so much waits in memory, and no further.
+    let held = wait_for("the producer is held back", Duration::from_secs(30), || {
+        let before = daemon.stream("cam").frames.used;
+        std::thread::sleep(Duration::from_secs(1));
+        let now = daemon.stream("cam").frames.used;
+        (before > 0 && now == before).then_some(now)
+    });
+    assert!(held < FRAMES && !camera.is_finished(), "{held} frames");
+    let memory = memory_kb(daemon.pid(), "RssAnon");
+    assert!(memory < 200 << 10, "{memory} kB");
+    mount.remount("size=512m");
+    let counts = camera.join().unwrap();
+    assert_eq!(
+        (counts.used, counts.superseded, counts.late),
+        (FRAMES, 0, 0)
+    );
+    let name = daemon.stream("cam").recordings.remove(0);
+    let folder = mount.at.join("cam").join(name).join("large");
+    let text = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
+    let playlist = hls::media(&text).unwrap();
+    assert!(playlist.ended);
+    let file = daemon.place.path().join("whole.mp4");
+    media::join(&folder, &playlist, &file);
+    assert_eq!(media::packet_times(&file).0, Vec::from_iter(0..FRAMES));
 }
 
 mod alone {
