@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
+use super::waiting::Waiting;
 use super::*;
 use crate::clock::SystemClock;
 use crate::package::Part;
@@ -312,6 +313,8 @@ pub(super) struct Origin {
     pub(super) manifests: Arc<PlainManifests>,
     pub(super) window: watch::Sender<Arc<Snapshot>>,
     pub(super) picture: watch::Sender<Option<Picture>>,
+    /// Who waits for parts of `door`.
+    pub(super) waiting: Arc<Waiting>,
     _streams: watch::Sender<Arc<Streams>>,
     _gate: (watch::Sender<Arc<Snapshot>>, watch::Sender<Option<Picture>>),
     pub(super) stop: Option<oneshot::Sender<()>>,
@@ -338,6 +341,7 @@ impl Origin {
             Arc::new(|| status("door", StreamState::Live, 6)),
             Arc::clone(&manifests) as Arc<dyn Manifests>,
         );
+        let waiting = Arc::clone(&door.waiting);
         let anchor = Anchor::new(Arc::new(SystemClock));
         let gate = StreamPort {
             dash: false,
@@ -372,6 +376,7 @@ impl Origin {
             manifests,
             window,
             picture,
+            waiting,
             _streams: streams,
             _gate: (gate_window, gate_picture),
             stop: Some(stop),

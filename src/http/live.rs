@@ -16,6 +16,7 @@ use super::origin::{MP4, document, no_such_media};
 use super::reply::{self, Asked, Cache};
 use super::text::Document;
 use super::waiting::Waited;
+use crate::manifest::hls::Extent;
 use crate::sample::TrackIndex;
 use crate::tick::{PartNumber, SegmentNumber};
 use crate::window::{Place, Snapshot};
@@ -34,13 +35,18 @@ pub(super) async fn playlist(
     track: TrackIndex,
     query: Option<&str>,
 ) -> Response {
+    let mut snapshot = Arc::clone(&port.window.borrow());
+    if snapshot.ended {
+        // Nothing more comes, so nothing can be asked for (rfc8216bis, 6.2.5.2).
+        let whole = Document::Media(track, Extent::Full);
+        return document(asked, port, &snapshot, whole);
+    }
     let directives = match Directives::parse(query) {
         Ok(directives) => directives,
         Err(message) => {
             return reply::error(StatusCode::BAD_REQUEST, "bad_directive", &message);
         }
     };
-    let mut snapshot = Arc::clone(&port.window.borrow());
     let deadline = Instant::now() + patience(&snapshot);
     loop {
         match directives.judge(&snapshot, track) {

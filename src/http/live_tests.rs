@@ -2,8 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::fixtures::{Answer, Origin, part_bytes, segment_bytes, snapshot};
 
@@ -23,12 +24,26 @@ fn answer(mut stream: TcpStream) -> Answer {
     Answer::parse(&bytes)
 }
 
+/// Waits until `count` viewers wait.
+fn wait_for_viewers(origin: &Origin, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while origin.waiting.viewers() < count {
+        assert!(
+            Instant::now() < deadline,
+            "{} of {count} wait",
+            origin.waiting.viewers()
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 #[test]
 fn a_thousand_waiting_viewers_cost_one_render() {
     let origin = Origin::start();
     // Segment 13 is open with its first part.
     let path = "/door/360p/media.m3u8?_HLS_msn=13";
     let viewers: Vec<_> = (0..1000).map(|_| ask(&origin, path)).collect();
+    wait_for_viewers(&origin, 1000);
     assert_eq!(origin.manifests.rendered.load(Ordering::Relaxed), 0);
     origin.window.send_replace(snapshot("door", 8, 4, 6));
     let mut answers = viewers.into_iter().map(answer);
@@ -40,9 +55,28 @@ fn a_thousand_waiting_viewers_cost_one_render() {
 }
 
 #[test]
+fn rule_17_after_the_end_the_directives_are_ignored() {
+    let origin = Origin::start();
+    let mut ended = Arc::into_inner(snapshot("door", 8, 4, 6)).unwrap();
+    ended.ended = true;
+    origin.window.send_replace(Arc::new(ended));
+    let plain = answer(ask(&origin, "/door/360p/media.m3u8"));
+    assert_eq!(plain.status, 200);
+    for query in ["_HLS_part=1", "_HLS_msn=99", "_HLS_skip=YES", "_HLS_msn=x"] {
+        let asked = answer(ask(&origin, &format!("/door/360p/media.m3u8?{query}")));
+        assert_eq!(
+            (asked.status, asked.body),
+            (200, plain.body.clone()),
+            "{query}"
+        );
+    }
+}
+
+#[test]
 fn rule_19_the_announced_part_is_sent_as_soon_as_it_is_whole() {
     let origin = Origin::start();
     let early = ask(&origin, "/door/360p/13.1.m4s");
+    wait_for_viewers(&origin, 1);
     origin.window.send_replace(snapshot("door", 8, 4, 6));
     let early = answer(early);
     assert_eq!(

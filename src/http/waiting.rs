@@ -95,6 +95,15 @@ impl Waiting {
         (told, places.watched)
     }
 
+    /// How many viewers wait.
+    #[cfg(test)]
+    pub(super) fn viewers(&self) -> usize {
+        let places = self.lock();
+        // One more of each is the map's own.
+        let waiting = places.by_place.values().map(|n| Arc::strong_count(n) - 1);
+        waiting.sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
