@@ -213,7 +213,8 @@ int ringgear_get_counters(ringgear_producer *producer, ringgear_counters *counte
 
 /*
  * Ends the producer in good order, and frees it whatever is returned. A frame that was begun is given up. Waits for the daemon's
- * account, a few seconds at most; account may be NULL, and is zeros when there is none. RINGGEAR_DROPPED: the daemon is away.
+ * account: a few seconds at most, but of a recorded stream until the recording is whole. account may be NULL, and is zeros when
+ * there is none. RINGGEAR_DROPPED: the daemon is away.
  * On errors, ringgear_last_error(NULL) says more. producer may be NULL.
  */
 int ringgear_close(ringgear_producer *producer, ringgear_account *account);

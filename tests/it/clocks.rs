@@ -1,4 +1,4 @@
-//! The real daemon under a wall clock that others set, by libfaketime: nothing that viewers see jumps (DESIGN 3.1).
+//! The real daemon under a wall clock that others set, by libfaketime: nothing that viewers see jumps.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,4 @@
-//! The encoder fails in every way that it can, and the stream goes on (DESIGN 3.6; rules 8, 9, 23).
+//! The encoder fails in every way that it can, and the stream goes on (rules 8, 9, 23).
 
 mod alone {
     use std::collections::HashMap;

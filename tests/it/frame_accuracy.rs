@@ -1,4 +1,4 @@
-//! Every tick exactly once, with exactly the picture that ingest chose for it (DESIGN 3.1, 3.2; rule 23).
+//! Every tick exactly once, with exactly the picture that ingest chose for it (rule 23).
 
 mod alone {
     use std::collections::BTreeMap;
@@ -164,7 +164,7 @@ mod alone {
         );
     }
 
-    /// DESIGN 3.2: a tick takes the oldest frame that waits, and passes over frames for the newest only where more than one newer one
+    /// A tick takes the oldest frame that waits, and passes over frames for the newest only where more than one newer one
     /// waits. So what a machine that stands still does to a camera's frames costs no more than it must, and jitter costs nothing.
     fn nothing_repeats_and_nothing_drops_without_need(name: &str, log: &[Row]) {
         /// From a frame's capture to its commit, by a camera that is on time.

@@ -1,5 +1,5 @@
 //! Producers that lie, flood, hoard and stall: each one's own session ends with a named error, what the daemon holds stays
-//! bounded, and not one tick of the neighbour's stream is overdue (DESIGN 3.8, 3.9).
+//! bounded, and not one tick of the neighbour's stream is overdue.
 
 mod users;
 

@@ -1,4 +1,4 @@
-//! Stops and restarts: nothing that was published is lost, and numbers go on (rules 1, 6; DESIGN 3.1, 3.7).
+//! Stops and restarts: nothing that was published is lost, and numbers go on (rules 1, 6).
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;

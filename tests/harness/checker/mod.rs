@@ -1,6 +1,6 @@
 //! Watches a live window as its viewers would, only more closely: it reads all manifests many times a second, fetches
 //! every segment that was ever listed, and keeps asking for those that have left. It holds what it sees against
-//! LIVE-RULES 1 to 7, 21 to 30 and 32, and reports each break with the rule's number.
+//! rules (docs/live-rules.md) 1 to 7, 21 to 30 and 32, and reports each break with the rule's number.
 //!
 //! It asks over HTTP or reads the publish folder: the rules are the same.
 

@@ -91,7 +91,8 @@ class Producer:
     session of another producer that holds the stream. ``client`` names this program in the daemon's log.
 
     Opening waits for the daemon's answer and raises if there is no daemon, or if it refuses. After that
-    nothing waits: while the daemon is away frames are dropped and counted, and the link comes back by itself.
+    nothing waits, but ``write`` of a recorded stream whose encoder is busy, and ``close`` until that is whole. While the
+    daemon is away frames are dropped and counted, and the link comes back by itself.
 
     A producer may be used from several threads. After ``fork`` only one of the processes may use it.
     """
