@@ -53,9 +53,11 @@ soak:
 
 # RINGGEAR_FUZZ_SANITIZER=address adds AddressSanitizer.
 fuzz:
+	@scripts/setup demo
 	@scripts/fuzz 600
 
 sanitize:
+	@scripts/setup test
 	@scripts/sanitize
 
 bench:
@@ -70,6 +72,7 @@ bench-streamgear:
 	python3 benches/streamgear.py --ringgear "$${CARGO_TARGET_DIR:-target}/release/ringgear"
 
 bench-viewers:
+	@scripts/setup demo
 	cargo bench --locked -p ringgear --bench viewers
 
 # StreamGear is installed from PyPI into target/bench.
