@@ -32,7 +32,7 @@ fn break_it(scene: &mut Scene, times: u64, how: Signal) -> Vec<Duration> {
 }
 
 #[track_caller]
-fn within_a_second(row: &str, waits: &[Duration], limit: Duration) {
+fn within_a_second(row: &str, waits: &[Duration]) {
     let p95 = waits[(waits.len() * 95).div_ceil(100) - 1];
     eprintln!(
         "{row}: {} times, a part after {:?} (median), {p95:?} (p95), {:?} (longest)",
@@ -40,7 +40,7 @@ fn within_a_second(row: &str, waits: &[Duration], limit: Duration) {
         waits[waits.len() / 2],
         waits[waits.len() - 1]
     );
-    assert!(p95 < limit, "{row}: {waits:?}");
+    assert!(p95 < Duration::from_secs(1), "{row}: {waits:?}");
 }
 
 #[test]
@@ -53,19 +53,20 @@ fn killed() {
     assert_eq!(status.encoder.restarts, times);
     assert_eq!(status.encoder.replaced, 0);
     scene.end(Allowed::default());
-    within_a_second("encoder killed", &waits, Duration::from_secs(1));
+    within_a_second("encoder killed", &waits);
 }
 
 /// Nothing tells of a stopped process but that nothing comes: half a second of `encoder_timeout` goes by first.
 #[test]
 #[ignore = "the whole matrix takes minutes: make faults"]
 fn stopped() {
-    let mut scene = Scene::begin("encoder stopped", &stream());
-    let waits = break_it(&mut scene, 2, Signal::STOP);
+    let times = asked_for("RINGGEAR_KILLS", 5);
+    let mut scene = Scene::begin("encoder stopped", &stream_for(90 + 4 * times));
+    let waits = break_it(&mut scene, times, Signal::STOP);
     scene.recovers();
-    assert_eq!(scene.daemon.stream("cam").encoder.restarts, 2);
+    assert_eq!(scene.daemon.stream("cam").encoder.restarts, times);
     scene.end(Allowed::default());
-    within_a_second("encoder stopped", &waits, Duration::from_millis(1500));
+    within_a_second("encoder stopped", &waits);
 }
 
 /// Players play the slate, and the camera's pictures again.

@@ -190,7 +190,7 @@ mod alone {
         let _machine = alone();
         let mut daemon = Daemon::start(&stream("cam"));
         let sizes = [(320, 180), (640, 360), (160, 120), (1280, 720), (320, 180)];
-        for (round, (width, height)) in sizes.into_iter().enumerate() {
+        for (width, height) in sizes {
             let size = format!("{width}x{height}");
             let camera = daemon.producer(&["pattern", "cam", "--size", &size]);
             wait_for("its frames are encoded", Duration::from_secs(20), || {
@@ -203,7 +203,6 @@ mod alone {
             wait_for("its session is over", Duration::from_secs(5), || {
                 daemon.stream("cam").session.is_none().then_some(())
             });
-            assert!(round < sizes.len());
         }
         let stream = daemon.stream("cam");
         assert_eq!(

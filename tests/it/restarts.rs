@@ -29,11 +29,6 @@ mod large {
         tick_log::read(&daemon.place.tick_logs(), stream)
     }
 
-    fn last_fresh(rows: &[Row]) -> u64 {
-        let fresh = rows.iter().rev().find(|row| row.kind == Kind::Fresh);
-        fresh.unwrap().tick
-    }
-
     /// Restarts of four streams under load cost each at most 2 s of its frames, with short segments and with long ones, and neither
     /// a gap nor a discontinuity.
     #[test]
@@ -73,15 +68,11 @@ mod large {
             }
             starts.push(begun.elapsed());
             for name in names {
-                let fresh = wait_for("frames arrive again", Duration::from_secs(10), || {
+                wait_for("frames arrive again", Duration::from_secs(10), || {
                     let rows = rows(&daemon, name);
                     let kinds: Vec<_> = rows.iter().rev().take(30).map(|row| row.kind).collect();
-                    kinds
-                        .iter()
-                        .all(|kind| *kind == Kind::Fresh)
-                        .then_some(rows)
+                    kinds.iter().all(|kind| *kind == Kind::Fresh).then_some(())
                 });
-                assert!(last_fresh(&fresh) > 0);
             }
         }
         wait_for("long segments close", Duration::from_secs(20), || {
