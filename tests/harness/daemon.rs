@@ -92,6 +92,15 @@ impl Daemon {
         found.unwrap_or_else(|| panic!("no stream {name} in /api/v1/streams"))
     }
 
+    /// The media playlist in the publish folder. The origin lists segments a moment before the folder does, so the first one is waited for.
+    #[track_caller]
+    pub(crate) fn folder_playlist(&self, stream: &str, rendition: &str) -> String {
+        let folder = self.place.live().join(stream).join(rendition);
+        wait_for("the folder's playlist", Duration::from_secs(10), || {
+            std::fs::read_to_string(folder.join("media.m3u8")).ok()
+        })
+    }
+
     /// Waits until the stream is live with segments listed.
     #[track_caller]
     pub(crate) fn wait_until_playable(&self, name: &str) -> StreamStatus {

@@ -19,8 +19,7 @@ fn stream() -> String {
 }
 
 fn playlist(daemon: &Daemon) -> MediaPlaylist {
-    let path = daemon.place.live().join("cam/small/media.m3u8");
-    hls::media(&std::fs::read_to_string(path).unwrap()).unwrap()
+    hls::media(&daemon.folder_playlist("cam", "small")).unwrap()
 }
 
 #[test]

@@ -400,7 +400,7 @@ fn rule_35_the_publish_folder_stays_plain() {
     let _machine = beside_others();
     let (daemon, _camera) = started();
     let folder = daemon.place.live().join("cam");
-    let playlist = std::fs::read_to_string(folder.join("high/media.m3u8")).unwrap();
+    let playlist = daemon.folder_playlist("cam", "high");
     for tag in [
         "EXT-X-PART",
         "PRELOAD-HINT",

@@ -21,8 +21,7 @@ mod large {
     }
 
     fn playlist(daemon: &Daemon, stream: &str) -> MediaPlaylist {
-        let path = daemon.place.live().join(stream).join("small/media.m3u8");
-        hls::media(&std::fs::read_to_string(path).unwrap()).unwrap()
+        hls::media(&daemon.folder_playlist(stream, "small")).unwrap()
     }
 
     fn rows(daemon: &Daemon, stream: &str) -> Vec<Row> {

@@ -93,14 +93,20 @@ impl Siege {
             Duration::from_secs(20),
             || (self.daemon.stream("good").ticks.total >= self.ticks.total + 50).then_some(()),
         );
-        let mut held = Held::by(&self.daemon);
+        let look = || {
+            let resident_kb = memory_kb(self.daemon.pid(), "VmRSS");
+            (Held::by(&self.daemon), resident_kb)
+        };
+        let most_kb = self.resident_kb + 32 * 1024;
+        let (mut held, mut resident_kb) = look();
         let deadline = Instant::now() + Duration::from_secs(20);
-        // Threads that helped out for a moment stay for ten seconds.
-        while !held.is_no_more_than(&self.held) && Instant::now() < deadline {
+        // Threads that helped out for a moment stay for ten seconds, and pictures until the encoder has returned them.
+        while !(held.is_no_more_than(&self.held) && resident_kb <= most_kb)
+            && Instant::now() < deadline
+        {
             crate::harness::pause();
-            held = Held::by(&self.daemon);
+            (held, resident_kb) = look();
         }
-        let resident_kb = memory_kb(self.daemon.pid(), "VmRSS");
         let peak_kb = memory_kb(self.daemon.pid(), "VmHWM");
         let far = self.far_daemon.stream("good").ticks;
         let far_overdue = far.overdue - self.far_ticks.overdue;
@@ -120,7 +126,7 @@ impl Siege {
             self.held
         );
         assert!(
-            resident_kb <= self.resident_kb + 32 * 1024,
+            resident_kb <= most_kb,
             "resident kB: {} before, {resident_kb} after",
             self.resident_kb
         );
