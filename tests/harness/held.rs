@@ -82,3 +82,34 @@ pub(crate) fn memory_kb(pid: u32, name: &str) -> u64 {
     let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     value.unwrap_or_else(|| panic!("no {name} in /proc/{pid}/status"))
 }
+
+/// What the processors have done since the boot, in clock ticks.
+#[derive(Clone, Copy)]
+pub(crate) struct ProcessorTime {
+    idle: u64,
+    all: u64,
+}
+
+impl ProcessorTime {
+    pub(crate) fn now() -> Self {
+        let text = std::fs::read_to_string("/proc/stat").unwrap();
+        let line = text.lines().next().unwrap();
+        // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in the first two already.
+        let times: Vec<u64> = line
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .map(|time| time.parse().unwrap())
+            .collect();
+        Self {
+            idle: times[3] + times[4],
+            all: times.iter().sum(),
+        }
+    }
+
+    /// Which share of the processors' time nobody has used since then.
+    pub(crate) fn idle_share(self) -> f64 {
+        let now = Self::now();
+        (now.idle - self.idle) as f64 / (now.all - self.all).max(1) as f64
+    }
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ringgear::status::TickStatus;
 
 use crate::harness::daemon::Daemon;
-use crate::harness::held::{Held, cpu_seconds, memory_kb};
+use crate::harness::held::{Held, ProcessorTime, cpu_seconds, memory_kb};
 use crate::harness::process::Process;
 use crate::harness::streams::small_stream;
 use crate::harness::{Machine, alone, beside_others, wait_for};
@@ -186,28 +186,13 @@ fn quiet_is_demanded() -> bool {
 fn machine_is_quiet() -> bool {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let (idle, all) = processor_time();
+        let before = ProcessorTime::now();
         std::thread::sleep(Duration::from_millis(500));
-        let (idle_now, all_now) = processor_time();
-        if (idle_now - idle) * 4 >= (all_now - all) * 3 {
+        if before.idle_share() >= 0.75 {
             return true;
         }
         if Instant::now() >= deadline {
             return false;
         }
     }
-}
-
-/// The processors' free time and all of it since the boot, in clock ticks.
-fn processor_time() -> (u64, u64) {
-    let text = std::fs::read_to_string("/proc/stat").unwrap();
-    let line = text.lines().next().unwrap();
-    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in the first two already.
-    let times: Vec<u64> = line
-        .split_whitespace()
-        .skip(1)
-        .take(8)
-        .map(|time| time.parse().unwrap())
-        .collect();
-    (times[3] + times[4], times.iter().sum())
 }
