@@ -5,11 +5,14 @@ mod large {
 
     use crate::harness::checker::Checker;
     use crate::harness::daemon::Daemon;
+    use crate::harness::dice::Dice;
     use crate::harness::hls::{self, MediaPlaylist};
     use crate::harness::process::run;
     use crate::harness::tick_log::{self, Kind, Row};
-    use crate::harness::truth::published_is_what_ingest_meant;
-    use crate::harness::{beside_others, dash, wait_for};
+    use crate::harness::truth::{
+        published_is_what_ingest_meant, published_is_what_ingest_meant_or_the_slate,
+    };
+    use crate::harness::{asked_for, beside_others, dash, wait_for};
 
     const RATE: f64 = 25.0;
 
@@ -170,10 +173,10 @@ mod large {
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         daemon.wait_until_playable("cam");
         let checker = Checker::of_folder(&daemon, "cam");
-        for kill in 0..8_u64 {
+        let mut dice = Dice(29);
+        for _ in 0..asked_for("RINGGEAR_KILLS", 8) {
             // Anywhere from its first instruction on.
-            let spared = Duration::from_millis(kill * 7919 % 2503);
-            std::thread::sleep(spared);
+            std::thread::sleep(Duration::from_micros(dice.below(2_500_000)));
             daemon.kill();
             daemon.restart_unawaited();
         }
@@ -186,6 +189,8 @@ mod large {
         daemon.stop();
         // While nothing runs, nothing new appears and nothing is removed in time.
         checker.finish().assert_clean_but(&[2, 5]);
+        let (shown, fresh) = published_is_what_ingest_meant_or_the_slate(&daemon, "cam", "small");
+        assert!(fresh > 50, "{shown} pictures, {fresh} fresh");
     }
 
     #[test]
