@@ -58,8 +58,12 @@ impl Installed {
         make.args(["--silent", "-C"])
             .arg(repository("clients/c"))
             .arg("install")
-            .arg(format!("PREFIX={}", prefix.display()))
-            .args(["PROFILE=debug", concat!("CARGO=", env!("CARGO"))]);
+            .arg(format!("PREFIX={}", prefix.display()));
+        match std::env::var("RINGGEAR_C_BUILT") {
+            // Built with the tests: a build of it alone would choose other features of what it stands on, and begin anew.
+            Ok(folder) => make.args(["CARGO=true", &format!("built={folder}")]),
+            Err(_) => make.args(["PROFILE=debug", concat!("CARGO=", env!("CARGO"))]),
+        };
         run(&mut make);
         Self { prefix }
     }
