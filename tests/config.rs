@@ -50,21 +50,21 @@ fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
     };
     let plan = parse(&audio(""));
     let sound = plan.audio.as_ref().unwrap();
+    let source = sound.source.as_ref().unwrap();
     assert_eq!(
-        (sound.source.as_str(), sound.repeat),
+        (source.input.as_str(), source.repeat),
         ("/etc/here/music.ogg", true)
     );
     assert_eq!(sound.renditions.len(), 1);
     assert_eq!(sound.renditions[0].bitrate, 128_000);
     assert_eq!(plan.track_names(), ["source", "audio"]);
-    for (source, rest) in [
+    for (input, rest) in [
         ("https://a/b.mp3", ""),
         ("hw:0", "input_args = [\"-f\", \"alsa\"]"),
     ] {
-        let text = stream(&format!(
-            "[streams.door.audio]\nsource = {source:?}\n{rest}"
-        ));
-        assert_eq!(parse(&text).audio.unwrap().source, source);
+        let text = stream(&format!("[streams.door.audio]\nsource = {input:?}\n{rest}"));
+        let given = parse(&text).audio.unwrap().source.unwrap();
+        assert_eq!(given.input, input);
     }
     assert_eq!(parse(&stream("")).audio, None);
 }

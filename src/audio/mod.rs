@@ -1,10 +1,13 @@
-//! A stream's sound: a source, what it takes to keep it in step with the stream's clock, and an encoder, on a thread of its own. Its parts go to the
-//! stream's owner, which places them beside the video's. Whatever happens to the source or the encoder happens here: the video never waits for it,
-//! and where there is no sound there is silence.
+//! A stream's sound: an inlet that somebody fills, what it takes to keep that in step with the stream's clock, and an encoder, on a thread of its own. Its parts
+//! go to the stream's owner, which places them beside the video's. Whatever happens to who fills it or to the encoder happens here: the video never
+//! waits for it, and where there is no sound there is silence.
 
+mod inlet;
 mod lock;
+mod reader;
 mod resample;
-mod source;
+mod rests;
+mod supply;
 mod timeline;
 mod work;
 
@@ -16,6 +19,10 @@ use crate::package::Part;
 use crate::sample::TrackDescription;
 use crate::status::AudioStatus;
 use crate::tick::{Grid, Tick};
+pub(crate) use inlet::Filler;
+use inlet::Inlet;
+#[expect(unused_imports, reason = "who has sound comes next")]
+pub(crate) use inlet::Moment;
 
 pub(crate) use work::Work;
 
@@ -46,7 +53,12 @@ pub(crate) struct Order {
 /// What reaches the thread.
 enum Event {
     Order(Order),
-    Encoder { run: u64, event: AudioEvent },
+    /// From here on the sound is this one's.
+    Inlet(Inlet),
+    Encoder {
+        run: u64,
+        event: AudioEvent,
+    },
     Stop,
 }
 
@@ -54,6 +66,12 @@ enum Event {
 pub(crate) struct AudioDesk(Sender<Event>);
 
 impl AudioDesk {
+    /// The way in for sound.
+    #[expect(dead_code, reason = "who has sound comes next")]
+    pub(crate) fn entrance(&self) -> Entrance {
+        Entrance(self.0.clone())
+    }
+
     /// Makes the sound go on as `order` says.
     pub(crate) fn order(&self, order: Order) {
         // A thread that has died is its keeper's business.
@@ -64,6 +82,21 @@ impl AudioDesk {
 impl Drop for AudioDesk {
     fn drop(&mut self) {
         let _ = self.0.send(Event::Stop);
+    }
+}
+
+/// Where sound comes in that is not read by an FFmpeg of its own: a producer's, or what a stream's source carries beside its pictures.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrance(Sender<Event>);
+
+impl Entrance {
+    /// Begins a run of sound, in place of the one before: the stream has what the filler is given, and silence once that is dropped.
+    #[expect(dead_code, reason = "who has sound comes next")]
+    pub(crate) fn begin(&self) -> Filler {
+        let (filler, inlet) = inlet::inlet();
+        // A thread that has died takes nothing, and the filler says so.
+        let _ = self.0.send(Event::Inlet(inlet));
+        filler
     }
 }
 

@@ -1,7 +1,6 @@
 //! The thread that makes a stream's sound. It turns a hundred times a second: takes what the source gives, places it on the timeline, and feeds the encoder
 //! what the timeline has. An encoder that dies is replaced by one that is given the same sound again.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -10,7 +9,8 @@ use bytes::Bytes;
 
 use super::lock::Lock;
 use super::resample::Resampler;
-use super::source::Source;
+use super::rests::{self, Rests};
+use super::supply::Supply;
 use super::timeline::Timeline;
 use super::{AudioNews, AudioPost, Event, Order};
 use crate::clock::{Anchor, MonotonicTime};
@@ -27,51 +27,11 @@ use crate::tick::{SAMPLE_RATE, Tick, UnixTime};
 const TURN: Duration = Duration::from_millis(10);
 /// So much sound is placed or fed at once.
 const BLOCK: u64 = 4800;
-/// A source that ends or can't be had is tried again after this time, which doubles up to the longest.
-const FIRST_REST: Duration = Duration::from_millis(500);
-const LONGEST_REST: Duration = Duration::from_secs(30);
-/// What has lived so long is healthy: its next end is a first one.
-const HEALTHY: Duration = Duration::from_secs(10);
-/// A source that gives nothing for so long is ended and begun again.
-const MUTE: Duration = Duration::from_secs(15);
 /// An encoder that returns nothing for so long of what it was fed is as good as dead.
 const STALL: Duration = Duration::from_secs(4);
 /// The sound of more time than this was missed: it is silence.
 const MISSED: u64 = 10 * 48_000;
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-
-/// Rests between attempts, each twice as long as the one before.
-#[derive(Debug, Default)]
-struct Rests {
-    in_a_row: u32,
-    until: MonotonicTime,
-    began: MonotonicTime,
-}
-
-impl Rests {
-    fn begin(&mut self, now: MonotonicTime) {
-        self.began = now;
-    }
-
-    fn are_over(&self, now: MonotonicTime) -> bool {
-        now >= self.until
-    }
-
-    /// What began has ended: how long to rest.
-    fn rest(&mut self, now: MonotonicTime, first: Duration) -> Duration {
-        if now.saturating_since(self.began) >= HEALTHY {
-            self.in_a_row = 0;
-        }
-        let rest = match self.in_a_row {
-            0 => first,
-            before => (FIRST_REST * (1 << before.min(10))).min(LONGEST_REST),
-        };
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        let nanos = u64::try_from(rest.as_nanos()).unwrap_or(0);
-        self.until = MonotonicTime(now.0.saturating_add(nanos));
-        rest
-    }
-}
 
 /// One run of the encoder.
 struct Running {
@@ -99,11 +59,7 @@ pub(crate) struct Work<F> {
 struct State {
     descriptions: Vec<TrackDescription>,
     timeline: Timeline,
-    source: Option<Source>,
-    /// The source has ended for good.
-    finished: bool,
-    source_rests: Rests,
-    heard: MonotonicTime,
+    supply: Supply,
     lock: Lock,
     generation: u64,
     packagers: Vec<TrackPackager>,
@@ -111,6 +67,8 @@ struct State {
     run: u64,
     encoder: Option<Running>,
     encoder_rests: Rests,
+    /// Why there is no encoder.
+    fault: Option<String>,
     status: AudioStatus,
     told: MonotonicTime,
     over: bool,
@@ -132,23 +90,20 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         let Some(descriptions) = self.describe() else {
             return;
         };
-        let now = self.anchor.monotonic();
         let mut state = State {
             over: !(self.tell)(AudioNews::Described(descriptions.clone())),
             descriptions,
             timeline: Timeline::new(sample_at(self.anchor.now())),
-            source: None,
-            finished: false,
-            source_rests: Rests::default(),
-            heard: now,
+            supply: Supply::new(&self.stream, &self.plan, &self.ffmpeg.path, &self.anchor),
             lock: new_lock(),
             generation: 0,
             packagers: Vec::new(),
             run: 0,
             encoder: None,
             encoder_rests: Rests::default(),
+            fault: None,
             status: AudioStatus {
-                source: self.plan.source.clone(),
+                source: self.plan.shown(),
                 ..AudioStatus::default()
             },
             told: MonotonicTime(0),
@@ -168,7 +123,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                 continue;
             }
             let now = self.anchor.monotonic();
-            self.tend_source(&mut state, now);
+            self.tend_supply(&mut state, now);
             self.extend(&mut state, now);
             self.feed(&mut state, now);
             self.report(&mut state, now);
@@ -184,10 +139,10 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             match probe_audio(&self.ffmpeg, &self.plan.renditions, &self.probes) {
                 Ok(descriptions) => return Some(descriptions),
                 Err(error) => {
-                    let rest = rests.rest(now, FIRST_REST);
+                    let rest = rests.rest(now, rests::FIRST);
                     tracing::error!(stream = %self.stream, %error, retry_in = ?rest, "the audio encoder can't be used, and the stream waits for it");
                     let status = AudioStatus {
-                        source: self.plan.source.clone(),
+                        source: self.plan.shown(),
                         detail: Some(error.to_string()),
                         ..AudioStatus::default()
                     };
@@ -207,6 +162,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         match event {
             Event::Stop => state.over = true,
             Event::Order(order) => self.go_on(state, &order),
+            Event::Inlet(inlet) => state.supply.begin(inlet),
             Event::Encoder { run, event } if run == state.run => match event {
                 AudioEvent::Frame { track, frame, data } => self.take(state, track, frame, data),
                 AudioEvent::Failed(error) => {
@@ -282,70 +238,22 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         tracing::warn!(stream = %self.stream, retry_in = ?rest, "the audio encoder ended and is started again: {why}");
     }
 
-    /// Starts the source, and looks whether it still gives anything.
-    fn tend_source(&self, state: &mut State, now: MonotonicTime) {
-        if state.finished {
-            return;
+    /// Places what has come.
+    fn tend_supply(&self, state: &mut State, now: MonotonicTime) {
+        let tidings = state.supply.tend(now);
+        if tidings.begun {
+            state.lock = new_lock();
         }
-        let Some(source) = &state.source else {
-            if state.source_rests.are_over(now) {
-                self.start_source(state, now);
-            }
-            return;
-        };
-        for (received, at) in source.arrivals() {
-            let held_back = source.is_held_back(at);
+        for (arrival, held_back) in tidings.arrivals {
+            let moment = arrival.moment;
+            let at = moment.captured.unwrap_or(moment.came);
             let shown = self.anchor.to_unix(at).as_nanos() + self.picture_lag.get();
             let at_samples = shown as f64 * 48e-6;
-            state.lock.arrived(received, at_samples, held_back);
-            state.heard = at;
+            state.lock.arrived(arrival.received, at_samples, held_back);
         }
-        let mute = now.saturating_since(state.heard) > MUTE && !source.is_held_back(now);
-        if mute || source.is_over() {
-            let Some(source) = state.source.take() else {
-                return;
-            };
-            let (well, mut how) = source.end();
-            if mute {
-                how = format!("nothing has come for {MUTE:?}");
-            }
+        if tidings.ended {
             state.lock.ended();
-            let is_file = Path::new(&self.plan.source).is_file();
-            if well && is_file && !self.plan.repeat {
-                state.finished = true;
-                state.status.detail = Some("the file has ended: silence follows".to_owned());
-                tracing::info!(stream = %self.stream, source = %self.plan.source, "the audio file has ended: silence follows");
-                return;
-            }
-            self.source_failed(state, now, &how);
         }
-    }
-
-    fn start_source(&self, state: &mut State, now: MonotonicTime) {
-        state.source_rests.begin(now);
-        state.heard = now;
-        state.lock = new_lock();
-        match Source::start(
-            &self.ffmpeg.path,
-            &self.plan.source,
-            &self.plan,
-            &self.anchor,
-        ) {
-            Ok(source) => {
-                tracing::info!(stream = %self.stream, source = %self.plan.source, "audio source started");
-                state.status.source_pid = source.pid();
-                state.source = Some(source);
-            }
-            Err(error) => self.source_failed(state, now, &error.to_string()),
-        }
-    }
-
-    fn source_failed(&self, state: &mut State, now: MonotonicTime, why: &str) {
-        let rest = state.source_rests.rest(now, FIRST_REST);
-        state.status.source_restarts += 1;
-        let source = &self.plan.source;
-        tracing::warn!(stream = %self.stream, %source, retry_in = ?rest, "the audio source ended and is started again, with silence until then: {why}");
-        state.status.detail = Some(format!("the audio source ended: {why}"));
     }
 
     /// Brings the timeline up to now, less what the source is late.
@@ -354,19 +262,17 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         if until.saturating_sub(state.timeline.end()) > MISSED {
             state.timeline = Timeline::new(until - BLOCK);
         }
-        let held_back = state.source.as_ref().is_some_and(|s| s.is_held_back(now));
+        let held_back = state.supply.is_held_back(now);
         let mut block = Vec::new();
         while state.timeline.end() < until {
             let from = state.timeline.end();
             let to = until.min(from + BLOCK);
             block.clear();
-            let source = &state.source;
+            let supply = &state.supply;
             state
                 .lock
                 .fill(&mut block, from, to, held_back, |most, resampler| {
-                    source
-                        .as_ref()
-                        .map_or(0, |source| source.take(most, |sound| resampler.push(sound)))
+                    supply.take(most, resampler)
                 });
             state.timeline.push(&block);
         }
@@ -428,6 +334,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             Ok(encoder) => {
                 tracing::debug!(stream = %self.stream, pid = encoder.pid(), "audio encoder started");
                 state.status.encoder_pid = Some(encoder.pid());
+                state.fault = None;
                 state.encoder = Some(Running {
                     encoder,
                     fed: first,
@@ -435,9 +342,9 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                 });
             }
             Err(error) => {
-                let rest = state.encoder_rests.rest(now, FIRST_REST);
+                let rest = state.encoder_rests.rest(now, rests::FIRST);
                 tracing::error!(stream = %self.stream, %error, retry_in = ?rest, "the audio encoder does not start");
-                state.status.detail = Some(error.to_string());
+                state.fault = Some(error.to_string());
             }
         }
     }
@@ -448,12 +355,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         }
         state.told = now;
         let status = &mut state.status;
-        status.playing = state.source.is_some()
-            && (now.saturating_since(state.heard) < STATUS_EVERY * 3
-                || state.source.as_ref().is_some_and(|s| s.is_held_back(now)));
-        if status.playing {
-            status.detail = None;
-        }
+        state.supply.report(status, state.fault.as_ref(), now);
         status.drift_ppm = (state.lock.drift() * 1e7).round() / 10.0;
         status.jumps = state.lock.jumps();
         state.over |= !(self.tell)(AudioNews::Status(status.clone()));
@@ -463,21 +365,6 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_source_that_fails_is_tried_ever_more_seldom_until_it_has_lived() {
-        let mut rests = Rests::default();
-        let at = |seconds: u64| MonotonicTime(seconds * 1_000_000_000);
-        rests.begin(at(0));
-        let mut waits = Vec::new();
-        for _ in 0..10 {
-            waits.push(rests.rest(at(1), FIRST_REST));
-        }
-        assert_eq!(waits[..3], [FIRST_REST, FIRST_REST * 2, FIRST_REST * 4]);
-        assert_eq!(waits[9], LONGEST_REST);
-        assert!(!rests.are_over(at(30)) && rests.are_over(at(31)));
-        assert_eq!(rests.rest(at(11), FIRST_REST), FIRST_REST);
-    }
 
     #[test]
     fn samples_count_from_the_epoch() {

@@ -143,7 +143,7 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
         );
     }
     if let Some(audio) = &stream.audio {
-        line(text, 1, "audio from", audio.source.clone());
+        line(text, 1, "audio from", audio.shown());
         for rendition in &audio.renditions {
             let (name, codec) = (&rendition.name, rendition.codec.encoder());
             let rate = rendition.bitrate / 1000;

@@ -1,0 +1,172 @@
+//! What comes into the stream's sound: an inlet that somebody fills, or one that an FFmpeg of its own fills, which is started again when it ends.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::inlet::{Arrival, Inlet};
+use super::reader::Reader;
+use super::resample::Resampler;
+use super::rests::{self, Rests};
+use crate::clock::{Anchor, MonotonicTime};
+use crate::config::{AudioPlan, AudioSource};
+use crate::status::AudioStatus;
+
+/// A source that gives nothing for so long is ended and begun again.
+const MUTE: Duration = Duration::from_secs(15);
+/// What has come so lately is still heard.
+const HEARD: Duration = Duration::from_secs(3);
+
+/// What there is to read from, and what is read now.
+pub(super) struct Supply {
+    stream: String,
+    plan: AudioPlan,
+    ffmpeg: PathBuf,
+    anchor: Anchor,
+    inlet: Option<Inlet>,
+    /// The inlet is a new one.
+    changed: bool,
+    /// What fills it, where that is an FFmpeg of its own.
+    reader: Option<Reader>,
+    /// The source has ended for good.
+    finished: bool,
+    rests: Rests,
+    heard: MonotonicTime,
+    restarts: u64,
+    detail: Option<String>,
+}
+
+/// What has happened to it.
+#[derive(Debug, Default)]
+pub(super) struct Tidings {
+    /// What comes from now on is another sound.
+    pub(super) begun: bool,
+    /// What has come, and whether its source was held back then.
+    pub(super) arrivals: Vec<(Arrival, bool)>,
+    /// Nothing more comes, for now.
+    pub(super) ended: bool,
+}
+
+impl Supply {
+    pub(super) fn new(stream: &str, plan: &AudioPlan, ffmpeg: &Path, anchor: &Anchor) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            plan: plan.clone(),
+            ffmpeg: ffmpeg.to_owned(),
+            anchor: anchor.clone(),
+            inlet: None,
+            changed: false,
+            reader: None,
+            finished: false,
+            rests: Rests::default(),
+            heard: anchor.monotonic(),
+            restarts: 0,
+            detail: None,
+        }
+    }
+
+    /// Takes what comes out of `inlet` from now on.
+    pub(super) fn begin(&mut self, inlet: Inlet) {
+        self.reader = None;
+        self.inlet = Some(inlet);
+        self.heard = self.anchor.monotonic();
+        self.changed = true;
+        self.detail = None;
+    }
+
+    /// Starts the source if it is time to, and looks whether it still gives anything.
+    pub(super) fn tend(&mut self, now: MonotonicTime) -> Tidings {
+        let mut tidings = Tidings {
+            begun: std::mem::take(&mut self.changed),
+            ..Tidings::default()
+        };
+        let Some(inlet) = &self.inlet else {
+            let source = self.plan.source.clone();
+            if let Some(source) = source.filter(|_| !self.finished && self.rests.are_over(now)) {
+                tidings.begun = true;
+                self.start(&source, now);
+            }
+            return tidings;
+        };
+        for arrival in inlet.arrivals() {
+            self.heard = arrival.moment.came;
+            let held_back = inlet.is_held_back(self.heard);
+            tidings.arrivals.push((arrival, held_back));
+        }
+        let mute = self.reader.is_some()
+            && now.saturating_since(self.heard) > MUTE
+            && !inlet.is_held_back(now);
+        let over = inlet.is_over();
+        if mute || over {
+            tidings.ended = true;
+            self.inlet = None;
+            self.ended(now, over);
+        }
+        tidings
+    }
+
+    /// Gives up to `most` samples to `resampler`; says how many there were.
+    pub(super) fn take(&self, most: usize, resampler: &mut Resampler) -> usize {
+        let inlet = self.inlet.as_ref();
+        inlet.map_or(0, |inlet| inlet.take(most, |sound| resampler.push(sound)))
+    }
+
+    /// Whether more is there than is taken.
+    pub(super) fn is_held_back(&self, now: MonotonicTime) -> bool {
+        let inlet = self.inlet.as_ref();
+        inlet.is_some_and(|inlet| inlet.is_held_back(now))
+    }
+
+    /// Tells how it is; `fault` is why nothing is made of it, if so.
+    pub(super) fn report(
+        &mut self,
+        status: &mut AudioStatus,
+        fault: Option<&String>,
+        now: MonotonicTime,
+    ) {
+        let heard = now.saturating_since(self.heard) < HEARD || self.is_held_back(now);
+        status.playing = self.inlet.is_some() && heard;
+        if status.playing {
+            self.detail = None;
+        }
+        status.detail = self.detail.as_ref().or(fault).cloned();
+        status.source_restarts = self.restarts;
+        status.source_pid = self.reader.as_ref().and_then(Reader::pid);
+    }
+
+    fn start(&mut self, source: &AudioSource, now: MonotonicTime) {
+        self.rests.begin(now);
+        self.heard = now;
+        match Reader::start(&self.ffmpeg, source, &self.anchor) {
+            Ok((reader, inlet)) => {
+                tracing::info!(stream = %self.stream, source = %source.input, "audio source started");
+                self.reader = Some(reader);
+                self.inlet = Some(inlet);
+            }
+            Err(error) => self.failed(source, now, &error.to_string()),
+        }
+    }
+
+    fn ended(&mut self, now: MonotonicTime, over: bool) {
+        let (Some(reader), Some(source)) = (self.reader.take(), self.plan.source.clone()) else {
+            return;
+        };
+        let (well, mut how) = reader.end(over);
+        if !over {
+            how = format!("nothing has come for {MUTE:?}");
+        }
+        if well && source.is_file() && !source.repeat {
+            self.finished = true;
+            self.detail = Some("the file has ended: silence follows".to_owned());
+            tracing::info!(stream = %self.stream, source = %source.input, "the audio file has ended: silence follows");
+            return;
+        }
+        self.failed(&source, now, &how);
+    }
+
+    fn failed(&mut self, source: &AudioSource, now: MonotonicTime, why: &str) {
+        let rest = self.rests.rest(now, rests::FIRST);
+        self.restarts += 1;
+        tracing::warn!(stream = %self.stream, source = %source.input, retry_in = ?rest, "the audio source ended and is started again, with silence until then: {why}");
+        self.detail = Some(format!("the audio source ended: {why}"));
+    }
+}
