@@ -12,8 +12,6 @@ use std::time::Duration;
 use super::Pcm;
 use crate::clock::MonotonicTime;
 
-/// How many samples wait at most: a second.
-const ROOM: usize = 48_000;
 /// Blocks that nobody has looked at yet.
 const ARRIVALS: usize = 1024;
 /// What was full so lately is held back, and not at its own pace.
@@ -32,14 +30,16 @@ pub(crate) struct Moment {
 
 /// A block has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Arrival {
+pub(crate) struct Arrival {
     /// How many samples the inlet had received with it.
-    pub(super) received: u64,
-    pub(super) moment: Moment,
+    pub(crate) received: u64,
+    pub(crate) moment: Moment,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// How many samples wait at most, with those of the block that found room.
+    most: usize,
     samples: VecDeque<Pcm>,
     received: u64,
     arrivals: VecDeque<Arrival>,
@@ -51,7 +51,7 @@ struct Queue {
     closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
     room: Condvar,
@@ -63,9 +63,16 @@ impl Shared {
     }
 }
 
-/// Both ends of a new one.
-pub(super) fn inlet() -> (Filler, Inlet) {
-    let shared = Arc::new(Shared::default());
+/// Both ends of a new one, in which up to `most` samples wait.
+pub(crate) fn inlet(most: usize) -> (Filler, Inlet) {
+    let queue = Queue {
+        most,
+        ..Queue::default()
+    };
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(queue),
+        room: Condvar::new(),
+    });
     (Filler(Arc::clone(&shared)), Inlet(shared))
 }
 
@@ -82,7 +89,7 @@ impl Filler {
         now: impl Fn() -> MonotonicTime,
     ) -> bool {
         let mut queue = self.0.queue();
-        while queue.samples.len() >= ROOM && !queue.closed {
+        while queue.is_full() && !queue.closed {
             queue.full = Some(now());
             let waited = self.0.room.wait_timeout(queue, LOOK_UP);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -92,15 +99,15 @@ impl Filler {
 
     /// Adds a block if there is room for it, without waiting; whether there was. What is left out leaves a hole, whose place the moments of the
     /// next block show.
-    #[cfg_attr(not(test), expect(dead_code, reason = "who has sound comes next"))]
     pub(crate) fn offer(&self, samples: &[Pcm], moment: Moment) -> bool {
         let mut queue = self.0.queue();
-        queue.samples.len() + samples.len() <= ROOM && queue.add(samples.iter().copied(), moment)
+        queue.samples.len() + samples.len() <= queue.most
+            && queue.add(samples.iter().copied(), moment)
     }
 
     /// Whether there is no room.
     pub(crate) fn is_full(&self) -> bool {
-        self.0.queue().samples.len() >= ROOM
+        self.0.queue().is_full()
     }
 
     /// Lets go of what waits, as if it had never come.
@@ -119,6 +126,10 @@ impl Drop for Filler {
 }
 
 impl Queue {
+    fn is_full(&self) -> bool {
+        self.samples.len() >= self.most
+    }
+
     fn add(&mut self, samples: impl IntoIterator<Item = Pcm>, moment: Moment) -> bool {
         if self.closed {
             return false;
@@ -137,22 +148,22 @@ impl Queue {
 
 /// The end of who publishes it. Dropping it says that nobody takes any more.
 #[derive(Debug)]
-pub(super) struct Inlet(Arc<Shared>);
+pub(crate) struct Inlet(Arc<Shared>);
 
 impl Inlet {
     /// Whether more was there lately than is taken, asked `now`.
-    pub(super) fn is_held_back(&self, now: MonotonicTime) -> bool {
+    pub(crate) fn is_held_back(&self, now: MonotonicTime) -> bool {
         let full = self.0.queue().full;
         full.is_some_and(|full| now.saturating_since(full) < HELD_BACK)
     }
 
     /// The blocks that have come since.
-    pub(super) fn arrivals(&self) -> Vec<Arrival> {
+    pub(crate) fn arrivals(&self) -> Vec<Arrival> {
         self.0.queue().arrivals.drain(..).collect()
     }
 
     /// Gives up to `most` samples to `to`; says how many there were.
-    pub(super) fn take(&self, most: usize, to: impl FnOnce(Drain<'_, Pcm>)) -> usize {
+    pub(crate) fn take(&self, most: usize, to: impl FnOnce(Drain<'_, Pcm>)) -> usize {
         let mut queue = self.0.queue();
         let count = queue.samples.len().min(most);
         to(queue.samples.drain(..count));
@@ -162,7 +173,7 @@ impl Inlet {
     }
 
     /// Whether nothing more will come, and all was taken.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         let queue = self.0.queue();
         queue.ended && queue.samples.is_empty()
     }
@@ -179,6 +190,8 @@ impl Drop for Inlet {
 mod tests {
     use super::*;
 
+    const ROOM: usize = 48_000;
+
     fn at(millis: u64) -> MonotonicTime {
         MonotonicTime(millis * 1_000_000)
     }
@@ -192,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_has_come_is_taken_in_order_with_the_times_of_its_coming() {
-        let (filler, inlet) = inlet();
+        let (filler, inlet) = inlet(ROOM);
         assert!(filler.put([[0.1; 2]; 3], moment(1), || at(1)));
         assert!(filler.put([[0.2; 2]; 2], moment(2), || at(2)));
         let received: Vec<u64> = inlet.arrivals().iter().map(|a| a.received).collect();
@@ -208,7 +221,7 @@ mod tests {
 
     #[test]
     fn who_finds_no_room_waits_until_there_is_some_or_nobody_takes_any_more() {
-        let (filler, inlet) = inlet();
+        let (filler, inlet) = inlet(ROOM);
         assert!(filler.put(vec![[0.0; 2]; ROOM], moment(1), || at(1)));
         assert!(filler.is_full() && !inlet.is_held_back(at(1)));
         std::thread::scope(|scope| {
@@ -228,7 +241,7 @@ mod tests {
 
     #[test]
     fn who_does_not_wait_is_told_when_there_is_no_room_or_nobody_takes_any_more() {
-        let (filler, inlet) = inlet();
+        let (filler, inlet) = inlet(ROOM);
         assert!(filler.offer(&[[0.1; 2]; ROOM - 1], moment(1)));
         assert!(!filler.offer(&[[0.2; 2]; 2], moment(2)));
         assert!(filler.offer(&[[0.3; 2]; 1], moment(3)));
@@ -239,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_let_go_has_never_come() {
-        let (filler, inlet) = inlet();
+        let (filler, inlet) = inlet(ROOM);
         filler.put([[0.1; 2]; 3], moment(1), || at(1));
         inlet.take(1, |_| ());
         filler.clear();

@@ -2,7 +2,7 @@
 //! go to the stream's owner, which places them beside the video's. Whatever happens to who fills it or to the encoder happens here: the video never
 //! waits for it, and where there is no sound there is silence.
 
-mod inlet;
+pub(crate) mod inlet;
 mod lock;
 mod reader;
 mod resample;
@@ -19,10 +19,9 @@ use crate::package::Part;
 use crate::sample::TrackDescription;
 use crate::status::AudioStatus;
 use crate::tick::{Grid, Tick};
-pub(crate) use inlet::Filler;
 use inlet::Inlet;
-#[expect(unused_imports, reason = "who has sound comes next")]
-pub(crate) use inlet::Moment;
+pub(crate) use inlet::{Filler, Moment};
+pub(crate) use reader::{SAMPLE, samples};
 
 pub(crate) use work::Work;
 
@@ -55,6 +54,8 @@ enum Event {
     Order(Order),
     /// From here on the sound is this one's.
     Inlet(Inlet),
+    /// There is none, for this reason.
+    Without(String),
     Encoder {
         run: u64,
         event: AudioEvent,
@@ -67,7 +68,6 @@ pub(crate) struct AudioDesk(Sender<Event>);
 
 impl AudioDesk {
     /// The way in for sound.
-    #[expect(dead_code, reason = "who has sound comes next")]
     pub(crate) fn entrance(&self) -> Entrance {
         Entrance(self.0.clone())
     }
@@ -90,13 +90,18 @@ impl Drop for AudioDesk {
 pub(crate) struct Entrance(Sender<Event>);
 
 impl Entrance {
-    /// Begins a run of sound, in place of the one before: the stream has what the filler is given, and silence once that is dropped.
-    #[expect(dead_code, reason = "who has sound comes next")]
-    pub(crate) fn begin(&self) -> Filler {
-        let (filler, inlet) = inlet::inlet();
+    /// Begins a run of sound, in place of the one before: the stream has what the filler is given, and silence once that is dropped. Up to `most`
+    /// samples wait in it.
+    pub(crate) fn begin(&self, most: usize) -> Filler {
+        let (filler, inlet) = inlet::inlet(most);
         // A thread that has died takes nothing, and the filler says so.
         let _ = self.0.send(Event::Inlet(inlet));
         filler
+    }
+
+    /// Tells that there is no sound, and why, for people.
+    pub(crate) fn without(&self, why: &str) {
+        let _ = self.0.send(Event::Without(why.to_owned()));
     }
 }
 

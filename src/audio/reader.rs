@@ -13,6 +13,8 @@ use crate::clock::{Anchor, MonotonicTime};
 use crate::config::AudioSource;
 use crate::encode::process::{self, LastLines, Output};
 
+/// How many samples wait at most: a second.
+const ROOM: usize = 48_000;
 /// What has filled the queue so soon after it was emptied comes faster than it is heard.
 const REFILL: Duration = Duration::from_millis(500);
 /// How long a process that has closed its output may take to end.
@@ -74,7 +76,7 @@ impl Reader {
             true => Pace::Ours,
             false => Pace::Unknown,
         };
-        let (filler, inlet) = inlet();
+        let (filler, inlet) = inlet(ROOM);
         thread::Builder::new()
             .name("audio-in".into())
             .spawn(move || read(stdout, &filler, &anchor, pace))?;

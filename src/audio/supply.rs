@@ -73,6 +73,12 @@ impl Supply {
         self.detail = None;
     }
 
+    /// There is no sound, for the reason `why`.
+    pub(super) fn without(&mut self, why: String) {
+        self.inlet = None;
+        self.detail = Some(why);
+    }
+
     /// Starts the source if it is time to, and looks whether it still gives anything.
     pub(super) fn tend(&mut self, now: MonotonicTime) -> Tidings {
         let mut tidings = Tidings {

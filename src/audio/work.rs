@@ -46,6 +46,8 @@ struct Running {
 pub(crate) struct Work<F> {
     pub(crate) stream: String,
     pub(crate) plan: AudioPlan,
+    /// Where the sound comes from, as people may see it.
+    pub(crate) source: String,
     pub(crate) ffmpeg: Arc<FfmpegInfo>,
     pub(crate) probes: Arc<ProbeCache>,
     pub(crate) anchor: Anchor,
@@ -103,7 +105,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             encoder_rests: Rests::default(),
             fault: None,
             status: AudioStatus {
-                source: self.plan.shown(),
+                source: self.source.clone(),
                 ..AudioStatus::default()
             },
             told: MonotonicTime(0),
@@ -142,7 +144,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                     let rest = rests.rest(now, rests::FIRST);
                     tracing::error!(stream = %self.stream, %error, retry_in = ?rest, "the audio encoder can't be used, and the stream waits for it");
                     let status = AudioStatus {
-                        source: self.plan.shown(),
+                        source: self.source.clone(),
                         detail: Some(error.to_string()),
                         ..AudioStatus::default()
                     };
@@ -163,6 +165,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             Event::Stop => state.over = true,
             Event::Order(order) => self.go_on(state, &order),
             Event::Inlet(inlet) => state.supply.begin(inlet),
+            Event::Without(why) => state.supply.without(why),
             Event::Encoder { run, event } if run == state.run => match event {
                 AudioEvent::Frame { track, frame, data } => self.take(state, track, frame, data),
                 AudioEvent::Failed(error) => {
@@ -246,10 +249,16 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         }
         for (arrival, held_back) in tidings.arrivals {
             let moment = arrival.moment;
-            let at = moment.captured.unwrap_or(moment.came);
-            let shown = self.anchor.to_unix(at).as_nanos() + self.picture_lag.get();
-            let at_samples = shown as f64 * 48e-6;
-            state.lock.arrived(arrival.received, at_samples, held_back);
+            let place = |at| {
+                let shown = self.anchor.to_unix(at).as_nanos() + self.picture_lag.get();
+                shown as f64 * 48e-6
+            };
+            let came = place(moment.came);
+            let received = arrival.received;
+            match moment.captured {
+                Some(captured) => state.lock.timed(received, place(captured), came),
+                None => state.lock.arrived(received, came, held_back),
+            }
         }
         if tidings.ended {
             state.lock.ended();

@@ -76,15 +76,6 @@ impl AudioPlan {
             source.input = path.to_owned();
         }
     }
-
-    /// The source, as people may see it.
-    pub fn shown(&self) -> String {
-        let source = self.source.as_ref();
-        source.map_or_else(
-            || "the pictures' source".to_owned(),
-            |source| source.input.clone(),
-        )
-    }
 }
 
 impl AudioSource {
@@ -103,6 +94,7 @@ impl AudioSource {
 pub(super) fn check(
     value: Option<Spanned<DeValue<'_>>>,
     video: &[RenditionPlan],
+    has_source: bool,
     report: &mut Report,
 ) -> (Option<AudioPlan>, Vec<(String, Offset)>) {
     let Some(value) = value else {
@@ -116,8 +108,7 @@ pub(super) fn check(
     let renditions = table.remove("renditions");
     let section = table::read::<Audio>("[streams.NAME.audio]", table, at, report);
     if !section.has("source") {
-        let mend = "add source = \"music.ogg\", a URL, or a device with its input_args";
-        report.error(at, "audio has no source", mend);
+        check_without_source(&section, has_source, report);
     }
     let input_args = check_arguments(&section, report);
     let Audio { source, r#loop, .. } = section.values;
@@ -128,6 +119,27 @@ pub(super) fn check(
         repeat: r#loop.map_or(defaults::AUDIO_LOOP, |flag| flag.into_inner().0.0),
     });
     (Some(AudioPlan { source, renditions }), codecs)
+}
+
+/// Without a source of its own, sound is what the stream's source carries.
+fn check_without_source(section: &Section<Audio>, has_source: bool, report: &mut Report) {
+    if !has_source {
+        let what = "audio has no source, and neither has the stream";
+        let mend = "add source = \"music.ogg\", a URL, or a device with its input_args";
+        return report.error(section.at, what, mend);
+    }
+    let Audio {
+        input_args, r#loop, ..
+    } = &section.values;
+    let input_args = input_args.as_ref().map(|list| ("input_args", list.span()));
+    let lone = [
+        input_args,
+        r#loop.as_ref().map(|flag| ("loop", flag.span())),
+    ];
+    for (key, span) in lone.into_iter().flatten() {
+        let what = format!("{key} of audio does nothing: the sound is that of the stream's source");
+        report.warning(span.start, what, "take it out, or give audio a source");
+    }
 }
 
 fn check_arguments(section: &Section<Audio>, report: &mut Report) -> Vec<String> {

@@ -108,7 +108,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let (renditions, mut codecs) = rendition::check_all(renditions, framerate, at, report);
     let step = check_steps(framerate, segment, &renditions, at, report);
     let (source, source_at) = source::check(mode, &section, report).unzip();
-    let (audio, audio_codecs) = audio::check(audio, &renditions, report);
+    let (audio, audio_codecs) = audio::check(audio, &renditions, section.has("source"), report);
     codecs.extend(audio_codecs);
     if let (Some(_), Some(entry)) = (&audio, &section.values.mode)
         && mode.is_recorded()

@@ -21,7 +21,7 @@ use super::owner::{self, Event, Owner};
 use super::seat::Bench;
 use super::shared::Shared;
 use super::{StreamError, policy_of, sizes_in};
-use crate::audio::{self, AudioNews, AudioPost};
+use crate::audio::{self, AudioDesk, AudioNews, AudioPost, Entrance};
 use crate::clock::Anchor;
 use crate::config::{AudioPlan, BreakerPlan, StreamPlan};
 use crate::control::Peer;
@@ -175,6 +175,7 @@ impl Ground {
         audio::Work {
             stream: self.plan.name.clone(),
             plan,
+            source: self.plan.sound_from().unwrap_or_default(),
             ffmpeg: Arc::clone(&self.ffmpeg),
             probes: Arc::clone(&self.probes),
             anchor: self.anchor.clone(),
@@ -192,7 +193,7 @@ impl Ground {
     }
 
     /// The stream's source, if it has one; it ends with `stop`.
-    fn source(&self, stop: &Stop) -> Option<Source> {
+    fn source(&self, first_tick: Tick, sound: Option<Entrance>, stop: &Stop) -> Option<Source> {
         let plan = self.plan.source.clone()?;
         let (bench, anchor) = (self.bench.clone(), self.anchor.clone());
         let shared = Arc::clone(&self.shared);
@@ -200,6 +201,8 @@ impl Ground {
             stream: self.plan.name.clone(),
             plan,
             framerate: self.grid.framerate,
+            first_tick,
+            sound,
             policy: policy_of(self.plan.mode),
             ffmpeg: self.ffmpeg.path.clone(),
             anchor: self.anchor.clone(),
@@ -270,6 +273,10 @@ impl Life {
             }
             None => (None, None),
         };
+        // What the source carries, unless the sound has a source of its own.
+        let own = ground.plan.audio.as_ref();
+        let own = own.is_some_and(|audio| audio.source.is_some());
+        let entrance = sound.as_ref().filter(|_| !own).map(AudioDesk::entrance);
         let owner = Owner::new(owner::Parts {
             waiting: Arc::clone(&waiting),
             plan: ground.plan.clone(),
@@ -339,7 +346,7 @@ impl Life {
         }
         ground.shared.report().broken = false;
         ground.bench.reopen();
-        if let Some(source) = ground.source(&life.source) {
+        if let Some(source) = ground.source(first_tick, entrance, &life.source) {
             match crew.spawn(SOURCE, move || source.run()) {
                 Ok(thread) => life.threads.push(thread),
                 Err(source) => {
