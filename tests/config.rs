@@ -70,6 +70,22 @@ fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
 }
 
 #[test]
+fn sound_without_a_source_is_that_of_the_streams_source_live_and_recorded() {
+    for mode in ["live", "event", "vod"] {
+        let text = stream(&format!(
+            "mode = {mode:?}\nsource = \"rtsp://me:x@cam/1\"\n[streams.door.audio]"
+        ));
+        let plan = good(&text).streams["door"].clone();
+        assert_eq!(plan.audio.as_ref().unwrap().source, None);
+        assert_eq!(plan.sound_from().as_deref(), Some("rtsp://***@cam/1"));
+    }
+    let text = stream("source = \"a.mp4\"\n[streams.door.audio]\nloop = false");
+    let warnings = parse(&text).unwrap().warnings;
+    let said = warnings.iter().map(ToString::to_string);
+    assert_eq!(said.filter(|said| said.contains("loop of audio")).count(), 1);
+}
+
+#[test]
 fn each_mistake_is_named_with_its_place_and_mend() {
     let long = "x".repeat(65);
     let long_socket = format!("[daemon]\nsocket = \"/{}\"", "s".repeat(107));

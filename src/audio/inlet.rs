@@ -172,6 +172,11 @@ impl Inlet {
         count
     }
 
+    /// Whether all that has come was taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.queue().samples.is_empty()
+    }
+
     /// Whether nothing more will come, and all was taken.
     pub(crate) fn is_over(&self) -> bool {
         let queue = self.0.queue();

@@ -5,6 +5,7 @@
 pub(crate) mod inlet;
 mod lock;
 mod reader;
+mod recorded;
 mod resample;
 mod rests;
 mod supply;
@@ -22,6 +23,7 @@ use crate::tick::{Grid, Tick};
 use inlet::Inlet;
 pub(crate) use inlet::{Filler, Moment};
 pub(crate) use reader::{SAMPLE, samples};
+pub(crate) use recorded::Beside;
 
 pub(crate) use work::Work;
 
@@ -36,6 +38,8 @@ pub(crate) enum AudioNews {
         track: usize,
         part: Part,
     },
+    /// Of a recording: all that belongs to its pictures was told.
+    Whole,
     /// How it is, now and then.
     Status(AudioStatus),
 }
@@ -52,6 +56,8 @@ pub(crate) struct Order {
 /// What reaches the thread.
 enum Event {
     Order(Order),
+    /// The recording ends before this sample.
+    End(u64),
     /// From here on the sound is this one's.
     Inlet(Inlet),
     /// There is none, for this reason.
@@ -70,6 +76,11 @@ impl AudioDesk {
     /// The way in for sound.
     pub(crate) fn entrance(&self) -> Entrance {
         Entrance(self.0.clone())
+    }
+
+    /// Makes the sound of a recording end before sample `end`; [`AudioNews::Whole`] follows.
+    pub(crate) fn finish(&self, end: u64) {
+        let _ = self.0.send(Event::End(end));
     }
 
     /// Makes the sound go on as `order` says.

@@ -1,11 +1,12 @@
 //! What comes into the stream's sound: an inlet that somebody fills, or one that an FFmpeg of its own fills, which is started again when it ends.
 
+use std::collections::vec_deque::Drain;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Pcm;
 use super::inlet::{Arrival, Inlet};
 use super::reader::Reader;
-use super::resample::Resampler;
 use super::rests::{self, Rests};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{AudioPlan, AudioSource};
@@ -20,6 +21,7 @@ const HEARD: Duration = Duration::from_secs(3);
 pub(super) struct Supply {
     stream: String,
     plan: AudioPlan,
+    kind: Kind,
     ffmpeg: PathBuf,
     anchor: Anchor,
     inlet: Option<Inlet>,
@@ -33,6 +35,27 @@ pub(super) struct Supply {
     heard: MonotonicTime,
     restarts: u64,
     detail: Option<String>,
+}
+
+/// What kind of sound it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A file, by itself.
+    File,
+    /// A URL or a device, by itself.
+    Unending,
+    /// What somebody fills an inlet with.
+    Given,
+}
+
+impl Kind {
+    fn of(plan: &AudioPlan) -> Self {
+        match &plan.source {
+            None => Self::Given,
+            Some(source) if source.is_file() => Self::File,
+            Some(_) => Self::Unending,
+        }
+    }
 }
 
 /// What has happened to it.
@@ -51,6 +74,7 @@ impl Supply {
         Self {
             stream: stream.to_owned(),
             plan: plan.clone(),
+            kind: Kind::of(plan),
             ffmpeg: ffmpeg.to_owned(),
             anchor: anchor.clone(),
             inlet: None,
@@ -98,9 +122,8 @@ impl Supply {
             let held_back = inlet.is_held_back(self.heard);
             tidings.arrivals.push((arrival, held_back));
         }
-        let mute = self.reader.is_some()
-            && now.saturating_since(self.heard) > MUTE
-            && !inlet.is_held_back(now);
+        let mute =
+            self.reader.is_some() && now.saturating_since(self.heard) > MUTE && inlet.is_empty();
         let over = inlet.is_over();
         if mute || over {
             tidings.ended = true;
@@ -110,10 +133,19 @@ impl Supply {
         tidings
     }
 
-    /// Gives up to `most` samples to `resampler`; says how many there were.
-    pub(super) fn take(&self, most: usize, resampler: &mut Resampler) -> usize {
+    /// Gives up to `most` samples to `to`; says how many there were.
+    pub(super) fn take(&self, most: usize, to: impl FnOnce(Drain<'_, Pcm>)) -> usize {
         let inlet = self.inlet.as_ref();
-        inlet.map_or(0, |inlet| inlet.take(most, |sound| resampler.push(sound)))
+        inlet.map_or(0, |inlet| inlet.take(most, to))
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether nothing comes, unless somebody gives another inlet.
+    pub(super) fn is_finished(&self) -> bool {
+        self.inlet.is_none() && (self.finished || self.plan.source.is_none())
     }
 
     /// Whether more is there than is taken.
@@ -142,6 +174,7 @@ impl Supply {
     fn start(&mut self, source: &AudioSource, now: MonotonicTime) {
         self.rests.begin(now);
         self.heard = now;
+        self.kind = Kind::of(&self.plan);
         match Reader::start(&self.ffmpeg, source, &self.anchor) {
             Ok((reader, inlet)) => {
                 tracing::info!(stream = %self.stream, source = %source.input, "audio source started");
@@ -174,5 +207,31 @@ impl Supply {
         self.restarts += 1;
         tracing::warn!(stream = %self.stream, source = %source.input, retry_in = ?rest, "the audio source ended and is started again, with silence until then: {why}");
         self.detail = Some(format!("the audio source ended: {why}"));
+    }
+}
+
+#[cfg(test)]
+impl Supply {
+    /// One of this kind that gives what comes out of `inlet`.
+    pub(super) fn of(kind: Kind, inlet: Inlet) -> Self {
+        use crate::config::AudioSource;
+        let input = match kind {
+            Kind::File => Some("/proc/self/exe"),
+            Kind::Unending => Some("hw:0"),
+            Kind::Given => None,
+        };
+        let source = input.map(|input| AudioSource {
+            input: input.to_owned(),
+            input_args: Vec::new(),
+            repeat: false,
+        });
+        let plan = AudioPlan {
+            source,
+            renditions: Vec::new(),
+        };
+        let clock = std::sync::Arc::new(crate::clock::SystemClock);
+        let mut supply = Self::new("door", &plan, Path::new("ffmpeg"), &Anchor::new(clock));
+        supply.inlet = Some(inlet);
+        supply
     }
 }

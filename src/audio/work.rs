@@ -1,6 +1,7 @@
 //! The thread that makes a stream's sound. It turns a hundred times a second: takes what the source gives, places it on the timeline, and feeds the encoder
 //! what the timeline has. An encoder that dies is replaced by one that is given the same sound again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::lock::Lock;
+use super::recorded::{Beside, Recorded};
 use super::resample::Resampler;
 use super::rests::{self, Rests};
 use super::supply::Supply;
@@ -31,6 +33,8 @@ const BLOCK: u64 = 4800;
 const STALL: Duration = Duration::from_secs(4);
 /// The sound of more time than this was missed: it is silence.
 const MISSED: u64 = 10 * 48_000;
+/// So much silence behind the end of a recording makes an encoder return all that is before it.
+const FLUSH: u64 = 8192;
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// One run of the encoder.
@@ -54,6 +58,8 @@ pub(crate) struct Work<F> {
     pub(crate) post: AudioPost,
     /// How long after its capture the picture is shown: the sound is as late.
     pub(crate) picture_lag: Arc<Count>,
+    /// Of a recording: how far its pictures are.
+    pub(crate) beside: Option<Arc<Beside>>,
     /// Tells the owner; false once there is none.
     pub(crate) tell: F,
 }
@@ -62,9 +68,13 @@ struct State {
     descriptions: Vec<TrackDescription>,
     timeline: Timeline,
     supply: Supply,
-    lock: Lock,
+    place: Place,
     generation: u64,
     packagers: Vec<TrackPackager>,
+    /// Of a recording: frames that its pictures have not come to, by track, the first of them following on those that the packager has.
+    ready: Vec<VecDeque<Bytes>>,
+    /// Of a recording that ends: what is there is all.
+    end: Option<End>,
     /// Counts the encoder's runs, so that one that was replaced is not listened to.
     run: u64,
     encoder: Option<Running>,
@@ -74,6 +84,21 @@ struct State {
     status: AudioStatus,
     told: MonotonicTime,
     over: bool,
+}
+
+/// How the place of sound is found.
+enum Place {
+    Live(Box<Lock>),
+    Recorded(Recorded),
+}
+
+/// Where a recording's sound ends.
+struct End {
+    /// Before this frame, by track.
+    frames: Vec<Tick>,
+    /// What the encoder is fed until it has returned all of them, silence at the end included.
+    fed: u64,
+    told: bool,
 }
 
 fn new_lock() -> Lock {
@@ -86,10 +111,52 @@ fn sample_at(time: UnixTime) -> u64 {
     u64::try_from(samples).unwrap_or(u64::MAX)
 }
 
+impl State {
+    /// How many samples a frame of each track has.
+    fn frames(&self) -> impl Iterator<Item = u64> {
+        let tracks = self.descriptions.iter().take(self.packagers.len());
+        tracks.map(|description| u64::from(description.sample_duration()))
+    }
+
+    /// The frame of `track` that the encoder has to return next.
+    fn next_frame(&self, track: usize) -> Option<Tick> {
+        let ready = self.ready.get(track)?.len() as u64;
+        Some(self.packagers.get(track)?.next_tick().plus(ready))
+    }
+
+    /// The sample up to before which every track has its frames.
+    fn returned(&self) -> u64 {
+        let tracks = self.frames().enumerate();
+        let returned = tracks.filter_map(|(track, frame)| {
+            let next = self.next_frame(track)?;
+            Some(next.0.saturating_mul(frame))
+        });
+        returned.min().unwrap_or(0)
+    }
+
+    /// Whether a recording that ends has all of its frames.
+    fn has_all(&self) -> bool {
+        let frames = self.end.as_ref().map(|end| end.frames.iter().enumerate());
+        frames.is_some_and(|mut frames| {
+            frames.all(|(track, end)| self.next_frame(track).is_none_or(|next| next >= *end))
+        })
+    }
+
+    /// Where an encoder has to begin.
+    fn first_sample(&self) -> u64 {
+        let next: Vec<Tick> = (0..self.packagers.len())
+            .filter_map(|track| self.next_frame(track))
+            .collect();
+        let formats: Vec<_> = self.descriptions.iter().filter_map(|d| d.audio).collect();
+        start_sample(&formats, &next)
+    }
+}
+
 impl<F: Fn(AudioNews) -> bool> Work<F> {
     /// Runs until the owner has ended.
     pub(crate) fn run(self) {
-        let Some(descriptions) = self.describe() else {
+        let mut early = Vec::new();
+        let Some(descriptions) = self.describe(&mut early) else {
             return;
         };
         let mut state = State {
@@ -97,7 +164,15 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             descriptions,
             timeline: Timeline::new(sample_at(self.anchor.now())),
             supply: Supply::new(&self.stream, &self.plan, &self.ffmpeg.path, &self.anchor),
-            lock: new_lock(),
+            place: match &self.beside {
+                None => Place::Live(Box::new(new_lock())),
+                Some(beside) => {
+                    let now = self.anchor.monotonic();
+                    Place::Recorded(Recorded::new(Arc::clone(beside), now))
+                }
+            },
+            ready: Vec::new(),
+            end: None,
             generation: 0,
             packagers: Vec::new(),
             run: 0,
@@ -110,6 +185,9 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             },
             told: MonotonicTime(0),
         };
+        for event in early {
+            self.obey(&mut state, event);
+        }
         while !state.over {
             faults::point("audio", &self.stream);
             match self.post.events.recv_timeout(TURN) {
@@ -128,12 +206,13 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             self.tend_supply(&mut state, now);
             self.extend(&mut state, now);
             self.feed(&mut state, now);
+            self.package(&mut state);
             self.report(&mut state, now);
         }
     }
 
-    /// What each rendition is encoded as, tried until it is known; none if the stream ends first.
-    fn describe(&self) -> Option<Vec<TrackDescription>> {
+    /// What each rendition is encoded as, tried until it is known; none if the stream ends first. What is heard meanwhile goes to `early`.
+    fn describe(&self, early: &mut Vec<Event>) -> Option<Vec<TrackDescription>> {
         let mut rests = Rests::default();
         loop {
             let now = self.anchor.monotonic();
@@ -153,7 +232,8 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                     }
                     match self.post.events.recv_timeout(rest) {
                         Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
-                        Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                        Ok(event) => early.push(event),
+                        Err(RecvTimeoutError::Timeout) => {}
                     }
                 }
             }
@@ -164,6 +244,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         match event {
             Event::Stop => state.over = true,
             Event::Order(order) => self.go_on(state, &order),
+            Event::End(end) => self.end_at(state, end),
             Event::Inlet(inlet) => state.supply.begin(inlet),
             Event::Without(why) => state.supply.without(why),
             Event::Encoder { run, event } if run == state.run => match event {
@@ -171,6 +252,8 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                 AudioEvent::Failed(error) => {
                     self.encoder_ended(state, &format!("its output can't be used: {error}"));
                 }
+                // It was asked to, at the recording's end.
+                AudioEvent::Exited(_) if state.has_all() => state.encoder = None,
                 AudioEvent::Exited(how) => self.encoder_ended(state, &how),
             },
             // One that was replaced has nothing more to say.
@@ -191,19 +274,113 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                 false => TrackPackager::continue_at(track, *grid, *next),
             })
             .collect();
+        state.ready = order.tracks.iter().map(|_| VecDeque::new()).collect();
+        let first = state.first_sample();
+        if let Place::Recorded(_) = &state.place
+            && !(state.timeline.first()..=state.timeline.end()).contains(&first)
+        {
+            state.timeline = Timeline::new(first);
+        }
+    }
+
+    /// The recording ends before sample `end`: so many frames are made of it.
+    fn end_at(&self, state: &mut State, end: u64) {
+        let frames = state.descriptions.iter();
+        let frames = frames.map(|track| end.div_ceil(u64::from(track.sample_duration())));
+        state.end = Some(End {
+            frames: frames.map(Tick).collect(),
+            fed: end + FLUSH,
+            told: false,
+        });
+        if let Place::Recorded(recorded) = &mut state.place {
+            recorded.end_at(end);
+        }
+        if state.packagers.is_empty() {
+            // Nothing was published, so there is nothing to end.
+            state.over |= !(self.tell)(AudioNews::Whole);
+        }
     }
 
     fn take(&self, state: &mut State, track: usize, frame: Tick, data: Bytes) {
+        let Some(next) = state.next_frame(track) else {
+            return;
+        };
+        if frame < next {
+            // The frames that an encoder is begun early for, and those that the one before has returned.
+            return;
+        }
+        if let Some(running) = &mut state.encoder {
+            running.progress = self.anchor.monotonic();
+        }
+        if matches!(state.place, Place::Live(_)) {
+            return self.publish(state, track, frame, data);
+        }
+        if frame > next {
+            return self.encoder_ended(state, "frames are missing from what it returns");
+        }
+        if let Some(ready) = state.ready.get_mut(track) {
+            ready.push_back(data);
+        }
+    }
+
+    /// Publishes what a recording's pictures have come to, and at its end the rest.
+    fn package(&self, state: &mut State) {
+        let Some(beside) = &self.beside else { return };
+        let video = beside.video();
+        let frames: Vec<u64> = state.frames().collect();
+        for (track, frame) in frames.into_iter().enumerate() {
+            let end = state.end.as_ref().map(|end| end.frames[track]);
+            loop {
+                let next = state.packagers[track].next_tick();
+                let due = match end {
+                    Some(end) => next < end,
+                    None => next.0.saturating_add(1).saturating_mul(frame) <= video,
+                };
+                if !due {
+                    break;
+                }
+                let Some(data) = state.ready[track].pop_front() else {
+                    break;
+                };
+                self.publish(state, track, next, data);
+            }
+        }
+        self.conclude(state);
+    }
+
+    /// Tells that a recording's sound is whole, once it is.
+    fn conclude(&self, state: &mut State) {
+        let Some(end) = state.end.as_mut().filter(|end| !end.told) else {
+            return;
+        };
+        let made = state.packagers.iter().map(TrackPackager::next_tick);
+        if !made.zip(&end.frames).all(|(next, end)| next >= *end) {
+            return;
+        }
+        end.told = true;
+        state.encoder = None;
+        state.run += 1;
+        let generation = state.generation;
+        for (track, packager) in state.packagers.iter_mut().enumerate() {
+            if let Some(part) = packager.flush() {
+                state.over |= !(self.tell)(AudioNews::Part {
+                    generation,
+                    track,
+                    part,
+                });
+            }
+        }
+        state.over |= !(self.tell)(AudioNews::Whole);
+    }
+
+    /// Gives a frame to its packager, and what that makes of it to the owner.
+    fn publish(&self, state: &mut State, track: usize, frame: Tick, data: Bytes) {
         let (Some(packager), Some(description)) = (
             state.packagers.get_mut(track),
             state.descriptions.get(track),
         ) else {
             return;
         };
-        if frame < packager.next_tick() {
-            // The frames that an encoder is begun early for, and those that the one before has returned.
-            return;
-        }
         let duration = description.sample_duration();
         let sample = Sample {
             track,
@@ -214,11 +391,8 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             data,
         };
         match packager.push(sample) {
-            Ok(part) => {
-                if let Some(running) = &mut state.encoder {
-                    running.progress = self.anchor.monotonic();
-                }
-                let Some(part) = part else { return };
+            Ok(None) => {}
+            Ok(Some(part)) => {
                 let generation = state.generation;
                 state.over |= !(self.tell)(AudioNews::Part {
                     generation,
@@ -244,8 +418,20 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
     /// Places what has come.
     fn tend_supply(&self, state: &mut State, now: MonotonicTime) {
         let tidings = state.supply.tend(now);
+        let lock = match &mut state.place {
+            Place::Live(lock) => lock,
+            Place::Recorded(recorded) => {
+                if tidings.begun {
+                    recorded.begin(state.supply.kind(), state.timeline.end());
+                }
+                for (arrival, _) in tidings.arrivals {
+                    recorded.arrived(arrival.received, arrival.moment.captured);
+                }
+                return;
+            }
+        };
         if tidings.begun {
-            state.lock = new_lock();
+            **lock = new_lock();
         }
         for (arrival, held_back) in tidings.arrivals {
             let moment = arrival.moment;
@@ -256,18 +442,30 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             let came = place(moment.came);
             let received = arrival.received;
             match moment.captured {
-                Some(captured) => state.lock.timed(received, place(captured), came),
-                None => state.lock.arrived(received, came, held_back),
+                Some(captured) => lock.timed(received, place(captured), came),
+                None => lock.arrived(received, came, held_back),
             }
         }
         if tidings.ended {
-            state.lock.ended();
+            lock.ended();
         }
     }
 
     /// Brings the timeline up to now, less what the source is late.
     fn extend(&self, state: &mut State, now: MonotonicTime) {
-        let until = sample_at(self.anchor.to_unix(now)).saturating_sub(state.lock.delay());
+        let returned = state.returned();
+        let lock = match &mut state.place {
+            Place::Live(lock) => lock,
+            Place::Recorded(recorded) => {
+                let (timeline, supply) = (&mut state.timeline, &mut state.supply);
+                recorded.extend(timeline, supply, returned, now);
+                if let Some(end) = &state.end {
+                    recorded.pad(timeline, end.fed);
+                }
+                return;
+            }
+        };
+        let until = sample_at(self.anchor.to_unix(now)).saturating_sub(lock.delay());
         if until.saturating_sub(state.timeline.end()) > MISSED {
             state.timeline = Timeline::new(until - BLOCK);
         }
@@ -278,19 +476,18 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             let to = until.min(from + BLOCK);
             block.clear();
             let supply = &state.supply;
-            state
-                .lock
-                .fill(&mut block, from, to, held_back, |most, resampler| {
-                    supply.take(most, resampler)
-                });
+            lock.fill(&mut block, from, to, held_back, |most, resampler| {
+                supply.take(most, |sound| resampler.push(sound))
+            });
             state.timeline.push(&block);
         }
     }
 
     fn feed(&self, state: &mut State, now: MonotonicTime) {
-        if state.encoder.is_none() && state.encoder_rests.are_over(now) {
+        if state.encoder.is_none() && !state.has_all() && state.encoder_rests.are_over(now) {
             self.start_encoder(state, now);
         }
+        let returned = state.returned();
         let Some(running) = &mut state.encoder else {
             return;
         };
@@ -302,14 +499,11 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             }
             running.fed = to;
         }
-        let tracks = state.packagers.iter().zip(&state.descriptions);
-        let returned = tracks
-            .map(|(packager, description)| {
-                let frame = u64::from(description.sample_duration());
-                packager.next_tick().0.saturating_mul(frame)
-            })
-            .min();
-        let waiting = running.fed.saturating_sub(returned.unwrap_or(0));
+        if state.end.as_ref().is_some_and(|end| running.fed >= end.fed) {
+            // It gives back what it has, and ends.
+            running.encoder.finish();
+        }
+        let waiting = running.fed.saturating_sub(returned);
         if waiting < u64::from(SAMPLE_RATE.get()) / 2 {
             running.progress = now;
         } else if now.saturating_since(running.progress) > STALL {
@@ -318,13 +512,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
     }
 
     fn start_encoder(&self, state: &mut State, now: MonotonicTime) {
-        let next: Vec<Tick> = state
-            .packagers
-            .iter()
-            .map(TrackPackager::next_tick)
-            .collect();
-        let formats: Vec<_> = state.descriptions.iter().filter_map(|d| d.audio).collect();
-        let first = start_sample(&formats, &next);
+        let first = state.first_sample();
         for packager in &mut state.packagers {
             packager.encoder_restarted();
         }
@@ -365,8 +553,10 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         state.told = now;
         let status = &mut state.status;
         state.supply.report(status, state.fault.as_ref(), now);
-        status.drift_ppm = (state.lock.drift() * 1e7).round() / 10.0;
-        status.jumps = state.lock.jumps();
+        if let Place::Live(lock) = &state.place {
+            status.drift_ppm = (lock.drift() * 1e7).round() / 10.0;
+            status.jumps = lock.jumps();
+        }
         state.over |= !(self.tell)(AudioNews::Status(status.clone()));
     }
 }

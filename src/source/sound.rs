@@ -46,10 +46,10 @@ impl PictureClock {
             .store(here.saturating_sub(at).max(UNKNOWN + 1), Ordering::Relaxed);
     }
 
-    fn here(&self, at: i64) -> Option<MonotonicTime> {
+    /// What the source's time `at` is here, once that is known.
+    fn here(&self, at: i64) -> Option<i64> {
         let offset = self.0.load(Ordering::Relaxed);
-        let here = at.saturating_add(offset);
-        (offset != UNKNOWN).then(|| MonotonicTime(u64::try_from(here).unwrap_or(0)))
+        (offset != UNKNOWN).then(|| at.saturating_add(offset))
     }
 }
 
@@ -153,20 +153,23 @@ impl Blocks {
         let end = self.next.unwrap_or(at).saturating_add(length);
         self.next = Some(end);
         let nanos = i64::try_from(i128::from(end) * 1_000_000_000 / 48_000).unwrap_or(i64::MAX);
-        let captured = self.clock.here(nanos);
-        if captured.is_none() {
+        let Some(captured) = self.clock.here(nanos) else {
             // Before the first picture nobody knows when that was; of more than fits the newest counts.
             self.early.append(&mut block);
             let surplus = self.early.len().saturating_sub(ROOM);
             self.early.drain(..surplus);
             return;
-        }
+        };
         if !self.early.is_empty() {
             self.early.append(&mut block);
             block = std::mem::take(&mut self.early);
         }
+        let Ok(captured) = u64::try_from(captured) else {
+            // Before a recording's beginning.
+            return;
+        };
         let moment = Moment {
-            captured,
+            captured: Some(MonotonicTime(captured)),
             came: self.anchor.monotonic(),
         };
         if self.waits {

@@ -21,7 +21,7 @@ use super::owner::{self, Event, Owner};
 use super::seat::Bench;
 use super::shared::Shared;
 use super::{StreamError, policy_of, sizes_in};
-use crate::audio::{self, AudioDesk, AudioNews, AudioPost, Entrance};
+use crate::audio::{self, AudioDesk, AudioNews, AudioPost, Beside, Entrance};
 use crate::clock::Anchor;
 use crate::config::{AudioPlan, BreakerPlan, StreamPlan};
 use crate::control::Peer;
@@ -168,7 +168,7 @@ impl Ground {
     /// What makes the stream's sound and tells its owner over `events`.
     fn sound(
         &self,
-        plan: AudioPlan,
+        (plan, beside): (AudioPlan, Option<Arc<Beside>>),
         post: AudioPost,
         events: SyncSender<Event>,
     ) -> audio::Work<impl Fn(AudioNews) -> bool + use<>> {
@@ -180,6 +180,7 @@ impl Ground {
             probes: Arc::clone(&self.probes),
             anchor: self.anchor.clone(),
             post,
+            beside,
             picture_lag: Arc::clone(&self.shared.latency.picture_lag),
             tell: move |news| events.send(Event::Audio(news)).is_ok(),
         }
@@ -266,6 +267,7 @@ impl Life {
         let waiting = Arc::new(AtomicUsize::new(0));
         let gate = recorded.then(Arc::<Gate>::default);
         let first_tick = resume.unwrap_or(Tick(0));
+        let beside = recorded.then(Arc::<Beside>::default);
         let (sound, post) = match &ground.plan.audio {
             Some(plan) => {
                 let (desk, post) = audio::desk();
@@ -297,7 +299,7 @@ impl Life {
             replay_memory: ground.replay_memory,
             sizes: ground.sizes.clone(),
             gate: gate.clone(),
-            audio: sound,
+            audio: sound.map(|desk| (desk, beside.clone())),
         });
         let obeyed = ground.commands.take().unwrap_or_else(|| {
             let (commands, obeyed) = channel();
@@ -323,7 +325,7 @@ impl Life {
         life.threads
             .push(crew.spawn(OWNER, move || owner.run()).map_err(no_thread)?);
         if let Some((plan, post)) = post {
-            let sound = ground.sound(plan, post, events.clone());
+            let sound = ground.sound((plan, beside), post, events.clone());
             match crew.spawn("audio", move || sound.run()) {
                 Ok(thread) => life.threads.push(thread),
                 Err(source) => {
