@@ -75,14 +75,17 @@ fn sound_without_a_source_is_that_of_the_streams_source_live_and_recorded() {
         let text = stream(&format!(
             "mode = {mode:?}\nsource = \"rtsp://me:x@cam/1\"\n[streams.door.audio]"
         ));
-        let plan = good(&text).streams["door"].clone();
+        let plan = plan(&text).streams["door"].clone();
         assert_eq!(plan.audio.as_ref().unwrap().source, None);
         assert_eq!(plan.sound_from().as_deref(), Some("rtsp://***@cam/1"));
     }
     let text = stream("source = \"a.mp4\"\n[streams.door.audio]\nloop = false");
     let warnings = parse(&text).unwrap().warnings;
     let said = warnings.iter().map(ToString::to_string);
-    assert_eq!(said.filter(|said| said.contains("loop of audio")).count(), 1);
+    assert_eq!(
+        said.filter(|said| said.contains("loop of audio")).count(),
+        1
+    );
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The thread that makes a stream's sound. It turns a hundred times a second: takes what the source gives, places it on the timeline, and feeds the encoder
 //! what the timeline has. An encoder that dies is replaced by one that is given the same sound again.
 
+mod encoder;
+mod frames;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -14,37 +17,26 @@ use super::resample::Resampler;
 use super::rests::{self, Rests};
 use super::supply::Supply;
 use super::timeline::Timeline;
-use super::{AudioNews, AudioPost, Event, Order};
+use super::{AudioNews, AudioPost, Event};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::AudioPlan;
-use crate::encode::audio::{AudioEncoder, AudioEvent, probe_audio, start_sample};
+use crate::encode::audio::{AudioEvent, probe_audio};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::faults;
 use crate::ingest::Count;
 use crate::package::TrackPackager;
-use crate::sample::{Sample, TrackDescription};
+use crate::sample::TrackDescription;
 use crate::status::AudioStatus;
-use crate::tick::{SAMPLE_RATE, Tick, UnixTime};
+use crate::tick::{SAMPLE_RATE, UnixTime};
+use encoder::Running;
+use frames::End;
 
 const TURN: Duration = Duration::from_millis(10);
 /// So much sound is placed or fed at once.
 const BLOCK: u64 = 4800;
-/// An encoder that returns nothing for so long of what it was fed is as good as dead.
-const STALL: Duration = Duration::from_secs(4);
 /// The sound of more time than this was missed: it is silence.
 const MISSED: u64 = 10 * 48_000;
-/// So much silence behind the end of a recording makes an encoder return all that is before it.
-const FLUSH: u64 = 8192;
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-
-/// One run of the encoder.
-struct Running {
-    encoder: AudioEncoder,
-    /// The sample that it is fed next.
-    fed: u64,
-    /// When it last returned a frame, or had nothing to return.
-    progress: MonotonicTime,
-}
 
 /// The thread's own.
 pub(crate) struct Work<F> {
@@ -92,15 +84,6 @@ enum Place {
     Recorded(Recorded),
 }
 
-/// Where a recording's sound ends.
-struct End {
-    /// Before this frame, by track.
-    frames: Vec<Tick>,
-    /// What the encoder is fed until it has returned all of them, silence at the end included.
-    fed: u64,
-    told: bool,
-}
-
 fn new_lock() -> Lock {
     Lock::new(Resampler::new(SAMPLE_RATE))
 }
@@ -109,47 +92,6 @@ fn new_lock() -> Lock {
 fn sample_at(time: UnixTime) -> u64 {
     let samples = u128::from(time.as_nanos()) * u128::from(SAMPLE_RATE.get()) / 1_000_000_000;
     u64::try_from(samples).unwrap_or(u64::MAX)
-}
-
-impl State {
-    /// How many samples a frame of each track has.
-    fn frames(&self) -> impl Iterator<Item = u64> {
-        let tracks = self.descriptions.iter().take(self.packagers.len());
-        tracks.map(|description| u64::from(description.sample_duration()))
-    }
-
-    /// The frame of `track` that the encoder has to return next.
-    fn next_frame(&self, track: usize) -> Option<Tick> {
-        let ready = self.ready.get(track)?.len() as u64;
-        Some(self.packagers.get(track)?.next_tick().plus(ready))
-    }
-
-    /// The sample up to before which every track has its frames.
-    fn returned(&self) -> u64 {
-        let tracks = self.frames().enumerate();
-        let returned = tracks.filter_map(|(track, frame)| {
-            let next = self.next_frame(track)?;
-            Some(next.0.saturating_mul(frame))
-        });
-        returned.min().unwrap_or(0)
-    }
-
-    /// Whether a recording that ends has all of its frames.
-    fn has_all(&self) -> bool {
-        let frames = self.end.as_ref().map(|end| end.frames.iter().enumerate());
-        frames.is_some_and(|mut frames| {
-            frames.all(|(track, end)| self.next_frame(track).is_none_or(|next| next >= *end))
-        })
-    }
-
-    /// Where an encoder has to begin.
-    fn first_sample(&self) -> u64 {
-        let next: Vec<Tick> = (0..self.packagers.len())
-            .filter_map(|track| self.next_frame(track))
-            .collect();
-        let formats: Vec<_> = self.descriptions.iter().filter_map(|d| d.audio).collect();
-        start_sample(&formats, &next)
-    }
 }
 
 impl<F: Fn(AudioNews) -> bool> Work<F> {
@@ -261,160 +203,6 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         }
     }
 
-    fn go_on(&self, state: &mut State, order: &Order) {
-        state.generation = order.generation;
-        state.encoder = None;
-        state.run += 1;
-        state.packagers = order
-            .tracks
-            .iter()
-            .enumerate()
-            .map(|(track, (grid, next, first))| match first {
-                true => TrackPackager::start_at(track, *grid, *next),
-                false => TrackPackager::continue_at(track, *grid, *next),
-            })
-            .collect();
-        state.ready = order.tracks.iter().map(|_| VecDeque::new()).collect();
-        let first = state.first_sample();
-        if let Place::Recorded(_) = &state.place
-            && !(state.timeline.first()..=state.timeline.end()).contains(&first)
-        {
-            state.timeline = Timeline::new(first);
-        }
-    }
-
-    /// The recording ends before sample `end`: so many frames are made of it.
-    fn end_at(&self, state: &mut State, end: u64) {
-        let frames = state.descriptions.iter();
-        let frames = frames.map(|track| end.div_ceil(u64::from(track.sample_duration())));
-        state.end = Some(End {
-            frames: frames.map(Tick).collect(),
-            fed: end + FLUSH,
-            told: false,
-        });
-        if let Place::Recorded(recorded) = &mut state.place {
-            recorded.end_at(end);
-        }
-        if state.packagers.is_empty() {
-            // Nothing was published, so there is nothing to end.
-            state.over |= !(self.tell)(AudioNews::Whole);
-        }
-    }
-
-    fn take(&self, state: &mut State, track: usize, frame: Tick, data: Bytes) {
-        let Some(next) = state.next_frame(track) else {
-            return;
-        };
-        if frame < next {
-            // The frames that an encoder is begun early for, and those that the one before has returned.
-            return;
-        }
-        if let Some(running) = &mut state.encoder {
-            running.progress = self.anchor.monotonic();
-        }
-        if matches!(state.place, Place::Live(_)) {
-            return self.publish(state, track, frame, data);
-        }
-        if frame > next {
-            return self.encoder_ended(state, "frames are missing from what it returns");
-        }
-        if let Some(ready) = state.ready.get_mut(track) {
-            ready.push_back(data);
-        }
-    }
-
-    /// Publishes what a recording's pictures have come to, and at its end the rest.
-    fn package(&self, state: &mut State) {
-        let Some(beside) = &self.beside else { return };
-        let video = beside.video();
-        let frames: Vec<u64> = state.frames().collect();
-        for (track, frame) in frames.into_iter().enumerate() {
-            let end = state.end.as_ref().map(|end| end.frames[track]);
-            loop {
-                let next = state.packagers[track].next_tick();
-                let due = match end {
-                    Some(end) => next < end,
-                    None => next.0.saturating_add(1).saturating_mul(frame) <= video,
-                };
-                if !due {
-                    break;
-                }
-                let Some(data) = state.ready[track].pop_front() else {
-                    break;
-                };
-                self.publish(state, track, next, data);
-            }
-        }
-        self.conclude(state);
-    }
-
-    /// Tells that a recording's sound is whole, once it is.
-    fn conclude(&self, state: &mut State) {
-        let Some(end) = state.end.as_mut().filter(|end| !end.told) else {
-            return;
-        };
-        let made = state.packagers.iter().map(TrackPackager::next_tick);
-        if !made.zip(&end.frames).all(|(next, end)| next >= *end) {
-            return;
-        }
-        end.told = true;
-        state.encoder = None;
-        state.run += 1;
-        let generation = state.generation;
-        for (track, packager) in state.packagers.iter_mut().enumerate() {
-            if let Some(part) = packager.flush() {
-                state.over |= !(self.tell)(AudioNews::Part {
-                    generation,
-                    track,
-                    part,
-                });
-            }
-        }
-        state.over |= !(self.tell)(AudioNews::Whole);
-    }
-
-    /// Gives a frame to its packager, and what that makes of it to the owner.
-    fn publish(&self, state: &mut State, track: usize, frame: Tick, data: Bytes) {
-        let (Some(packager), Some(description)) = (
-            state.packagers.get_mut(track),
-            state.descriptions.get(track),
-        ) else {
-            return;
-        };
-        let duration = description.sample_duration();
-        let sample = Sample {
-            track,
-            decode_time: frame.0.saturating_mul(u64::from(duration)),
-            duration,
-            composition_offset: 0,
-            keyframe: true,
-            data,
-        };
-        match packager.push(sample) {
-            Ok(None) => {}
-            Ok(Some(part)) => {
-                let generation = state.generation;
-                state.over |= !(self.tell)(AudioNews::Part {
-                    generation,
-                    track,
-                    part,
-                });
-            }
-            Err(error) => self.encoder_ended(state, &error.to_string()),
-        }
-    }
-
-    fn encoder_ended(&self, state: &mut State, why: &str) {
-        if state.encoder.take().is_none() {
-            return;
-        }
-        state.run += 1;
-        let now = self.anchor.monotonic();
-        let rest = state.encoder_rests.rest(now, Duration::ZERO);
-        state.status.encoder_restarts += 1;
-        tracing::warn!(stream = %self.stream, retry_in = ?rest, "the audio encoder ended and is started again: {why}");
-    }
-
     /// Places what has come.
     fn tend_supply(&self, state: &mut State, now: MonotonicTime) {
         let tidings = state.supply.tend(now);
@@ -480,69 +268,6 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                 supply.take(most, |sound| resampler.push(sound))
             });
             state.timeline.push(&block);
-        }
-    }
-
-    fn feed(&self, state: &mut State, now: MonotonicTime) {
-        if state.encoder.is_none() && !state.has_all() && state.encoder_rests.are_over(now) {
-            self.start_encoder(state, now);
-        }
-        let returned = state.returned();
-        let Some(running) = &mut state.encoder else {
-            return;
-        };
-        let end = state.timeline.end();
-        while running.fed < end {
-            let to = end.min(running.fed + BLOCK);
-            if !running.encoder.feed(state.timeline.get(running.fed, to)) {
-                break;
-            }
-            running.fed = to;
-        }
-        if state.end.as_ref().is_some_and(|end| running.fed >= end.fed) {
-            // It gives back what it has, and ends.
-            running.encoder.finish();
-        }
-        let waiting = running.fed.saturating_sub(returned);
-        if waiting < u64::from(SAMPLE_RATE.get()) / 2 {
-            running.progress = now;
-        } else if now.saturating_since(running.progress) > STALL {
-            self.encoder_ended(state, &format!("it returns nothing in {STALL:?}"));
-        }
-    }
-
-    fn start_encoder(&self, state: &mut State, now: MonotonicTime) {
-        let first = state.first_sample();
-        for packager in &mut state.packagers {
-            packager.encoder_restarted();
-        }
-        state.run += 1;
-        let (run, sender) = (state.run, self.post.sender.clone());
-        let events = move |event| drop(sender.send(Event::Encoder { run, event }));
-        state.encoder_rests.begin(now);
-        let started = AudioEncoder::start(
-            &self.ffmpeg,
-            &self.plan.renditions,
-            &state.descriptions,
-            first,
-            events,
-        );
-        match started {
-            Ok(encoder) => {
-                tracing::debug!(stream = %self.stream, pid = encoder.pid(), "audio encoder started");
-                state.status.encoder_pid = Some(encoder.pid());
-                state.fault = None;
-                state.encoder = Some(Running {
-                    encoder,
-                    fed: first,
-                    progress: now,
-                });
-            }
-            Err(error) => {
-                let rest = state.encoder_rests.rest(now, rests::FIRST);
-                tracing::error!(stream = %self.stream, %error, retry_in = ?rest, "the audio encoder does not start");
-                state.fault = Some(error.to_string());
-            }
         }
     }
 

@@ -185,7 +185,12 @@ impl Owner {
 
     /// Tells the sound of a recording how far its pictures are.
     fn note_beside(&self) {
-        let beside = self.sound.as_ref().and_then(|sound| sound.beside.as_ref());
+        // Where the end is known, a packager is no measure any more: it is past its last segment.
+        let sound = self
+            .sound
+            .as_ref()
+            .filter(|sound| sound.finish == Finish::No);
+        let beside = sound.and_then(|sound| sound.beside.as_ref());
         let video = self.packagers.iter().map(TrackPackager::next_tick).min();
         let (Some(beside), Some(video), Some(recording)) = (beside, video, &self.recording) else {
             return;
