@@ -165,6 +165,8 @@ impl Supply {
         status.playing = self.inlet.is_some() && heard;
         if status.playing {
             self.detail = None;
+        } else if self.inlet.is_some() && self.detail.is_none() {
+            self.detail = Some("no sound comes from the source: silence in its place".to_owned());
         }
         status.detail = self.detail.as_ref().or(fault).cloned();
         status.source_restarts = self.restarts;

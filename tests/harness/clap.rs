@@ -77,9 +77,17 @@ pub(crate) fn samples(folder: &Path, playlist: &MediaPlaylist) -> Vec<f32> {
     samples
 }
 
-/// When each flash is shown and each click heard in what `folder` has of these two renditions, in milliseconds since time 0. Pictures come 25 a second.
+/// What follows on all gaps: an encoder may begin late on a busy machine.
+fn after_gaps(mut playlist: MediaPlaylist) -> MediaPlaylist {
+    let gap = playlist.segments.iter().rposition(|segment| segment.gap);
+    playlist.segments.drain(..gap.map_or(0, |gap| gap + 1));
+    playlist
+}
+
+/// When each flash is shown and each click heard in what `folder` has of these two renditions after all gaps, in milliseconds since time 0. Pictures
+/// come 25 a second.
 pub(crate) fn claps(folder: &Path, video: &str, audio: &str) -> (Vec<f64>, Vec<f64>) {
-    let pictures = listed(&folder.join(video));
+    let pictures = after_gaps(listed(&folder.join(video)));
     let shown = media::decode_published(&folder.join(video), &pictures);
     #[allow(clippy::cast_precision_loss)]
     let millis = |time: u64, scale: u64| time as f64 * 1000.0 / scale as f64;
@@ -89,7 +97,7 @@ pub(crate) fn claps(folder: &Path, video: &str, audio: &str) -> (Vec<f64>, Vec<f
         .filter(|pair| u32::from(pair[1].brightness) > u32::from(pair[0].brightness) + 60);
     let flashes = flashes.map(|pair| millis(pair[1].time, 25)).collect();
     let folder = folder.join(audio);
-    let sound = listed(&folder);
+    let sound = after_gaps(listed(&folder));
     let begins = {
         let init = std::fs::read(folder.join(sound.segments[0].map.as_ref().unwrap())).unwrap();
         let init = media::init(&init).unwrap();
