@@ -242,6 +242,9 @@ pub struct SourceStatus {
     /// The pictures' codec, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
+    /// The codec of its sound, likewise; absent for what has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_codec: Option<String>,
     /// How they are stored there, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixel_format: Option<String>,

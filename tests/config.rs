@@ -50,23 +50,42 @@ fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
     };
     let plan = parse(&audio(""));
     let sound = plan.audio.as_ref().unwrap();
+    let source = sound.source.as_ref().unwrap();
     assert_eq!(
-        (sound.source.as_str(), sound.repeat),
+        (source.input.as_str(), source.repeat),
         ("/etc/here/music.ogg", true)
     );
     assert_eq!(sound.renditions.len(), 1);
     assert_eq!(sound.renditions[0].bitrate, 128_000);
     assert_eq!(plan.track_names(), ["source", "audio"]);
-    for (source, rest) in [
+    for (input, rest) in [
         ("https://a/b.mp3", ""),
         ("hw:0", "input_args = [\"-f\", \"alsa\"]"),
     ] {
-        let text = stream(&format!(
-            "[streams.door.audio]\nsource = {source:?}\n{rest}"
-        ));
-        assert_eq!(parse(&text).audio.unwrap().source, source);
+        let text = stream(&format!("[streams.door.audio]\nsource = {input:?}\n{rest}"));
+        let given = parse(&text).audio.unwrap().source.unwrap();
+        assert_eq!(given.input, input);
     }
     assert_eq!(parse(&stream("")).audio, None);
+}
+
+#[test]
+fn sound_without_a_source_is_that_of_the_streams_source_live_and_recorded() {
+    for mode in ["live", "event", "vod"] {
+        let text = stream(&format!(
+            "mode = {mode:?}\nsource = \"rtsp://me:x@cam/1\"\n[streams.door.audio]"
+        ));
+        let plan = plan(&text).streams["door"].clone();
+        assert_eq!(plan.audio.as_ref().unwrap().source, None);
+        assert_eq!(plan.sound_from().as_deref(), Some("rtsp://***@cam/1"));
+    }
+    let text = stream("source = \"a.mp4\"\n[streams.door.audio]\nloop = false");
+    let warnings = parse(&text).unwrap().warnings;
+    let said = warnings.iter().map(ToString::to_string);
+    assert_eq!(
+        said.filter(|said| said.contains("loop of audio")).count(),
+        1
+    );
 }
 
 #[test]

@@ -26,6 +26,8 @@ const JUMP: f64 = 0.08 * RATE;
 const BELIEVED: (u32, u32) = (3, 2);
 /// So is a smaller one in the first observations, whose first arrival may have been late.
 const SETTLING: (u32, f64) = (3, 0.003 * RATE);
+/// The same of sound whose place is known, where nothing has to be guessed.
+const KNOWN: f64 = 0.02 * RATE;
 /// A source from which nothing has come for so long begins anew.
 const SILENT: f64 = 2.0 * RATE;
 /// The least and the most that sound may be late for its place, in samples: it is waited for so long before silence takes its place.
@@ -137,6 +139,35 @@ impl Lock {
         }
     }
 
+    /// The same of sound whose place is known: its last sample belongs at `at`, and has come at `came`.
+    pub(super) fn timed(&mut self, received: u64, at: f64, came: f64) {
+        let chunk = self
+            .resampler
+            .outputs_of(received.saturating_sub(self.received));
+        self.received = received;
+        self.newest = at;
+        self.needed = self.needed.max(came - at + chunk);
+        let waiting = self
+            .resampler
+            .outputs_of(received.saturating_sub(self.taken));
+        let place = at - self.resampler.ahead() - waiting;
+        let error = self.next.map(|next| place - next);
+        match error {
+            Some(error) if error.abs() <= KNOWN => {
+                if at - self.began >= WINDOW {
+                    self.correct(error, at);
+                }
+            }
+            other => {
+                self.jumps += u64::from(other.is_some() && self.observations >= SETTLING.0);
+                self.next = Some(place);
+                self.observations = 0;
+                self.resampler.correct(self.drift);
+                self.begin(at);
+            }
+        }
+    }
+
     fn begin(&mut self, at: f64) {
         self.began = at;
         self.earliest = f64::INFINITY;
@@ -144,12 +175,11 @@ impl Lock {
 
     fn observe(&mut self, next: f64, at: f64) {
         let error = self.earliest;
-        let seconds = (at - self.began) / RATE;
-        self.begin(at);
-        self.needed *= FORGET;
         let settling = self.observations < SETTLING.0;
         if error.abs() > JUMP || settling && error.abs() > SETTLING.1 {
             self.held_up += 1;
+            self.needed *= FORGET;
+            self.begin(at);
             let believed = if settling { BELIEVED.1 } else { BELIEVED.0 };
             if error > 0.0 && self.held_up < believed {
                 return;
@@ -162,6 +192,14 @@ impl Lock {
             return;
         }
         self.held_up = 0;
+        self.correct(error, at);
+    }
+
+    /// Brings what is left of an error in the observation that ends at `at` to nothing.
+    fn correct(&mut self, error: f64, at: f64) {
+        let seconds = (at - self.began) / RATE;
+        self.begin(at);
+        self.needed *= FORGET;
         self.observations = self.observations.saturating_add(1);
         // Sound that comes later than its place is too early there: it has to be made slower.
         let error = error / RATE;

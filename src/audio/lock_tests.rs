@@ -194,3 +194,46 @@ fn a_source_that_is_held_back_passes_bit_for_bit() {
     }
     assert!(heard.len() - first > 9 * 48_000);
 }
+
+#[test]
+fn sound_whose_place_is_known_lies_there_whenever_it_comes() {
+    const FIRST: u64 = START + 10_000;
+    const CHUNK: u64 = 1024;
+    // So many samples after its place it comes, or before.
+    for late in [-24_000_i64, 0, 3_000] {
+        let mut lock = Lock::new(Resampler::new(NonZeroU32::new(48_000).unwrap()));
+        let (mut queue, mut out) = (VecDeque::new(), Vec::new());
+        let (mut received, mut moved, mut from) = (0, 0, START);
+        for now in (0..1200).map(|turn| START + turn * 480) {
+            loop {
+                // In the middle of it, all moves by a second.
+                moved = if received > 300_000 { 48_000 } else { moved };
+                let end = FIRST + received + moved + CHUNK;
+                let came = end.checked_add_signed(late).unwrap();
+                if came > now {
+                    break;
+                }
+                let click = |at: u64| [if at.is_multiple_of(48_000) { 1.0 } else { 0.0 }; 2];
+                queue.extend((received..received + CHUNK).map(click));
+                received += CHUNK;
+                lock.timed(received, end as f64, came as f64);
+            }
+            let to = now.saturating_sub(lock.delay());
+            if to > from {
+                lock.fill(&mut out, from, to, false, |most, resampler| {
+                    let count = queue.len().min(most);
+                    resampler.push(queue.drain(..count));
+                    count
+                });
+                from = to;
+            }
+        }
+        let clicks = out.iter().enumerate().filter(|(_, pcm)| pcm[0] > 0.5);
+        let clicks: Vec<u64> = clicks.map(|(at, _)| START + at as u64).collect();
+        assert!(clicks.len() >= 8, "{late}: {clicks:?}");
+        let off = clicks.iter().map(|at| (at - FIRST) % 48_000);
+        let off = off.map(|off| off.min(48_000 - off)).max();
+        assert!(off <= Some(1), "{late}: {clicks:?}");
+        assert_eq!(lock.jumps(), 1, "{late}");
+    }
+}

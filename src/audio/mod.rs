@@ -1,10 +1,14 @@
-//! A stream's sound: a source, what it takes to keep it in step with the stream's clock, and an encoder, on a thread of its own. Its parts go to the
-//! stream's owner, which places them beside the video's. Whatever happens to the source or the encoder happens here: the video never waits for it,
-//! and where there is no sound there is silence.
+//! A stream's sound: an inlet that somebody fills, what it takes to keep that in step with the stream's clock, and an encoder, on a thread of its own. Its parts
+//! go to the stream's owner, which places them beside the video's. Whatever happens to who fills it or to the encoder happens here: the video never
+//! waits for it, and where there is no sound there is silence.
 
+pub(crate) mod inlet;
 mod lock;
+mod reader;
+mod recorded;
 mod resample;
-mod source;
+mod rests;
+mod supply;
 mod timeline;
 mod work;
 
@@ -16,6 +20,10 @@ use crate::package::Part;
 use crate::sample::TrackDescription;
 use crate::status::AudioStatus;
 use crate::tick::{Grid, Tick};
+use inlet::Inlet;
+pub(crate) use inlet::{Filler, Moment};
+pub(crate) use reader::{SAMPLE, samples};
+pub(crate) use recorded::Beside;
 
 pub(crate) use work::Work;
 
@@ -30,6 +38,8 @@ pub(crate) enum AudioNews {
         track: usize,
         part: Part,
     },
+    /// Of a recording: all that belongs to its pictures was told.
+    Whole,
     /// How it is, now and then.
     Status(AudioStatus),
 }
@@ -46,7 +56,16 @@ pub(crate) struct Order {
 /// What reaches the thread.
 enum Event {
     Order(Order),
-    Encoder { run: u64, event: AudioEvent },
+    /// The recording ends before this sample.
+    End(u64),
+    /// From here on the sound is this one's.
+    Inlet(Inlet),
+    /// There is none, for this reason.
+    Without(String),
+    Encoder {
+        run: u64,
+        event: AudioEvent,
+    },
     Stop,
 }
 
@@ -54,6 +73,16 @@ enum Event {
 pub(crate) struct AudioDesk(Sender<Event>);
 
 impl AudioDesk {
+    /// The way in for sound.
+    pub(crate) fn entrance(&self) -> Entrance {
+        Entrance(self.0.clone())
+    }
+
+    /// Makes the sound of a recording end before sample `end`; [`AudioNews::Whole`] follows.
+    pub(crate) fn finish(&self, end: u64) {
+        let _ = self.0.send(Event::End(end));
+    }
+
     /// Makes the sound go on as `order` says.
     pub(crate) fn order(&self, order: Order) {
         // A thread that has died is its keeper's business.
@@ -64,6 +93,26 @@ impl AudioDesk {
 impl Drop for AudioDesk {
     fn drop(&mut self) {
         let _ = self.0.send(Event::Stop);
+    }
+}
+
+/// Where sound comes in that is not read by an FFmpeg of its own: a producer's, or what a stream's source carries beside its pictures.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrance(Sender<Event>);
+
+impl Entrance {
+    /// Begins a run of sound, in place of the one before: the stream has what the filler is given, and silence once that is dropped. Up to `most`
+    /// samples wait in it.
+    pub(crate) fn begin(&self, most: usize) -> Filler {
+        let (filler, inlet) = inlet::inlet(most);
+        // A thread that has died takes nothing, and the filler says so.
+        let _ = self.0.send(Event::Inlet(inlet));
+        filler
+    }
+
+    /// Tells that there is no sound, and why, for people.
+    pub(crate) fn without(&self, why: &str) {
+        let _ = self.0.send(Event::Without(why.to_owned()));
     }
 }
 

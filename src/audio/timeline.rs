@@ -28,6 +28,11 @@ impl Timeline {
         self.end
     }
 
+    /// The first sample that is kept.
+    pub(super) fn first(&self) -> u64 {
+        self.end - self.samples.len() as u64
+    }
+
     /// Adds what comes next.
     pub(super) fn push(&mut self, samples: &[Pcm]) {
         self.end += samples.len() as u64;
@@ -38,7 +43,7 @@ impl Timeline {
 
     /// The samples from `from` to before `to`, which is not after the end.
     pub(super) fn get(&self, from: u64, to: u64) -> impl Iterator<Item = Pcm> {
-        let first = self.end - self.samples.len() as u64;
+        let first = self.first();
         (from..to).map(move |at| {
             let kept = at.checked_sub(first);
             let kept = kept.and_then(|at| self.samples.get(usize::try_from(at).ok()?));

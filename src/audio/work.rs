@@ -1,7 +1,10 @@
 //! The thread that makes a stream's sound. It turns a hundred times a second: takes what the source gives, places it on the timeline, and feeds the encoder
 //! what the timeline has. An encoder that dies is replaced by one that is given the same sound again.
 
-use std::path::Path;
+mod encoder;
+mod frames;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -9,89 +12,46 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::lock::Lock;
+use super::recorded::{Beside, Recorded};
 use super::resample::Resampler;
-use super::source::Source;
+use super::rests::{self, Rests};
+use super::supply::Supply;
 use super::timeline::Timeline;
-use super::{AudioNews, AudioPost, Event, Order};
+use super::{AudioNews, AudioPost, Event};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::AudioPlan;
-use crate::encode::audio::{AudioEncoder, AudioEvent, probe_audio, start_sample};
+use crate::encode::audio::{AudioEvent, probe_audio};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::faults;
 use crate::ingest::Count;
 use crate::package::TrackPackager;
-use crate::sample::{Sample, TrackDescription};
+use crate::sample::TrackDescription;
 use crate::status::AudioStatus;
-use crate::tick::{SAMPLE_RATE, Tick, UnixTime};
+use crate::tick::{SAMPLE_RATE, UnixTime};
+use encoder::Running;
+use frames::End;
 
 const TURN: Duration = Duration::from_millis(10);
 /// So much sound is placed or fed at once.
 const BLOCK: u64 = 4800;
-/// A source that ends or can't be had is tried again after this time, which doubles up to the longest.
-const FIRST_REST: Duration = Duration::from_millis(500);
-const LONGEST_REST: Duration = Duration::from_secs(30);
-/// What has lived so long is healthy: its next end is a first one.
-const HEALTHY: Duration = Duration::from_secs(10);
-/// A source that gives nothing for so long is ended and begun again.
-const MUTE: Duration = Duration::from_secs(15);
-/// An encoder that returns nothing for so long of what it was fed is as good as dead.
-const STALL: Duration = Duration::from_secs(4);
 /// The sound of more time than this was missed: it is silence.
 const MISSED: u64 = 10 * 48_000;
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-
-/// Rests between attempts, each twice as long as the one before.
-#[derive(Debug, Default)]
-struct Rests {
-    in_a_row: u32,
-    until: MonotonicTime,
-    began: MonotonicTime,
-}
-
-impl Rests {
-    fn begin(&mut self, now: MonotonicTime) {
-        self.began = now;
-    }
-
-    fn are_over(&self, now: MonotonicTime) -> bool {
-        now >= self.until
-    }
-
-    /// What began has ended: how long to rest.
-    fn rest(&mut self, now: MonotonicTime, first: Duration) -> Duration {
-        if now.saturating_since(self.began) >= HEALTHY {
-            self.in_a_row = 0;
-        }
-        let rest = match self.in_a_row {
-            0 => first,
-            before => (FIRST_REST * (1 << before.min(10))).min(LONGEST_REST),
-        };
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        let nanos = u64::try_from(rest.as_nanos()).unwrap_or(0);
-        self.until = MonotonicTime(now.0.saturating_add(nanos));
-        rest
-    }
-}
-
-/// One run of the encoder.
-struct Running {
-    encoder: AudioEncoder,
-    /// The sample that it is fed next.
-    fed: u64,
-    /// When it last returned a frame, or had nothing to return.
-    progress: MonotonicTime,
-}
 
 /// The thread's own.
 pub(crate) struct Work<F> {
     pub(crate) stream: String,
     pub(crate) plan: AudioPlan,
+    /// Where the sound comes from, as people may see it.
+    pub(crate) source: String,
     pub(crate) ffmpeg: Arc<FfmpegInfo>,
     pub(crate) probes: Arc<ProbeCache>,
     pub(crate) anchor: Anchor,
     pub(crate) post: AudioPost,
     /// How long after its capture the picture is shown: the sound is as late.
     pub(crate) picture_lag: Arc<Count>,
+    /// Of a recording: how far its pictures are.
+    pub(crate) beside: Option<Arc<Beside>>,
     /// Tells the owner; false once there is none.
     pub(crate) tell: F,
 }
@@ -99,21 +59,29 @@ pub(crate) struct Work<F> {
 struct State {
     descriptions: Vec<TrackDescription>,
     timeline: Timeline,
-    source: Option<Source>,
-    /// The source has ended for good.
-    finished: bool,
-    source_rests: Rests,
-    heard: MonotonicTime,
-    lock: Lock,
+    supply: Supply,
+    place: Place,
     generation: u64,
     packagers: Vec<TrackPackager>,
+    /// Of a recording: frames that its pictures have not come to, by track, the first of them following on those that the packager has.
+    ready: Vec<VecDeque<Bytes>>,
+    /// Of a recording that ends: what is there is all.
+    end: Option<End>,
     /// Counts the encoder's runs, so that one that was replaced is not listened to.
     run: u64,
     encoder: Option<Running>,
     encoder_rests: Rests,
+    /// Why there is no encoder.
+    fault: Option<String>,
     status: AudioStatus,
     told: MonotonicTime,
     over: bool,
+}
+
+/// How the place of sound is found.
+enum Place {
+    Live(Box<Lock>),
+    Recorded(Recorded),
 }
 
 fn new_lock() -> Lock {
@@ -129,30 +97,39 @@ fn sample_at(time: UnixTime) -> u64 {
 impl<F: Fn(AudioNews) -> bool> Work<F> {
     /// Runs until the owner has ended.
     pub(crate) fn run(self) {
-        let Some(descriptions) = self.describe() else {
+        let mut early = Vec::new();
+        let Some(descriptions) = self.describe(&mut early) else {
             return;
         };
-        let now = self.anchor.monotonic();
         let mut state = State {
             over: !(self.tell)(AudioNews::Described(descriptions.clone())),
             descriptions,
             timeline: Timeline::new(sample_at(self.anchor.now())),
-            source: None,
-            finished: false,
-            source_rests: Rests::default(),
-            heard: now,
-            lock: new_lock(),
+            supply: Supply::new(&self.stream, &self.plan, &self.ffmpeg.path, &self.anchor),
+            place: match &self.beside {
+                None => Place::Live(Box::new(new_lock())),
+                Some(beside) => {
+                    let now = self.anchor.monotonic();
+                    Place::Recorded(Recorded::new(Arc::clone(beside), now))
+                }
+            },
+            ready: Vec::new(),
+            end: None,
             generation: 0,
             packagers: Vec::new(),
             run: 0,
             encoder: None,
             encoder_rests: Rests::default(),
+            fault: None,
             status: AudioStatus {
-                source: self.plan.source.clone(),
+                source: self.source.clone(),
                 ..AudioStatus::default()
             },
             told: MonotonicTime(0),
         };
+        for event in early {
+            self.obey(&mut state, event);
+        }
         while !state.over {
             faults::point("audio", &self.stream);
             match self.post.events.recv_timeout(TURN) {
@@ -168,15 +145,16 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                 continue;
             }
             let now = self.anchor.monotonic();
-            self.tend_source(&mut state, now);
+            self.tend_supply(&mut state, now);
             self.extend(&mut state, now);
             self.feed(&mut state, now);
+            self.package(&mut state);
             self.report(&mut state, now);
         }
     }
 
-    /// What each rendition is encoded as, tried until it is known; none if the stream ends first.
-    fn describe(&self) -> Option<Vec<TrackDescription>> {
+    /// What each rendition is encoded as, tried until it is known; none if the stream ends first. What is heard meanwhile goes to `early`.
+    fn describe(&self, early: &mut Vec<Event>) -> Option<Vec<TrackDescription>> {
         let mut rests = Rests::default();
         loop {
             let now = self.anchor.monotonic();
@@ -184,10 +162,10 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             match probe_audio(&self.ffmpeg, &self.plan.renditions, &self.probes) {
                 Ok(descriptions) => return Some(descriptions),
                 Err(error) => {
-                    let rest = rests.rest(now, FIRST_REST);
+                    let rest = rests.rest(now, rests::FIRST);
                     tracing::error!(stream = %self.stream, %error, retry_in = ?rest, "the audio encoder can't be used, and the stream waits for it");
                     let status = AudioStatus {
-                        source: self.plan.source.clone(),
+                        source: self.source.clone(),
                         detail: Some(error.to_string()),
                         ..AudioStatus::default()
                     };
@@ -196,7 +174,8 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                     }
                     match self.post.events.recv_timeout(rest) {
                         Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
-                        Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                        Ok(event) => early.push(event),
+                        Err(RecvTimeoutError::Timeout) => {}
                     }
                 }
             }
@@ -207,11 +186,16 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         match event {
             Event::Stop => state.over = true,
             Event::Order(order) => self.go_on(state, &order),
+            Event::End(end) => self.end_at(state, end),
+            Event::Inlet(inlet) => state.supply.begin(inlet),
+            Event::Without(why) => state.supply.without(why),
             Event::Encoder { run, event } if run == state.run => match event {
                 AudioEvent::Frame { track, frame, data } => self.take(state, track, frame, data),
                 AudioEvent::Failed(error) => {
                     self.encoder_ended(state, &format!("its output can't be used: {error}"));
                 }
+                // It was asked to, at the recording's end.
+                AudioEvent::Exited(_) if state.has_all() => state.encoder = None,
                 AudioEvent::Exited(how) => self.encoder_ended(state, &how),
             },
             // One that was replaced has nothing more to say.
@@ -219,226 +203,71 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         }
     }
 
-    fn go_on(&self, state: &mut State, order: &Order) {
-        state.generation = order.generation;
-        state.encoder = None;
-        state.run += 1;
-        state.packagers = order
-            .tracks
-            .iter()
-            .enumerate()
-            .map(|(track, (grid, next, first))| match first {
-                true => TrackPackager::start_at(track, *grid, *next),
-                false => TrackPackager::continue_at(track, *grid, *next),
-            })
-            .collect();
-    }
-
-    fn take(&self, state: &mut State, track: usize, frame: Tick, data: Bytes) {
-        let (Some(packager), Some(description)) = (
-            state.packagers.get_mut(track),
-            state.descriptions.get(track),
-        ) else {
-            return;
-        };
-        if frame < packager.next_tick() {
-            // The frames that an encoder is begun early for, and those that the one before has returned.
-            return;
-        }
-        let duration = description.sample_duration();
-        let sample = Sample {
-            track,
-            decode_time: frame.0.saturating_mul(u64::from(duration)),
-            duration,
-            composition_offset: 0,
-            keyframe: true,
-            data,
-        };
-        match packager.push(sample) {
-            Ok(part) => {
-                if let Some(running) = &mut state.encoder {
-                    running.progress = self.anchor.monotonic();
+    /// Places what has come.
+    fn tend_supply(&self, state: &mut State, now: MonotonicTime) {
+        let tidings = state.supply.tend(now);
+        let lock = match &mut state.place {
+            Place::Live(lock) => lock,
+            Place::Recorded(recorded) => {
+                if tidings.begun {
+                    recorded.begin(state.supply.kind(), state.timeline.end());
                 }
-                let Some(part) = part else { return };
-                let generation = state.generation;
-                state.over |= !(self.tell)(AudioNews::Part {
-                    generation,
-                    track,
-                    part,
-                });
+                for (arrival, _) in tidings.arrivals {
+                    recorded.arrived(arrival.received, arrival.moment.captured);
+                }
+                return;
             }
-            Err(error) => self.encoder_ended(state, &error.to_string()),
-        }
-    }
-
-    fn encoder_ended(&self, state: &mut State, why: &str) {
-        if state.encoder.take().is_none() {
-            return;
-        }
-        state.run += 1;
-        let now = self.anchor.monotonic();
-        let rest = state.encoder_rests.rest(now, Duration::ZERO);
-        state.status.encoder_restarts += 1;
-        tracing::warn!(stream = %self.stream, retry_in = ?rest, "the audio encoder ended and is started again: {why}");
-    }
-
-    /// Starts the source, and looks whether it still gives anything.
-    fn tend_source(&self, state: &mut State, now: MonotonicTime) {
-        if state.finished {
-            return;
-        }
-        let Some(source) = &state.source else {
-            if state.source_rests.are_over(now) {
-                self.start_source(state, now);
-            }
-            return;
         };
-        for (received, at) in source.arrivals() {
-            let held_back = source.is_held_back(at);
-            let shown = self.anchor.to_unix(at).as_nanos() + self.picture_lag.get();
-            let at_samples = shown as f64 * 48e-6;
-            state.lock.arrived(received, at_samples, held_back);
-            state.heard = at;
+        if tidings.begun {
+            **lock = new_lock();
         }
-        let mute = now.saturating_since(state.heard) > MUTE && !source.is_held_back(now);
-        if mute || source.is_over() {
-            let Some(source) = state.source.take() else {
-                return;
+        for (arrival, held_back) in tidings.arrivals {
+            let moment = arrival.moment;
+            let place = |at| {
+                let shown = self.anchor.to_unix(at).as_nanos() + self.picture_lag.get();
+                shown as f64 * 48e-6
             };
-            let (well, mut how) = source.end();
-            if mute {
-                how = format!("nothing has come for {MUTE:?}");
+            let came = place(moment.came);
+            let received = arrival.received;
+            match moment.captured {
+                Some(captured) => lock.timed(received, place(captured), came),
+                None => lock.arrived(received, came, held_back),
             }
-            state.lock.ended();
-            let is_file = Path::new(&self.plan.source).is_file();
-            if well && is_file && !self.plan.repeat {
-                state.finished = true;
-                state.status.detail = Some("the file has ended: silence follows".to_owned());
-                tracing::info!(stream = %self.stream, source = %self.plan.source, "the audio file has ended: silence follows");
-                return;
-            }
-            self.source_failed(state, now, &how);
         }
-    }
-
-    fn start_source(&self, state: &mut State, now: MonotonicTime) {
-        state.source_rests.begin(now);
-        state.heard = now;
-        state.lock = new_lock();
-        match Source::start(
-            &self.ffmpeg.path,
-            &self.plan.source,
-            &self.plan,
-            &self.anchor,
-        ) {
-            Ok(source) => {
-                tracing::info!(stream = %self.stream, source = %self.plan.source, "audio source started");
-                state.status.source_pid = source.pid();
-                state.source = Some(source);
-            }
-            Err(error) => self.source_failed(state, now, &error.to_string()),
+        if tidings.ended {
+            lock.ended();
         }
-    }
-
-    fn source_failed(&self, state: &mut State, now: MonotonicTime, why: &str) {
-        let rest = state.source_rests.rest(now, FIRST_REST);
-        state.status.source_restarts += 1;
-        let source = &self.plan.source;
-        tracing::warn!(stream = %self.stream, %source, retry_in = ?rest, "the audio source ended and is started again, with silence until then: {why}");
-        state.status.detail = Some(format!("the audio source ended: {why}"));
     }
 
     /// Brings the timeline up to now, less what the source is late.
     fn extend(&self, state: &mut State, now: MonotonicTime) {
-        let until = sample_at(self.anchor.to_unix(now)).saturating_sub(state.lock.delay());
+        let returned = state.returned();
+        let lock = match &mut state.place {
+            Place::Live(lock) => lock,
+            Place::Recorded(recorded) => {
+                let (timeline, supply) = (&mut state.timeline, &mut state.supply);
+                recorded.extend(timeline, supply, returned, now);
+                if let Some(end) = &state.end {
+                    recorded.pad(timeline, end.fed);
+                }
+                return;
+            }
+        };
+        let until = sample_at(self.anchor.to_unix(now)).saturating_sub(lock.delay());
         if until.saturating_sub(state.timeline.end()) > MISSED {
             state.timeline = Timeline::new(until - BLOCK);
         }
-        let held_back = state.source.as_ref().is_some_and(|s| s.is_held_back(now));
+        let held_back = state.supply.is_held_back(now);
         let mut block = Vec::new();
         while state.timeline.end() < until {
             let from = state.timeline.end();
             let to = until.min(from + BLOCK);
             block.clear();
-            let source = &state.source;
-            state
-                .lock
-                .fill(&mut block, from, to, held_back, |most, resampler| {
-                    source
-                        .as_ref()
-                        .map_or(0, |source| source.take(most, |sound| resampler.push(sound)))
-                });
+            let supply = &state.supply;
+            lock.fill(&mut block, from, to, held_back, |most, resampler| {
+                supply.take(most, |sound| resampler.push(sound))
+            });
             state.timeline.push(&block);
-        }
-    }
-
-    fn feed(&self, state: &mut State, now: MonotonicTime) {
-        if state.encoder.is_none() && state.encoder_rests.are_over(now) {
-            self.start_encoder(state, now);
-        }
-        let Some(running) = &mut state.encoder else {
-            return;
-        };
-        let end = state.timeline.end();
-        while running.fed < end {
-            let to = end.min(running.fed + BLOCK);
-            if !running.encoder.feed(state.timeline.get(running.fed, to)) {
-                break;
-            }
-            running.fed = to;
-        }
-        let tracks = state.packagers.iter().zip(&state.descriptions);
-        let returned = tracks
-            .map(|(packager, description)| {
-                let frame = u64::from(description.sample_duration());
-                packager.next_tick().0.saturating_mul(frame)
-            })
-            .min();
-        let waiting = running.fed.saturating_sub(returned.unwrap_or(0));
-        if waiting < u64::from(SAMPLE_RATE.get()) / 2 {
-            running.progress = now;
-        } else if now.saturating_since(running.progress) > STALL {
-            self.encoder_ended(state, &format!("it returns nothing in {STALL:?}"));
-        }
-    }
-
-    fn start_encoder(&self, state: &mut State, now: MonotonicTime) {
-        let next: Vec<Tick> = state
-            .packagers
-            .iter()
-            .map(TrackPackager::next_tick)
-            .collect();
-        let formats: Vec<_> = state.descriptions.iter().filter_map(|d| d.audio).collect();
-        let first = start_sample(&formats, &next);
-        for packager in &mut state.packagers {
-            packager.encoder_restarted();
-        }
-        state.run += 1;
-        let (run, sender) = (state.run, self.post.sender.clone());
-        let events = move |event| drop(sender.send(Event::Encoder { run, event }));
-        state.encoder_rests.begin(now);
-        let started = AudioEncoder::start(
-            &self.ffmpeg,
-            &self.plan.renditions,
-            &state.descriptions,
-            first,
-            events,
-        );
-        match started {
-            Ok(encoder) => {
-                tracing::debug!(stream = %self.stream, pid = encoder.pid(), "audio encoder started");
-                state.status.encoder_pid = Some(encoder.pid());
-                state.encoder = Some(Running {
-                    encoder,
-                    fed: first,
-                    progress: now,
-                });
-            }
-            Err(error) => {
-                let rest = state.encoder_rests.rest(now, FIRST_REST);
-                tracing::error!(stream = %self.stream, %error, retry_in = ?rest, "the audio encoder does not start");
-                state.status.detail = Some(error.to_string());
-            }
         }
     }
 
@@ -448,14 +277,11 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         }
         state.told = now;
         let status = &mut state.status;
-        status.playing = state.source.is_some()
-            && (now.saturating_since(state.heard) < STATUS_EVERY * 3
-                || state.source.as_ref().is_some_and(|s| s.is_held_back(now)));
-        if status.playing {
-            status.detail = None;
+        state.supply.report(status, state.fault.as_ref(), now);
+        if let Place::Live(lock) = &state.place {
+            status.drift_ppm = (lock.drift() * 1e7).round() / 10.0;
+            status.jumps = lock.jumps();
         }
-        status.drift_ppm = (state.lock.drift() * 1e7).round() / 10.0;
-        status.jumps = state.lock.jumps();
         state.over |= !(self.tell)(AudioNews::Status(status.clone()));
     }
 }
@@ -463,21 +289,6 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_source_that_fails_is_tried_ever_more_seldom_until_it_has_lived() {
-        let mut rests = Rests::default();
-        let at = |seconds: u64| MonotonicTime(seconds * 1_000_000_000);
-        rests.begin(at(0));
-        let mut waits = Vec::new();
-        for _ in 0..10 {
-            waits.push(rests.rest(at(1), FIRST_REST));
-        }
-        assert_eq!(waits[..3], [FIRST_REST, FIRST_REST * 2, FIRST_REST * 4]);
-        assert_eq!(waits[9], LONGEST_REST);
-        assert!(!rests.are_over(at(30)) && rests.are_over(at(31)));
-        assert_eq!(rests.rest(at(11), FIRST_REST), FIRST_REST);
-    }
 
     #[test]
     fn samples_count_from_the_epoch() {

@@ -143,7 +143,11 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
         );
     }
     if let Some(audio) = &stream.audio {
-        line(text, 1, "audio from", audio.source.clone());
+        let from = match &audio.source {
+            Some(source) => source.input.as_str(),
+            None => "the source of the pictures; silence if it has none",
+        };
+        line(text, 1, "audio from", from);
         for rendition in &audio.renditions {
             let (name, codec) = (&rendition.name, rendition.codec.encoder());
             let rate = rendition.bitrate / 1000;

@@ -161,6 +161,10 @@ fn told(source: &SourceStatus) -> String {
         size.map(|(width, height)| format!("{width}x{height}")),
         source.framerate.map(|framerate| format!("{framerate} fps")),
         source
+            .audio_codec
+            .as_ref()
+            .map(|codec| format!("{codec} sound")),
+        source
             .next_try
             .as_ref()
             .map(|time| format!("next try at {time}")),

@@ -37,6 +37,9 @@ pub(super) struct TranscodeArgs {
     /// Pictures a second; without it, as many as the input has
     #[arg(long, value_name = "RATE")]
     framerate: Option<String>,
+    /// Leave the input's sound out
+    #[arg(long)]
+    no_audio: bool,
     /// A segment's length [default: 6s]
     #[arg(long, value_name = "TIME")]
     segment: Option<String>,
@@ -76,13 +79,14 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     logging::start_at("warn");
     be_empty(&args.out_dir)?;
     // What of the arguments is wrong shows before anything is opened.
-    let plan = plan_of(&args, args.framerate.as_deref().unwrap_or("25"))?;
+    let plan = plan_of(&args, args.framerate.as_deref().unwrap_or("25"), false)?;
     let found = source::look(&args.ffmpeg, source_of(stream_of(&plan)?)?);
     let found = found.map_err(|error| CliError::Failed(of_the_command_line(&error)))?;
-    let plan = match (&args.framerate, found.framerate) {
-        (Some(_), _) => plan,
-        (None, Some(rate)) => plan_of(&args, &rate.to_string())?,
-        (None, None) => {
+    let sound = found.sound.is_some() && !args.no_audio;
+    let rate = found.framerate.map(|rate| rate.to_string());
+    let plan = match args.framerate.clone().or(rate) {
+        Some(rate) => plan_of(&args, &rate, sound)?,
+        None => {
             let message = format!(
                 "FFmpeg can't tell how many pictures a second {} has: give --framerate",
                 args.input
@@ -90,7 +94,12 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
             return Err(CliError::Failed(message));
         }
     };
-    eprintln!("{}: {found}", args.input);
+    let note = match (&found.sound, args.no_audio) {
+        (Some(_), true) => ", which is left out",
+        (None, _) => ", without sound",
+        _ => "",
+    };
+    eprintln!("{}: {found}{note}", args.input);
     let stream = stream_of(&plan)?.clone();
     transcode(&args, &plan, stream)
 }
@@ -154,7 +163,7 @@ fn be_empty(folder: &Path) -> Result<(), CliError> {
 }
 
 /// The config that does it, checked as every other.
-fn plan_of(args: &TranscodeArgs, framerate: &str) -> Result<Plan, CliError> {
+fn plan_of(args: &TranscodeArgs, framerate: &str, sound: bool) -> Result<Plan, CliError> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut text = format!(
         "[ffmpeg]\npath = {}\n[streams.{STREAM}]\nmode = \"vod\"\nframerate = {}\nsource = {}\n",
@@ -168,6 +177,9 @@ fn plan_of(args: &TranscodeArgs, framerate: &str) -> Result<Plan, CliError> {
         }
     };
     key("segment", args.segment.as_deref());
+    if sound {
+        let _ = writeln!(text, "[streams.{STREAM}.audio]");
+    }
     let alone = [Rendition {
         name: config::defaults::RENDITION.to_owned(),
         size: None,

@@ -20,14 +20,21 @@ const MAX_BITRATE: u64 = 512_000;
 /// A stream's sound, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AudioPlan {
+    /// What an FFmpeg of its own reads; none for what comes with the pictures.
+    pub source: Option<AudioSource>,
+    /// The encodings, in the order of the config; at least one.
+    pub renditions: Vec<AudioRenditionPlan>,
+}
+
+/// Where sound comes from, by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AudioSource {
     /// What FFmpeg reads: a file, a URL or a device.
-    pub source: String,
+    pub input: String,
     /// FFmpeg's arguments before its `-i`.
     pub input_args: Vec<String>,
     /// Whether a file begins again at its end; else silence follows it.
     pub repeat: bool,
-    /// The encodings, in the order of the config; at least one.
-    pub renditions: Vec<AudioRenditionPlan>,
 }
 
 /// One encoding of a stream's sound.
@@ -63,16 +70,23 @@ impl AudioCodec {
 impl AudioPlan {
     /// Makes a source that is a file's path one from the folder of the config.
     pub(super) fn resolve(&mut self, folder: &Path) {
-        if self.is_path()
-            && let Some(path) = folder.join(&self.source).to_str()
+        if let Some(source) = self.source.as_mut().filter(|source| source.is_path())
+            && let Some(path) = folder.join(&source.input).to_str()
         {
-            self.source = path.to_owned();
+            source.input = path.to_owned();
         }
     }
+}
 
-    /// Whether the source can only be a file's path: no URL, and nothing that input arguments make of it.
+impl AudioSource {
+    /// Whether it can only be a file's path: no URL, and nothing that input arguments make of it.
     fn is_path(&self) -> bool {
-        self.input_args.is_empty() && !self.source.contains("://")
+        self.input_args.is_empty() && !self.input.contains("://")
+    }
+
+    /// Whether it is a file that is there.
+    pub(crate) fn is_file(&self) -> bool {
+        Path::new(&self.input).is_file()
     }
 }
 
@@ -80,6 +94,7 @@ impl AudioPlan {
 pub(super) fn check(
     value: Option<Spanned<DeValue<'_>>>,
     video: &[RenditionPlan],
+    has_source: bool,
     report: &mut Report,
 ) -> (Option<AudioPlan>, Vec<(String, Offset)>) {
     let Some(value) = value else {
@@ -93,19 +108,38 @@ pub(super) fn check(
     let renditions = table.remove("renditions");
     let section = table::read::<Audio>("[streams.NAME.audio]", table, at, report);
     if !section.has("source") {
-        let mend = "add source = \"music.ogg\", a URL, or a device with its input_args";
-        report.error(at, "audio has no source", mend);
+        check_without_source(&section, has_source, report);
     }
     let input_args = check_arguments(&section, report);
     let Audio { source, r#loop, .. } = section.values;
     let (renditions, codecs) = check_renditions(renditions, at, video, report);
-    let plan = AudioPlan {
-        source: source.map_or_else(String::new, |source| source.into_inner().0.0),
+    let source = source.map(|source| AudioSource {
+        input: source.into_inner().0.0,
         input_args,
         repeat: r#loop.map_or(defaults::AUDIO_LOOP, |flag| flag.into_inner().0.0),
-        renditions,
-    };
-    (Some(plan), codecs)
+    });
+    (Some(AudioPlan { source, renditions }), codecs)
+}
+
+/// Without a source of its own, sound is what the stream's source carries.
+fn check_without_source(section: &Section<Audio>, has_source: bool, report: &mut Report) {
+    if !has_source {
+        let what = "audio has no source, and neither has the stream";
+        let mend = "add source = \"music.ogg\", a URL, or a device with its input_args";
+        return report.error(section.at, what, mend);
+    }
+    let Audio {
+        input_args, r#loop, ..
+    } = &section.values;
+    let input_args = input_args.as_ref().map(|list| ("input_args", list.span()));
+    let lone = [
+        input_args,
+        r#loop.as_ref().map(|flag| ("loop", flag.span())),
+    ];
+    for (key, span) in lone.into_iter().flatten() {
+        let what = format!("{key} of audio does nothing: the sound is that of the stream's source");
+        report.warning(span.start, what, "take it out, or give audio a source");
+    }
 }
 
 fn check_arguments(section: &Section<Audio>, report: &mut Report) -> Vec<String> {

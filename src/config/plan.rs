@@ -183,6 +183,13 @@ impl StreamPlan {
         self.audio.as_ref().map_or(&[], |audio| &audio.renditions)
     }
 
+    /// Where its sound comes from, as people may see it, if it has any.
+    pub fn sound_from(&self) -> Option<String> {
+        let audio = self.audio.as_ref()?;
+        let own = audio.source.as_ref().map(|source| source.input.clone());
+        own.or_else(|| self.source.as_ref().map(|source| source.input.shown()))
+    }
+
     /// The names of its tracks: the video's, then those of audio.
     pub fn track_names(&self) -> Vec<String> {
         let video = self.renditions.iter().map(|rendition| &rendition.name);

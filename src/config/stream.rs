@@ -108,15 +108,8 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let (renditions, mut codecs) = rendition::check_all(renditions, framerate, at, report);
     let step = check_steps(framerate, segment, &renditions, at, report);
     let (source, source_at) = source::check(mode, &section, report).unzip();
-    let (audio, audio_codecs) = audio::check(audio, &renditions, report);
+    let (audio, audio_codecs) = audio::check(audio, &renditions, section.has("source"), report);
     codecs.extend(audio_codecs);
-    if let (Some(_), Some(entry)) = (&audio, &section.values.mode)
-        && mode.is_recorded()
-    {
-        let what = format!("a stream of mode {:?} has audio", mode.name());
-        let mend = "remove one of them: this version gives live streams alone sound";
-        report.error(entry.span().start, what, mend);
-    }
     // Without a framerate there was an error, and the plan is dropped: any does.
     let framerate = framerate
         .unwrap_or_else(|| Framerate::new(30, 1).expect("30 frames per second are in range"));

@@ -420,6 +420,9 @@ impl FrameReader {
                     }
                 }
                 Some(NutEvent::Packet(packet)) => {
+                    if self.is_before_all(packet.pts) {
+                        continue;
+                    }
                     let frame = self.place(packet.pts)?;
                     events(AudioEvent::Frame {
                         track: self.track,
@@ -429,6 +432,15 @@ impl FrameReader {
                 }
             }
         }
+    }
+
+    /// Whether a packet of time `pts` is what an encoder puts before the very first sample of a recording.
+    fn is_before_all(&self, pts: u64) -> bool {
+        let (num, den) = self.time_base;
+        let rate = u128::from(SAMPLE_RATE.get());
+        let samples = u128::from(pts) * u128::from(num) * rate;
+        let moved = samples + u128::from(self.zero) * u128::from(den);
+        moved < u128::from(OFFSET_SECONDS) * rate * u128::from(den)
     }
 
     /// The frame whose packet has the time `pts`: each has to follow the one before it.

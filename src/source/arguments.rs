@@ -60,6 +60,8 @@ pub(super) struct Filter {
     pub(super) fitted: Option<Size>,
     /// They are doubled or left out, so that there are so many a second.
     pub(super) framerate: Option<Framerate>,
+    /// The sound comes with them.
+    pub(super) sound: bool,
 }
 
 impl Filter {
@@ -83,9 +85,14 @@ impl Filter {
     }
 }
 
-/// The command line that opens the source and writes its pictures as NUT to the inherited descriptor `pipe`. It opens it once: whatever else
-/// of the source is wanted has to be another output behind this one, with a pipe of its own and the same times.
-pub(super) fn line(plan: &SourcePlan, filter: &Filter, pipe: RawFd) -> Vec<String> {
+/// The command line that opens the source, once, and writes its pictures as NUT to the inherited descriptor `pipe`, and to `sound`, if that is there,
+/// its sound with the same times.
+pub(super) fn line(
+    plan: &SourcePlan,
+    filter: &Filter,
+    pipe: RawFd,
+    sound: Option<RawFd>,
+) -> Vec<String> {
     let mut line = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
     // Verbose, because it is said there when pictures change their size.
@@ -131,6 +138,11 @@ pub(super) fn line(plan: &SourcePlan, filter: &Filter, pipe: RawFd) -> Vec<Strin
     add(&["-fps_mode", "passthrough", "-enc_time_base", "1:90000"]);
     add(&["-c:v", "rawvideo", "-pix_fmt", "yuv420p"]);
     add(&["-write_index", "0", "-f", "nut", &format!("pipe:{pipe}")]);
+    if let Some(sound) = sound {
+        add(&["-map", "0:a:0", "-ac", "2", "-ar", "48000"]);
+        add(&["-c:a", "pcm_f32le", "-flush_packets", "1"]);
+        add(&["-write_index", "0", "-f", "nut", &format!("pipe:{sound}")]);
+    }
     line
 }
 
@@ -147,7 +159,7 @@ mod tests {
             repeat,
             timeout: Duration::from_secs(7),
         };
-        line(&plan, &Filter::default(), 9).join(" ")
+        line(&plan, &Filter::default(), 9, None).join(" ")
     }
 
     fn url(url: &str) -> SourceInput {
@@ -218,11 +230,29 @@ mod tests {
             converted: true,
             fitted: Some(Size::new(64, 36)),
             framerate: Some(Framerate::new(30_000, 1001).unwrap()),
+            sound: true,
         };
         let learnt = learnt.graph();
         assert!(learnt.starts_with("fps=30000/1001,scale="), "{learnt}");
         assert!(!learnt.contains("in_color_matrix"), "{learnt}");
         assert!(learnt.contains(",pad=64:36:"), "{learnt}");
+    }
+
+    #[test]
+    fn sound_has_a_pipe_of_its_own_behind_the_pictures() {
+        let plan = SourcePlan {
+            input: SourceInput::File("a.mp4".into()),
+            input_args: Vec::new(),
+            repeat: false,
+            timeout: Duration::from_secs(7),
+        };
+        let line = line(&plan, &Filter::default(), 9, Some(11)).join(" ");
+        let (pictures, sound) = line.split_once(" pipe:9 ").unwrap();
+        assert!(pictures.contains("-map 0:V:0 ") && !pictures.contains("0:a"));
+        assert!(
+            sound.starts_with("-map 0:a:0 ") && sound.ends_with("-f nut pipe:11"),
+            "{sound}"
+        );
     }
 
     #[test]

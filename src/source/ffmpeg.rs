@@ -33,6 +33,12 @@ pub(super) struct Ffmpeg {
     bound: Sender<()>,
 }
 
+/// What comes out of it.
+pub(super) struct Pipes {
+    pub(super) pictures: PipeReader,
+    pub(super) sound: Option<PipeReader>,
+}
+
 /// What it has said so far, in two threads' hands.
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -88,16 +94,26 @@ impl Exit {
 }
 
 impl Ffmpeg {
-    /// Starts `program` with the line that goes with the pipe to which it is to write; what it says is kept without `secrets`.
+    /// Starts `program` with the line that goes with the pipes to which it is to write pictures and, if `with_sound`, sound; what it says is kept
+    /// without `secrets`.
     pub(super) fn start(
         program: PathBuf,
-        line: impl FnOnce(RawFd) -> Vec<String>,
+        with_sound: bool,
+        line: impl FnOnce(RawFd, Option<RawFd>) -> Vec<String>,
         secrets: Vec<(String, &'static str)>,
-    ) -> io::Result<(Self, PipeReader)> {
-        let (reader, writer) = io::pipe()?;
-        process::enlarge_pipe(&reader);
-        let writer = OwnedFd::from(writer);
-        let line = line(writer.as_raw_fd());
+    ) -> io::Result<(Self, Pipes)> {
+        let (pictures, writer) = io::pipe()?;
+        process::enlarge_pipe(&pictures);
+        let (sound, sound_writer) = with_sound.then(io::pipe).transpose()?.unzip();
+        let line = line(
+            writer.as_raw_fd(),
+            sound_writer.as_ref().map(AsRawFd::as_raw_fd),
+        );
+        let writers: Vec<OwnedFd> = [Some(writer), sound_writer]
+            .into_iter()
+            .flatten()
+            .map(OwnedFd::from)
+            .collect();
         let words = Arc::new(Words::default());
         let (born, birth) = sync_channel(1);
         let (last_word, silent) = sync_channel(1);
@@ -107,7 +123,7 @@ impl Ffmpeg {
         thread::Builder::new()
             .name("ffmpeg-source".into())
             .spawn(move || {
-                let stderr = match process::spawn_bound(&program, &line, vec![writer]) {
+                let stderr = match process::spawn_bound(&program, &line, writers) {
                     Ok(mut child) => {
                         let stderr = child.stderr.take();
                         let _ = born.send(Ok(child));
@@ -138,10 +154,10 @@ impl Ffmpeg {
             silent,
             bound,
         };
-        Ok((ffmpeg, reader))
+        Ok((ffmpeg, Pipes { pictures, sound }))
     }
 
-    pub(super) fn words(&self) -> &Words {
+    pub(super) fn words(&self) -> &Arc<Words> {
         &self.words
     }
 

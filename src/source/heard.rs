@@ -23,8 +23,8 @@ pub(crate) struct Found {
     pub(crate) framerate: Option<f64>,
     /// How long it is; none for what has no end.
     pub(crate) duration: Option<Duration>,
-    /// Whether it has sound, which is left out.
-    pub(crate) sound: bool,
+    /// The codec of its sound; none for what has none.
+    pub(crate) sound: Option<String>,
 }
 
 impl Found {
@@ -57,8 +57,8 @@ impl std::fmt::Display for Found {
         if let Some(duration) = self.duration {
             write!(f, ", {:.1} s long", duration.as_secs_f64())?;
         }
-        if self.sound {
-            f.write_str("; its sound is left out")?;
+        if let Some(sound) = &self.sound {
+            write!(f, ", with {sound} sound")?;
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ pub(super) struct Heard {
     pub(super) complaints: LastLines,
     container: String,
     duration: Option<Duration>,
-    sound: bool,
+    sound: Option<String>,
     /// The size of what comes out of the decoder.
     decoded: Option<(u32, u32)>,
 }
@@ -107,14 +107,16 @@ impl Heard {
                 self.found = Some(Found {
                     container: self.container.clone(),
                     duration: self.duration,
-                    sound: self.sound,
+                    sound: self.sound.clone(),
                     ..pictures(video)
                 });
             }
-        } else if text.starts_with("Stream #0:") && text.contains(": Audio: ") && !self.opened {
-            self.sound = true;
-            if let Some(found) = &mut self.found {
-                found.sound = true;
+        } else if let Some((before, audio)) = text.split_once(": Audio: ") {
+            if before.starts_with("Stream #0:") && !self.opened && self.sound.is_none() {
+                self.sound = Some(first_word(audio));
+                if let Some(found) = &mut self.found {
+                    found.sound.clone_from(&self.sound);
+                }
             }
         } else if let Some((graph, configured)) = text.split_once(" input from stream 0:")
             && graph.starts_with("[graph ")
@@ -139,10 +141,6 @@ impl Heard {
 /// `h264 (High), 1 reference frame, yuv420p(tv, bt709, progressive), 1280x720 [SAR 1:1 DAR 16:9], 25 fps, 25 tbr, 90k tbn`
 fn pictures(text: &str) -> Found {
     let fields = fields(text);
-    let word = |field: &str| {
-        let end = field.find([' ', '(']).unwrap_or(field.len());
-        field[..end].to_owned()
-    };
     let stored = fields
         .iter()
         .skip(1)
@@ -164,13 +162,19 @@ fn pictures(text: &str) -> Found {
     };
     let framerate = rate(" fps").or_else(|| rate(" tbr"));
     Found {
-        codec: fields.first().copied().map(word).unwrap_or_default(),
-        pixels: word(stored),
+        codec: fields.first().copied().map(first_word).unwrap_or_default(),
+        pixels: first_word(stored),
         matrix: matrix.map(str::to_owned),
         size,
         framerate,
         ..Found::default()
     }
+}
+
+/// What stands before the first space, bracket or comma.
+fn first_word(text: &str) -> String {
+    let end = text.find([' ', '(', ',']).unwrap_or(text.len());
+    text[..end].to_owned()
 }
 
 /// FFmpeg's names of matrices.
@@ -244,7 +248,7 @@ mod tests {
         let found = heard.found.unwrap();
         assert_eq!(
             found.to_string(),
-            "rtsp h264 1280x720 yuv420p at 29.97 fps; its sound is left out"
+            "rtsp h264 1280x720 yuv420p at 29.97 fps, with aac sound"
         );
         assert_eq!(found.matrix.as_deref(), Some("bt709"));
         assert!(heard.opened && !heard.resized);
@@ -276,7 +280,11 @@ mod tests {
             ("hevc", "yuv420p10le")
         );
         assert_eq!(found.matrix.as_deref(), Some("bt2020nc"));
-        assert!(found.sound, "though it is told of after the pictures");
+        assert_eq!(
+            found.sound.as_deref(),
+            Some("aac"),
+            "though it is told of after the pictures"
+        );
         assert_eq!(found.duration, Some(Duration::from_millis(90_050)));
     }
 

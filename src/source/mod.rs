@@ -7,6 +7,7 @@ mod ffmpeg;
 mod heard;
 mod input;
 mod session;
+mod sound;
 mod timing;
 mod trouble;
 
@@ -17,12 +18,13 @@ use std::time::{Duration, Instant};
 use ringgear_producer::messages::{Open, Refused};
 use ringgear_ring::layout::Policy;
 
+use crate::audio::Entrance;
 use crate::clock::Anchor;
 use crate::config::SourcePlan;
 use crate::control::Granted;
 use crate::picture::Size;
 use crate::status::{SourceState, SourceStatus};
-use crate::tick::Framerate;
+use crate::tick::{Framerate, Tick};
 use arguments::Filter;
 use session::Outcome;
 pub(crate) use session::look;
@@ -76,6 +78,10 @@ pub(crate) struct SourceParts {
     pub(crate) plan: SourcePlan,
     /// The stream's.
     pub(crate) framerate: Framerate,
+    /// Of a recording: the tick of the first picture.
+    pub(crate) first_tick: Tick,
+    /// Where its sound goes, if that is wanted.
+    pub(crate) sound: Option<Entrance>,
     /// The ring's: a lossless one takes a file as fast as FFmpeg decodes it, each picture once.
     pub(crate) policy: Policy,
     pub(crate) ffmpeg: PathBuf,
@@ -107,10 +113,15 @@ impl Source {
             source: parts.plan.input.shown(),
             ..SourceStatus::default()
         };
+        // Of a camera with sound no second opening is needed to learn so.
+        let filter = Filter {
+            sound: parts.sound.is_some(),
+            ..Filter::default()
+        };
         Self {
             parts,
             status,
-            filter: Filter::default(),
+            filter,
             first_size: None,
             pictures: 0,
             logged: None,

@@ -1,6 +1,8 @@
 //! One opening of a source, from FFmpeg's start to its end: what is learnt of it, the stream's seat, and its pictures' way into the ring.
 
+use std::io::{self, PipeReader};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringgear_producer::messages::{Open, PROTOCOL};
@@ -12,9 +14,11 @@ use super::arguments::{self, Filter, Tempo};
 use super::ffmpeg::{Exit, Ffmpeg};
 use super::heard::Found;
 use super::input::{Break, Input};
+use super::sound::{PictureClock, Sound};
 use super::timing::{LiveClock, Pacer};
 use super::trouble::explain;
 use super::{Source, Stop};
+use crate::clock::MonotonicTime;
 use crate::config::{SourceInput, SourcePlan};
 use crate::control::Granted;
 use crate::encode::nut::{NutHead, NutTrack};
@@ -84,10 +88,11 @@ impl Source {
         let filter = self.filter;
         let started = Ffmpeg::start(
             self.parts.ffmpeg.clone(),
-            |pipe| arguments::line(&plan, &filter, pipe),
+            filter.sound,
+            |pipe, sound| arguments::line(&plan, &filter, pipe, sound),
             plan.input.secrets(),
         );
-        let (ffmpeg, pipe) = match started {
+        let (ffmpeg, pipes) = match started {
             Ok(started) => started,
             Err(error) => {
                 return Outcome::Failed(format!(
@@ -100,14 +105,22 @@ impl Source {
         self.tell(|status| status.pid = Some(pid));
         let stop = self.parts.stop.clone();
         let patience = plan.timeout.max(LONGEST_START);
-        let mut input = Input::new(pipe, MAX_MEMORY_BYTES, &stop, patience);
+        let clock = PictureClock::new();
+        let sound = match self.hear(pipes.sound, &clock) {
+            Ok(sound) => sound,
+            Err(error) => {
+                let shown = &self.status.source;
+                return Outcome::Failed(format!("no thread for the sound of {shown}: {error}"));
+            }
+        };
+        let mut input = Input::new(pipes.pictures, MAX_MEMORY_BYTES, &stop, patience);
         let track = match input.head() {
             Ok(NutHead::Track(track)) => track,
             // The reader gives the track first.
             Ok(NutHead::Packet(_)) => {
                 return self.halted(input, ffmpeg, Break::Closed.into(), None);
             }
-            Err(reason) => return self.halted(input, ffmpeg, reason.into(), None),
+            Err(reason) => return self.not_opened(input, ffmpeg, reason),
         };
         let found = ffmpeg.words().found();
         let tempo = Tempo::of(&plan).with(found.as_ref());
@@ -127,7 +140,13 @@ impl Source {
             Err(refused) => return self.halted(input, ffmpeg, Halt::Refused(refused), None),
         };
         self.opened(found.as_ref(), seated.size);
-        let (halt, played) = self.feed(&mut input, &track, &ffmpeg, &mut seated, tempo);
+        let (halt, played) = self.feed(&mut input, &track, &ffmpeg, &mut seated, (tempo, &clock));
+        if let (Halt::Break(Break::Closed), Policy::Lossless, Some(sound)) =
+            (&halt, self.parts.policy, sound)
+        {
+            // Nothing of it may be lost with the process.
+            sound.wait(&stop);
+        }
         let length = found.and_then(|found| found.duration);
         let short = length.filter(|length| self.is_whole() && played + BROKEN_OFF < *length);
         let mut outcome = self.halted(input, ffmpeg, halt, Some((tempo, short)));
@@ -146,19 +165,46 @@ impl Source {
         outcome
     }
 
+    /// Begins to take in the sound that FFmpeg writes to `pipe`.
+    fn hear(&self, pipe: Option<PipeReader>, clock: &PictureClock) -> io::Result<Option<Sound>> {
+        let (Some(pipe), Some(entrance)) = (pipe, &self.parts.sound) else {
+            return Ok(None);
+        };
+        let anchor = self.parts.anchor.clone();
+        Sound::start(pipe, entrance, clock.clone(), anchor, self.parts.policy).map(Some)
+    }
+
+    /// It gives no pictures. If it was asked for sound that it does not have, that is learnt.
+    fn not_opened(&mut self, input: Input<'_>, ffmpeg: Ffmpeg, reason: Break) -> Outcome {
+        let words = Arc::clone(ffmpeg.words());
+        let outcome = self.halted(input, ffmpeg, reason.into(), None);
+        let silent = |found: &Found| found.sound.is_none();
+        let learnt = self.filter.sound && words.heard().found.as_ref().is_some_and(silent);
+        if learnt && matches!(outcome, Outcome::Failed(_)) {
+            self.filter.sound = false;
+            self.tell(|status| status.last_error.clear());
+            return Outcome::Learnt;
+        }
+        outcome
+    }
+
     /// Which filters go with what was found.
     fn learn(&mut self, found: &Found, tempo: Tempo, size: Size) -> Filter {
         let ours = self.parts.framerate;
         let recorded = self.parts.policy == Policy::Lossless;
         // In a recording each picture is the next tick, so that its rate has to be the stream's.
         let other_rate = |rate: &f64| recorded && (rate - ours.as_f64()).abs() > 0.006;
+        let sound = self.parts.sound.is_some() && found.sound.is_some();
+        // Where sound goes by the source's times, pictures have to, too.
+        let steady = (sound && recorded && tempo == Tempo::Kept).then_some(ours);
         // A camera that changes its size is opened anew, and has it then. Of a file nothing may be shown twice.
         let fitted =
             (tempo == Tempo::Kept || recorded).then(|| *self.first_size.get_or_insert(size));
         Filter {
             converted: !found.is_bt709(),
             fitted,
-            framerate: found.framerate.filter(other_rate).map(|_| ours),
+            framerate: found.framerate.filter(other_rate).map(|_| ours).or(steady),
+            sound,
         }
     }
 
@@ -211,7 +257,16 @@ impl Source {
     fn opened(&mut self, found: Option<&Found>, size: Size) {
         self.logged = None;
         let what = found.map_or_else(|| format!("pictures of {size}"), Found::to_string);
-        tracing::info!(stream = %self.parts.stream, source = %self.status.source, "the source is open: {what}");
+        let sound = found.and_then(|found| found.sound.clone());
+        let note = match (&self.parts.sound, &sound) {
+            (None, Some(_)) => "; its sound is left out",
+            (Some(entrance), None) => {
+                entrance.without("the source has no sound: silence in its place");
+                "; it has no sound: silence in its place"
+            }
+            _ => "",
+        };
+        tracing::info!(stream = %self.parts.stream, source = %self.status.source, "the source is open: {what}{note}");
         let found = found.cloned().unwrap_or_default();
         let word = |word: String| Some(word).filter(|word| !word.is_empty());
         self.tell(|status| {
@@ -220,6 +275,7 @@ impl Source {
             status.error = None;
             status.container = word(found.container);
             status.codec = word(found.codec);
+            status.audio_codec = sound;
             status.pixel_format = word(found.pixels);
             status.framerate = found.framerate;
             status.duration_seconds = found.duration.map(|length| length.as_secs_f64());
@@ -234,7 +290,7 @@ impl Source {
         track: &NutTrack,
         ffmpeg: &Ffmpeg,
         seated: &mut Seated,
-        tempo: Tempo,
+        (tempo, clock): (Tempo, &PictureClock),
     ) -> (Halt, Duration) {
         let mut pace = match (tempo, seated.writer.policy()) {
             (Tempo::Kept, Policy::Lossless) => Pace::FlatOut,
@@ -243,7 +299,7 @@ impl Source {
         };
         let mut played = Duration::ZERO;
         loop {
-            let next = self.next_picture(input, track, ffmpeg, seated, &mut pace);
+            let next = self.next_picture(input, track, ffmpeg, seated, (&mut pace, clock));
             match next {
                 Ok(at) => played = at,
                 Err(halt) => return (halt, played),
@@ -259,7 +315,7 @@ impl Source {
         track: &NutTrack,
         ffmpeg: &Ffmpeg,
         seated: &mut Seated,
-        pace: &mut Pace,
+        (pace, clock): (&mut Pace, &PictureClock),
     ) -> Result<Duration, Halt> {
         let NutHead::Packet(head) = input.head()? else {
             // The reader gives the track once.
@@ -281,9 +337,23 @@ impl Source {
         }
         input.fill(slot.bytes_mut())?;
         let captured = self.wait_until_due(pace, at)?;
+        clock.set(at, self.time_here(captured));
         slot.commit(self.pictures, captured);
         self.pictures += 1;
         Ok(at)
+    }
+
+    /// When the next picture was captured, as sound has it: in a recording, which has no clock, where the picture is.
+    fn time_here(&self, captured: Option<Captured>) -> MonotonicTime {
+        if self.parts.policy == Policy::Lossless {
+            let tick = self.parts.first_tick.plus(self.pictures);
+            let from_start = self.parts.framerate.duration_of(tick.0);
+            return MonotonicTime(u64::try_from(from_start.as_nanos()).unwrap_or(u64::MAX));
+        }
+        let captured = captured.unwrap_or_else(ringgear_producer::now);
+        let suspended = self.parts.anchor.suspended().as_nanos();
+        let suspended = u64::try_from(suspended).unwrap_or(0);
+        MonotonicTime(captured.0.saturating_add(suspended))
     }
 
     /// A place for the next picture: waited for in a lossless ring.
@@ -399,13 +469,14 @@ pub(crate) fn look(ffmpeg: &Path, plan: &SourcePlan) -> Result<Found, String> {
     let shown = plan.input.shown();
     let started = Ffmpeg::start(
         ffmpeg.to_owned(),
-        |pipe| arguments::line(plan, &Filter::default(), pipe),
+        false,
+        |pipe, sound| arguments::line(plan, &Filter::default(), pipe, sound),
         plan.input.secrets(),
     );
-    let (ffmpeg, pipe) =
+    let (ffmpeg, pipes) =
         started.map_err(|error| format!("FFmpeg can't be started for {shown}: {error}"))?;
     let stop = Stop::default();
-    let mut input = Input::new(pipe, MAX_MEMORY_BYTES, &stop, LONGEST_START);
+    let mut input = Input::new(pipes.pictures, MAX_MEMORY_BYTES, &stop, LONGEST_START);
     let head = input.head();
     let found = ffmpeg.words().found();
     drop(input);
@@ -423,7 +494,7 @@ pub(crate) fn look(ffmpeg: &Path, plan: &SourcePlan) -> Result<Found, String> {
 }
 
 /// `pts` in units of `num`/`den` seconds.
-fn time_of(pts: u64, (num, den): (u64, u64)) -> Duration {
+pub(super) fn time_of(pts: u64, (num, den): (u64, u64)) -> Duration {
     let nanos = u128::from(pts) * u128::from(num) * 1_000_000_000 / u128::from(den.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -96,6 +96,8 @@ impl Running {
             stream: "door".to_owned(),
             plan,
             framerate: Framerate::new(25, 1).unwrap(),
+            first_tick: Tick(0),
+            sound: None,
             policy,
             ffmpeg: "ffmpeg".into(),
             anchor: Anchor::new(Arc::new(SystemClock)),

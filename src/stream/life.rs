@@ -21,7 +21,7 @@ use super::owner::{self, Event, Owner};
 use super::seat::Bench;
 use super::shared::Shared;
 use super::{StreamError, policy_of, sizes_in};
-use crate::audio::{self, AudioNews, AudioPost};
+use crate::audio::{self, AudioDesk, AudioNews, AudioPost, Beside, Entrance};
 use crate::clock::Anchor;
 use crate::config::{AudioPlan, BreakerPlan, StreamPlan};
 use crate::control::Peer;
@@ -168,17 +168,19 @@ impl Ground {
     /// What makes the stream's sound and tells its owner over `events`.
     fn sound(
         &self,
-        plan: AudioPlan,
+        (plan, beside): (AudioPlan, Option<Arc<Beside>>),
         post: AudioPost,
         events: SyncSender<Event>,
     ) -> audio::Work<impl Fn(AudioNews) -> bool + use<>> {
         audio::Work {
             stream: self.plan.name.clone(),
             plan,
+            source: self.plan.sound_from().unwrap_or_default(),
             ffmpeg: Arc::clone(&self.ffmpeg),
             probes: Arc::clone(&self.probes),
             anchor: self.anchor.clone(),
             post,
+            beside,
             picture_lag: Arc::clone(&self.shared.latency.picture_lag),
             tell: move |news| events.send(Event::Audio(news)).is_ok(),
         }
@@ -192,7 +194,7 @@ impl Ground {
     }
 
     /// The stream's source, if it has one; it ends with `stop`.
-    fn source(&self, stop: &Stop) -> Option<Source> {
+    fn source(&self, first_tick: Tick, sound: Option<Entrance>, stop: &Stop) -> Option<Source> {
         let plan = self.plan.source.clone()?;
         let (bench, anchor) = (self.bench.clone(), self.anchor.clone());
         let shared = Arc::clone(&self.shared);
@@ -200,6 +202,8 @@ impl Ground {
             stream: self.plan.name.clone(),
             plan,
             framerate: self.grid.framerate,
+            first_tick,
+            sound,
             policy: policy_of(self.plan.mode),
             ffmpeg: self.ffmpeg.path.clone(),
             anchor: self.anchor.clone(),
@@ -263,6 +267,7 @@ impl Life {
         let waiting = Arc::new(AtomicUsize::new(0));
         let gate = recorded.then(Arc::<Gate>::default);
         let first_tick = resume.unwrap_or(Tick(0));
+        let beside = recorded.then(Arc::<Beside>::default);
         let (sound, post) = match &ground.plan.audio {
             Some(plan) => {
                 let (desk, post) = audio::desk();
@@ -270,6 +275,10 @@ impl Life {
             }
             None => (None, None),
         };
+        // What the source carries, unless the sound has a source of its own.
+        let own = ground.plan.audio.as_ref();
+        let own = own.is_some_and(|audio| audio.source.is_some());
+        let entrance = sound.as_ref().filter(|_| !own).map(AudioDesk::entrance);
         let owner = Owner::new(owner::Parts {
             waiting: Arc::clone(&waiting),
             plan: ground.plan.clone(),
@@ -290,7 +299,7 @@ impl Life {
             replay_memory: ground.replay_memory,
             sizes: ground.sizes.clone(),
             gate: gate.clone(),
-            audio: sound,
+            audio: sound.map(|desk| (desk, beside.clone())),
         });
         let obeyed = ground.commands.take().unwrap_or_else(|| {
             let (commands, obeyed) = channel();
@@ -316,7 +325,7 @@ impl Life {
         life.threads
             .push(crew.spawn(OWNER, move || owner.run()).map_err(no_thread)?);
         if let Some((plan, post)) = post {
-            let sound = ground.sound(plan, post, events.clone());
+            let sound = ground.sound((plan, beside), post, events.clone());
             match crew.spawn("audio", move || sound.run()) {
                 Ok(thread) => life.threads.push(thread),
                 Err(source) => {
@@ -339,7 +348,7 @@ impl Life {
         }
         ground.shared.report().broken = false;
         ground.bench.reopen();
-        if let Some(source) = ground.source(&life.source) {
+        if let Some(source) = ground.source(first_tick, entrance, &life.source) {
             match crew.spawn(SOURCE, move || source.run()) {
                 Ok(thread) => life.threads.push(thread),
                 Err(source) => {

@@ -211,7 +211,7 @@ impl Recorder {
     }
 
     fn restore(&self, name: &str) -> Option<Restored> {
-        let tracks: Vec<String> = track_names(&self.plan);
+        let tracks = self.plan.track_names();
         let now = self.house.anchor.now();
         publish::restore(&self.folder.join(name), &self.plan.name, &tracks, now).ok()
     }
@@ -335,14 +335,6 @@ fn name_at(time: UnixTime) -> String {
 fn age_key(name: &str) -> (String, u32) {
     let (time, number) = name.split_once('-').unwrap_or((name, "1"));
     (time.to_owned(), number.parse().unwrap_or(1))
-}
-
-fn track_names(plan: &StreamPlan) -> Vec<String> {
-    let names = plan
-        .renditions
-        .iter()
-        .map(|rendition| rendition.name.clone());
-    names.collect()
 }
 
 /// A window with nothing in it.

@@ -41,6 +41,12 @@ impl Transcode {
                 .require_encoder(needed)
                 .map_err(|error| error.to_string())?;
         }
+        for rendition in stream.audio_renditions() {
+            let encoder = rendition.codec.encoder();
+            ffmpeg
+                .require_encoder(encoder)
+                .map_err(|error| error.to_string())?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

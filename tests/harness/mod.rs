@@ -2,6 +2,7 @@
 
 pub(crate) mod broken_ffmpeg;
 pub(crate) mod checker;
+pub(crate) mod clap;
 pub(crate) mod daemon;
 pub(crate) mod dash;
 pub(crate) mod dice;

@@ -24,14 +24,14 @@ fn format() -> FrameFormat {
     FrameFormat::packed(PixelFormat::Bgr24, 320, 180).unwrap()
 }
 
-fn open(daemon: &Daemon) -> Producer {
+pub(crate) fn open(daemon: &Daemon) -> Producer {
     let mut options = ProducerOptions::new("cam", format());
     options.socket = daemon.place.socket();
     Producer::open(&options).unwrap()
 }
 
 /// Commits the frames of these numbers as fast as the ring takes them.
-fn feed(producer: &mut Producer, frames: Range<u64>) -> Result<(), ProducerError> {
+pub(crate) fn feed(producer: &mut Producer, frames: Range<u64>) -> Result<(), ProducerError> {
     let painter = PatternPainter::new(format());
     for number in frames {
         let mut frame = producer.begin()?;

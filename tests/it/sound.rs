@@ -9,9 +9,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::beside_others;
 use crate::harness::checker::Checker;
+use crate::harness::clap::{claps, samples};
 use crate::harness::daemon::Daemon;
 use crate::harness::hls::{self, MediaPlaylist};
-use crate::harness::media;
 use crate::harness::place::{Place, give_to_daemon};
 use crate::harness::process::run;
 use crate::harness::streams::small_stream;
@@ -59,40 +59,6 @@ fn wait_for_segments(daemon: &Daemon, rendition: &str, more: u64) {
     wait_for("new segments are listed", soon, || {
         (last(daemon)? >= before + more).then_some(())
     });
-}
-
-/// The samples of what `playlist` lists, by the real FFmpeg.
-fn samples(folder: &Path, playlist: &MediaPlaylist) -> Vec<f32> {
-    let dir = tempfile::tempdir().unwrap();
-    let (file, raw) = (dir.path().join("sound.mp4"), dir.path().join("sound.raw"));
-    media::join(folder, playlist, &file);
-    let out = run(
-        Command::new("ffmpeg")
-            .args(["-v", "error", "-i"])
-            .arg(&file)
-            .args(["-ac", "1", "-f", "f32le"])
-            .arg(&raw),
-        Duration::from_secs(60),
-    );
-    assert_eq!((out.code, out.stderr.as_str()), (Some(0), ""));
-    let bytes = std::fs::read(raw).unwrap();
-    let samples: Vec<f32> = bytes
-        .chunks_exact(4)
-        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
-        .collect();
-    let listed: f64 = playlist
-        .segments
-        .iter()
-        .map(|segment| segment.seconds)
-        .sum();
-    #[allow(clippy::cast_precision_loss)]
-    let decoded = samples.len() as f64 / 48_000.0;
-    // A decoder may drop what Opus calls its pre-skip.
-    assert!(
-        (listed - decoded).abs() < 0.01,
-        "{listed} s are listed, {decoded} decoded"
-    );
-    samples
 }
 
 /// How loud what `playlist` lists is: the root mean square of each block of 20 ms.
@@ -191,36 +157,6 @@ fn sound_is_published_beside_the_picture_and_its_faults_disturb_no_tick() {
     }
 }
 
-/// When each flash is shown and each click heard in what was published, in milliseconds since the epoch.
-fn claps(daemon: &Daemon) -> (Vec<f64>, Vec<f64>) {
-    let live = daemon.place.live().join("cam");
-    let pictures = playlist(daemon, "small").unwrap();
-    let shown = media::decode_published(&live.join("small"), &pictures);
-    #[allow(clippy::cast_precision_loss)]
-    let millis = |time: u64, scale: u64| time as f64 * 1000.0 / scale as f64;
-    // A flash lights more than half of a picture that is dark.
-    let flashes = shown
-        .windows(2)
-        .filter(|pair| u32::from(pair[1].brightness) > u32::from(pair[0].brightness) + 60);
-    let flashes = flashes.map(|pair| millis(pair[1].time, 25)).collect();
-    let sound = playlist(daemon, "audio").unwrap();
-    let folder = live.join("audio");
-    let begins = {
-        let init = std::fs::read(folder.join(sound.segments[0].map.as_ref().unwrap())).unwrap();
-        let init = media::init(&init).unwrap();
-        let first = std::fs::read(folder.join(&sound.segments[0].uri)).unwrap();
-        millis(media::segment(&first, &init).unwrap().start, init.timescale)
-    };
-    let mut clicks: Vec<f64> = Vec::new();
-    for (at, value) in samples(&folder, &sound).iter().enumerate() {
-        let at = begins + millis(u64::try_from(at).unwrap(), 48_000);
-        if value.abs() > 0.2 && clicks.last().is_none_or(|last| at - last > 500.0) {
-            clicks.push(at);
-        }
-    }
-    (flashes, clicks)
-}
-
 mod alone {
     use super::*;
     use crate::harness::alone;
@@ -250,7 +186,8 @@ mod alone {
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180", "--clap", &fifo]);
         daemon.wait_until_playable("cam");
         wait_for_segments(&daemon, "audio", 14);
-        let (flashes, clicks) = claps(&daemon);
+        let live = daemon.place.live().join("cam");
+        let (flashes, clicks) = claps(&live, "small", "audio");
         // Those of the first seconds, in which the source's latency was found out, don't count, nor what is not there in both.
         let from = flashes[0] + 4000.0;
         let pairs: Vec<(f64, f64)> = flashes

@@ -205,6 +205,8 @@ def test_audio_has_a_bitrate_for_each_stream_that_names_one():
     assert 'source = "hw:1"\ninput_args = ["-f", "alsa"]\nloop = false\n' in table
     assert [line for line in table.splitlines() if "bitrate" in line][:2] == ["bitrate = 128000", "bitrate = 96000"]
     assert config({}).count("audio") == 0
+    carried = config({}, audio=_plan.Audio(), source="a.mp4").split("[streams.live-1.audio]\n")[1]
+    assert carried.startswith("[[streams.live-1.audio.renditions]]\n")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 //! The sound beside the picture: audio's parts go into the same window, behind the video's, and where the video's window breaks or leaps, the sound is sent after it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Owner;
-use crate::audio::{AudioDesk, AudioNews, Order};
-use crate::package::Part;
+use crate::audio::{AudioDesk, AudioNews, Beside, Order};
+use crate::package::{Part, TrackPackager};
 use crate::sample::TrackDescription;
-use crate::tick::Tick;
+use crate::tick::{SAMPLE_RATE, Tick};
 use crate::window::PushError;
 
 /// How many parts of one track wait for the video at most.
@@ -19,6 +20,9 @@ const LONGEST_LAG: Duration = Duration::from_millis(500);
 /// What the owner knows of its stream's sound.
 pub(super) struct Sound {
     desk: AudioDesk,
+    /// Of a recording: where the pictures are, for the sound to know.
+    beside: Option<Arc<Beside>>,
+    finish: Finish,
     /// What its tracks are encoded as, once that is known.
     descriptions: Option<Vec<TrackDescription>>,
     generation: u64,
@@ -26,10 +30,20 @@ pub(super) struct Sound {
     waiting: Vec<VecDeque<Part>>,
 }
 
+/// How far the end of a recording's sound is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    No,
+    Asked,
+    Whole,
+}
+
 impl Sound {
-    pub(super) fn new(desk: AudioDesk) -> Self {
+    pub(super) fn new(desk: AudioDesk, beside: Option<Arc<Beside>>) -> Self {
         Self {
             desk,
+            beside,
+            finish: Finish::No,
             descriptions: None,
             generation: 0,
             waiting: Vec::new(),
@@ -47,7 +61,15 @@ impl Owner {
     }
 
     pub(super) fn take_audio(&mut self, news: AudioNews) {
+        let now = self.parts.anchor.monotonic();
         let Some(sound) = &mut self.sound else { return };
+        if matches!(news, AudioNews::Part { .. }) {
+            // As long as it goes on, the end of a recording is waited for.
+            self.stopping = self.stopping.map(|since| match self.recording {
+                Some(_) => now,
+                None => since,
+            });
+        }
         match news {
             AudioNews::Described(descriptions) => {
                 sound.waiting = descriptions.iter().map(|_| VecDeque::new()).collect();
@@ -67,6 +89,7 @@ impl Owner {
             }
             // Of before the newest order.
             AudioNews::Part { .. } => {}
+            AudioNews::Whole => sound.finish = Finish::Whole,
             AudioNews::Status(status) => self.parts.shared.report().audio = Some(status),
         }
     }
@@ -121,8 +144,63 @@ impl Owner {
         });
     }
 
+    /// Whether a recording's sound is as long as its pictures, all of which are published; if it isn't, it becomes so.
+    pub(super) fn sound_is_whole(&mut self) -> bool {
+        let Some(sound) = self.sound.as_ref().filter(|_| self.recording.is_some()) else {
+            return true;
+        };
+        let end = self.packagers.iter().map(TrackPackager::next_tick).max();
+        match (sound.finish, end) {
+            (Finish::Whole, _) => {
+                self.push_audio();
+                return true;
+            }
+            (Finish::No, Some(end)) => self.finish_sound(end),
+            (Finish::No, None) => return true,
+            (Finish::Asked, _) => {}
+        }
+        false
+    }
+
+    /// Makes the recording's sound end with its last picture, which is before `end`.
+    fn finish_sound(&mut self, end: Tick) {
+        // The last segment is there before the sound that goes with it.
+        for track in 0..self.packagers.len() {
+            let part = self.packagers[track].flush();
+            self.push_part(track, part, self.packagers[track].captured());
+        }
+        let samples = self.samples_until(end);
+        if let Some(sound) = &mut self.sound {
+            sound.finish = Finish::Asked;
+            sound.desk.finish(samples);
+        }
+    }
+
+    /// How many samples there are before `tick`, from tick 0 on.
+    fn samples_until(&self, tick: Tick) -> u64 {
+        let rate = self.parts.grid.framerate;
+        let samples = u128::from(tick.0) * u128::from(rate.den()) * u128::from(SAMPLE_RATE.get());
+        u64::try_from(samples / u128::from(rate.num())).unwrap_or(u64::MAX)
+    }
+
+    /// Tells the sound of a recording how far its pictures are.
+    fn note_beside(&self) {
+        // Where the end is known, a packager is no measure any more: it is past its last segment.
+        let sound = self
+            .sound
+            .as_ref()
+            .filter(|sound| sound.finish == Finish::No);
+        let beside = sound.and_then(|sound| sound.beside.as_ref());
+        let video = self.packagers.iter().map(TrackPackager::next_tick).min();
+        let (Some(beside), Some(video), Some(recording)) = (beside, video, &self.recording) else {
+            return;
+        };
+        beside.note(self.samples_until(video), recording.is_held_back());
+    }
+
     /// Puts what waits into the window, as far as the video has come.
     pub(super) fn push_audio(&mut self) {
+        self.note_beside();
         let first = self.parts.plan.renditions.len();
         let now = self.parts.anchor.now();
         let mut lost = false;

@@ -22,7 +22,7 @@ use super::curtain::Curtain;
 use super::gate::Gate;
 use super::keeper::Crew;
 use super::shared::Shared;
-use crate::audio::{AudioDesk, AudioNews};
+use crate::audio::{AudioDesk, AudioNews, Beside};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{AtExit, BreakerPlan, StreamPlan};
 use crate::encode::{EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
@@ -103,7 +103,7 @@ pub(super) struct Parts {
     /// Of a recording: what holds its frames back.
     pub(super) gate: Option<Arc<Gate>>,
     /// The stream's sound, if it has any.
-    pub(super) audio: Option<AudioDesk>,
+    pub(super) audio: Option<(AudioDesk, Option<Arc<Beside>>)>,
 }
 
 pub(super) struct Owner {
@@ -151,7 +151,8 @@ fn fallen_before(parts: &Parts) -> Vec<Option<String>> {
 
 impl Owner {
     pub(super) fn new(mut parts: Parts) -> Self {
-        let sound = parts.audio.take().map(Sound::new);
+        let sound = parts.audio.take();
+        let sound = sound.map(|(desk, beside)| Sound::new(desk, beside));
         let (plan, grid) = (&parts.plan, &parts.grid);
         let recording = parts.gate.clone().map(Recording::new);
         Self {
@@ -515,7 +516,11 @@ impl Owner {
             }
             State::Running(_) => {}
             _ if unpublished && (self.recording.is_some() || self.breaker.in_a_row() < 2) => {}
-            _ => self.end(),
+            _ => {
+                if self.sound_is_whole() {
+                    self.end();
+                }
+            }
         }
     }
 

@@ -66,6 +66,11 @@ impl Recording {
         }
     }
 
+    /// Whether more waits for the disk than may.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.held_back
+    }
+
     /// The picture of `tick` was given to the encoder.
     pub(super) fn note_fed(&mut self, tick: Tick) {
         if tick >= self.left {

@@ -83,7 +83,7 @@ def audio(ffmpeg: str, given: Any) -> _plan.Audio | None:
             log.warning("-audio's words after its -i are left out: %s", " ".join(words[at + 2 :]))
     if not given:
         return None
-    if audio is None or not _ffmpeg.has_audio(ffmpeg, audio.input_args, audio.source):
+    if audio is None or audio.source is None or not _ffmpeg.has_audio(ffmpeg, audio.input_args, audio.source):
         log.warning("-audio %r is left out, as there is no audio in it: give a file, a URL, or a list like ['-f', 'alsa', '-i', 'hw:1']", given)
         return None
     return audio

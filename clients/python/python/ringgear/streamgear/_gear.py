@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging as _logging
 import os
-import re
 import time
 import weakref
 from fractions import Fraction
@@ -25,8 +24,6 @@ _FRAMERATE = Fraction(25)
 #: The pixel format by the number of channels. Alpha is not encoded.
 _FORMATS = {1: "gray", 2: "gray", 3: "bgr24", 4: "bgra"}
 _RGB = {"bgr24": "rgb24", "bgra": "rgba"}
-#: What a daemon says that has no audio, or not for recordings.
-_REFUSED_AUDIO = re.compile(r'no key "audio"|has audio')
 #: How long is waited for the reason why the daemon is gone.
 _REASON = 5.0
 
@@ -202,18 +199,14 @@ class StreamGear:
     def _start_source(self, picture: _plan.Picture, has_audio: bool) -> PrivateDaemon:
         """Starts the private daemon of a source, whose own audio is published unless there is another. What this daemon can't do with a
         source is left out, and told."""
-        own = self._audio is None and self._source is not None and has_audio
-        if own and self._source is not None:
-            self._audio = _plan.Audio(self._source, ())
+        if self._audio is None and has_audio:
+            self._audio = _plan.Audio()
         while True:
             try:
                 return self._start(picture)[0]
             except EncodingFailed as error:
                 words = str(error)
-                if own and self._audio is not None and _REFUSED_AUDIO.search(words):
-                    self._audio = None
-                    log.error("the audio of %s is left out: %s", self._source, words)
-                elif self._wishes.codec == "copy" and '"copy"' in words:
+                if self._wishes.codec == "copy" and '"copy"' in words:
                     self._wishes = self._wishes._replace(codec=None)
                     log.error("-vcodec copy becomes libx264: %s", words)
                 else:

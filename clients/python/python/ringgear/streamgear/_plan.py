@@ -46,10 +46,10 @@ class Place(NamedTuple):
 
 
 class Audio(NamedTuple):
-    """Where audio comes from: a file, a URL or a device."""
+    """Where audio comes from: a file, a URL or a device; without any, from where the pictures do."""
 
-    source: str
-    input_args: tuple[str, ...]
+    source: str | None = None
+    input_args: tuple[str, ...] = ()
 
 
 class Picture(NamedTuple):
@@ -230,11 +230,12 @@ def _framerate(wanted: Fraction | None, picture: Picture) -> Iterator[str]:
 
 def _audio(wishes: Wishes, audio: Audio, stream: str) -> Iterator[str]:
     yield f"[streams.{stream}.audio]"
-    yield f"source = {_quoted(audio.source)}"
-    if audio.input_args:
-        yield f"input_args = [{', '.join(map(_quoted, audio.input_args))}]"
-    # A file that is shorter than the video is followed by silence.
-    yield "loop = false"
+    if audio.source is not None:
+        yield f"source = {_quoted(audio.source)}"
+        if audio.input_args:
+            yield f"input_args = [{', '.join(map(_quoted, audio.input_args))}]"
+        # A file that is shorter than the video is followed by silence.
+        yield "loop = false"
     codec = wishes.audio_codec or "aac"
     if codec not in ("aac", "libopus"):
         log.warning("-acodec %s becomes aac: audio is encoded as aac or libopus", codec)

@@ -1,0 +1,239 @@
+//! What comes into the stream's sound: an inlet that somebody fills, or one that an FFmpeg of its own fills, which is started again when it ends.
+
+use std::collections::vec_deque::Drain;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Pcm;
+use super::inlet::{Arrival, Inlet};
+use super::reader::Reader;
+use super::rests::{self, Rests};
+use crate::clock::{Anchor, MonotonicTime};
+use crate::config::{AudioPlan, AudioSource};
+use crate::status::AudioStatus;
+
+/// A source that gives nothing for so long is ended and begun again.
+const MUTE: Duration = Duration::from_secs(15);
+/// What has come so lately is still heard.
+const HEARD: Duration = Duration::from_secs(3);
+
+/// What there is to read from, and what is read now.
+pub(super) struct Supply {
+    stream: String,
+    plan: AudioPlan,
+    kind: Kind,
+    ffmpeg: PathBuf,
+    anchor: Anchor,
+    inlet: Option<Inlet>,
+    /// The inlet is a new one.
+    changed: bool,
+    /// What fills it, where that is an FFmpeg of its own.
+    reader: Option<Reader>,
+    /// The source has ended for good.
+    finished: bool,
+    rests: Rests,
+    heard: MonotonicTime,
+    restarts: u64,
+    detail: Option<String>,
+}
+
+/// What kind of sound it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A file, by itself.
+    File,
+    /// A URL or a device, by itself.
+    Unending,
+    /// What somebody fills an inlet with.
+    Given,
+}
+
+impl Kind {
+    fn of(plan: &AudioPlan) -> Self {
+        match &plan.source {
+            None => Self::Given,
+            Some(source) if source.is_file() => Self::File,
+            Some(_) => Self::Unending,
+        }
+    }
+}
+
+/// What has happened to it.
+#[derive(Debug, Default)]
+pub(super) struct Tidings {
+    /// What comes from now on is another sound.
+    pub(super) begun: bool,
+    /// What has come, and whether its source was held back then.
+    pub(super) arrivals: Vec<(Arrival, bool)>,
+    /// Nothing more comes, for now.
+    pub(super) ended: bool,
+}
+
+impl Supply {
+    pub(super) fn new(stream: &str, plan: &AudioPlan, ffmpeg: &Path, anchor: &Anchor) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            plan: plan.clone(),
+            kind: Kind::of(plan),
+            ffmpeg: ffmpeg.to_owned(),
+            anchor: anchor.clone(),
+            inlet: None,
+            changed: false,
+            reader: None,
+            finished: false,
+            rests: Rests::default(),
+            heard: anchor.monotonic(),
+            restarts: 0,
+            detail: None,
+        }
+    }
+
+    /// Takes what comes out of `inlet` from now on.
+    pub(super) fn begin(&mut self, inlet: Inlet) {
+        self.reader = None;
+        self.inlet = Some(inlet);
+        self.heard = self.anchor.monotonic();
+        self.changed = true;
+        self.detail = None;
+    }
+
+    /// There is no sound, for the reason `why`.
+    pub(super) fn without(&mut self, why: String) {
+        self.inlet = None;
+        self.detail = Some(why);
+    }
+
+    /// Starts the source if it is time to, and looks whether it still gives anything.
+    pub(super) fn tend(&mut self, now: MonotonicTime) -> Tidings {
+        let mut tidings = Tidings {
+            begun: std::mem::take(&mut self.changed),
+            ..Tidings::default()
+        };
+        let Some(inlet) = &self.inlet else {
+            let source = self.plan.source.clone();
+            if let Some(source) = source.filter(|_| !self.finished && self.rests.are_over(now)) {
+                tidings.begun = true;
+                self.start(&source, now);
+            }
+            return tidings;
+        };
+        for arrival in inlet.arrivals() {
+            self.heard = arrival.moment.came;
+            let held_back = inlet.is_held_back(self.heard);
+            tidings.arrivals.push((arrival, held_back));
+        }
+        let mute =
+            self.reader.is_some() && now.saturating_since(self.heard) > MUTE && inlet.is_empty();
+        let over = inlet.is_over();
+        if mute || over {
+            tidings.ended = true;
+            self.inlet = None;
+            self.ended(now, over);
+        }
+        tidings
+    }
+
+    /// Gives up to `most` samples to `to`; says how many there were.
+    pub(super) fn take(&self, most: usize, to: impl FnOnce(Drain<'_, Pcm>)) -> usize {
+        let inlet = self.inlet.as_ref();
+        inlet.map_or(0, |inlet| inlet.take(most, to))
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether nothing comes, unless somebody gives another inlet.
+    pub(super) fn is_finished(&self) -> bool {
+        self.inlet.is_none() && (self.finished || self.plan.source.is_none())
+    }
+
+    /// Whether more is there than is taken.
+    pub(super) fn is_held_back(&self, now: MonotonicTime) -> bool {
+        let inlet = self.inlet.as_ref();
+        inlet.is_some_and(|inlet| inlet.is_held_back(now))
+    }
+
+    /// Tells how it is; `fault` is why nothing is made of it, if so.
+    pub(super) fn report(
+        &mut self,
+        status: &mut AudioStatus,
+        fault: Option<&String>,
+        now: MonotonicTime,
+    ) {
+        let heard = now.saturating_since(self.heard) < HEARD || self.is_held_back(now);
+        status.playing = self.inlet.is_some() && heard;
+        if status.playing {
+            self.detail = None;
+        } else if self.inlet.is_some() && self.detail.is_none() {
+            self.detail = Some("no sound comes from the source: silence in its place".to_owned());
+        }
+        status.detail = self.detail.as_ref().or(fault).cloned();
+        status.source_restarts = self.restarts;
+        status.source_pid = self.reader.as_ref().and_then(Reader::pid);
+    }
+
+    fn start(&mut self, source: &AudioSource, now: MonotonicTime) {
+        self.rests.begin(now);
+        self.heard = now;
+        self.kind = Kind::of(&self.plan);
+        match Reader::start(&self.ffmpeg, source, &self.anchor) {
+            Ok((reader, inlet)) => {
+                tracing::info!(stream = %self.stream, source = %source.input, "audio source started");
+                self.reader = Some(reader);
+                self.inlet = Some(inlet);
+            }
+            Err(error) => self.failed(source, now, &error.to_string()),
+        }
+    }
+
+    fn ended(&mut self, now: MonotonicTime, over: bool) {
+        let (Some(reader), Some(source)) = (self.reader.take(), self.plan.source.clone()) else {
+            return;
+        };
+        let (well, mut how) = reader.end(over);
+        if !over {
+            how = format!("nothing has come for {MUTE:?}");
+        }
+        if well && source.is_file() && !source.repeat {
+            self.finished = true;
+            self.detail = Some("the file has ended: silence follows".to_owned());
+            tracing::info!(stream = %self.stream, source = %source.input, "the audio file has ended: silence follows");
+            return;
+        }
+        self.failed(&source, now, &how);
+    }
+
+    fn failed(&mut self, source: &AudioSource, now: MonotonicTime, why: &str) {
+        let rest = self.rests.rest(now, rests::FIRST);
+        self.restarts += 1;
+        tracing::warn!(stream = %self.stream, source = %source.input, retry_in = ?rest, "the audio source ended and is started again, with silence until then: {why}");
+        self.detail = Some(format!("the audio source ended: {why}"));
+    }
+}
+
+#[cfg(test)]
+impl Supply {
+    /// One of this kind that gives what comes out of `inlet`.
+    pub(super) fn of(kind: Kind, inlet: Inlet) -> Self {
+        use crate::config::AudioSource;
+        let input = match kind {
+            Kind::File => Some("/proc/self/exe"),
+            Kind::Unending => Some("hw:0"),
+            Kind::Given => None,
+        };
+        let source = input.map(|input| AudioSource {
+            input: input.to_owned(),
+            input_args: Vec::new(),
+            repeat: false,
+        });
+        let plan = AudioPlan {
+            source,
+            renditions: Vec::new(),
+        };
+        let clock = std::sync::Arc::new(crate::clock::SystemClock);
+        let mut supply = Self::new("door", &plan, Path::new("ffmpeg"), &Anchor::new(clock));
+        supply.inlet = Some(inlet);
+        supply
+    }
+}
