@@ -50,7 +50,11 @@ fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
     };
     let plan = parse(&audio(""));
     let sound = plan.audio.as_ref().unwrap();
-    let source = sound.source.as_ref().unwrap();
+    let own = |plan: &config::AudioPlan| match &plan.source {
+        config::AudioInput::Own(source) => source.clone(),
+        other => panic!("{other:?}"),
+    };
+    let source = own(sound);
     assert_eq!(
         (source.input.as_str(), source.repeat),
         ("/etc/here/music.ogg", true)
@@ -63,9 +67,11 @@ fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
         ("hw:0", "input_args = [\"-f\", \"alsa\"]"),
     ] {
         let text = stream(&format!("[streams.door.audio]\nsource = {input:?}\n{rest}"));
-        let given = parse(&text).audio.unwrap().source.unwrap();
+        let given = own(&parse(&text).audio.unwrap());
         assert_eq!(given.input, input);
     }
+    let fed = parse(&stream("[streams.door.audio]\nsource = \"producer\""));
+    assert_eq!(fed.audio.unwrap().source, config::AudioInput::Producer);
     assert_eq!(parse(&stream("")).audio, None);
 }
 
@@ -190,6 +196,8 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         (audio("loop = \"yes\""), 5, 8, "loop can't be string \"yes\"", "true or false"),
         (audio("sauce = 1"), 5, 1, "no key \"sauce\"", "did you mean source?"),
         (audio("input_args = [\"-f\", \"alsa\", \"-i\"]"), 5, 14, "input_args has \"-i\"", "source ="),
+        (stream("[streams.door.audio]\nsource = \"producer\"\nloop = true"), 5, 7, "loop is for what FFmpeg reads", "\"./producer\""),
+        (stream("[streams.door.audio]\nsource = \"producer\"\ninput_args = [\"-f\", \"alsa\"]"), 5, 14, "input_args is for what FFmpeg reads", "take it out"),
         (audio("renditions = 1"), 5, 14, "a list of tables, not a number", "two brackets"),
         (audio("[[streams.door.audio.renditions]]\ncodec = \"aac\""), 5, 0, "has no name", "name = \"audio\""),
         (audio("[[streams.door.audio.renditions]]\nname = \"source\""), 6, 8, "two renditions named \"source\"", "rename"),

@@ -6,14 +6,13 @@
 
 use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Pcm;
 use crate::clock::MonotonicTime;
 
-/// How many samples wait at most: a second.
-const ROOM: usize = 48_000;
 /// Blocks that nobody has looked at yet.
 const ARRIVALS: usize = 1024;
 /// What was full so lately is held back, and not at its own pace.
@@ -51,25 +50,36 @@ struct Queue {
     closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    /// Samples a second, and how many wait at most.
+    rate: NonZeroU32,
     queue: Mutex<Queue>,
     room: Condvar,
 }
 
 impl Shared {
+    /// How many samples wait at most: a second.
+    fn room(&self) -> usize {
+        self.rate.get() as usize
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Both ends of a new one.
-pub(super) fn inlet() -> (Filler, Inlet) {
-    let shared = Arc::new(Shared::default());
+/// Both ends of a new one for `rate` samples a second.
+pub(super) fn inlet(rate: NonZeroU32) -> (Filler, Inlet) {
+    let shared = Arc::new(Shared {
+        rate,
+        queue: Mutex::default(),
+        room: Condvar::new(),
+    });
     (Filler(Arc::clone(&shared)), Inlet(shared))
 }
 
-/// The end of who has sound: stereo at 48 kHz. Dropping it says that nothing more comes.
+/// The end of who has sound: stereo at the inlet's rate. Dropping it says that nothing more comes.
 #[derive(Debug)]
 pub(crate) struct Filler(Arc<Shared>);
 
@@ -82,7 +92,7 @@ impl Filler {
         now: impl Fn() -> MonotonicTime,
     ) -> bool {
         let mut queue = self.0.queue();
-        while queue.samples.len() >= ROOM && !queue.closed {
+        while queue.samples.len() >= self.0.room() && !queue.closed {
             queue.full = Some(now());
             let waited = self.0.room.wait_timeout(queue, LOOK_UP);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -92,15 +102,15 @@ impl Filler {
 
     /// Adds a block if there is room for it, without waiting; whether there was. What is left out leaves a hole, whose place the moments of the
     /// next block show.
-    #[cfg_attr(not(test), expect(dead_code, reason = "who has sound comes next"))]
     pub(crate) fn offer(&self, samples: &[Pcm], moment: Moment) -> bool {
         let mut queue = self.0.queue();
-        queue.samples.len() + samples.len() <= ROOM && queue.add(samples.iter().copied(), moment)
+        queue.samples.len() + samples.len() <= self.0.room()
+            && queue.add(samples.iter().copied(), moment)
     }
 
     /// Whether there is no room.
     pub(crate) fn is_full(&self) -> bool {
-        self.0.queue().samples.len() >= ROOM
+        self.0.queue().samples.len() >= self.0.room()
     }
 
     /// Lets go of what waits, as if it had never come.
@@ -140,6 +150,11 @@ impl Queue {
 pub(super) struct Inlet(Arc<Shared>);
 
 impl Inlet {
+    /// Samples a second.
+    pub(super) fn rate(&self) -> NonZeroU32 {
+        self.0.rate
+    }
+
     /// Whether more was there lately than is taken, asked `now`.
     pub(super) fn is_held_back(&self, now: MonotonicTime) -> bool {
         let full = self.0.queue().full;
@@ -178,6 +193,13 @@ impl Drop for Inlet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tick::SAMPLE_RATE;
+
+    const ROOM: usize = 48_000;
+
+    fn inlet() -> (Filler, Inlet) {
+        super::inlet(SAMPLE_RATE)
+    }
 
     fn at(millis: u64) -> MonotonicTime {
         MonotonicTime(millis * 1_000_000)

@@ -2,15 +2,19 @@
 //! go to the stream's owner, which places them beside the video's. Whatever happens to who fills it or to the encoder happens here: the video never
 //! waits for it, and where there is no sound there is silence.
 
+mod blocks;
+mod downmix;
 mod inlet;
 mod lock;
 mod reader;
 mod resample;
 mod rests;
+mod ring;
 mod supply;
 mod timeline;
 mod work;
 
+use std::num::NonZeroU32;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::encode::audio::AudioEvent;
@@ -18,11 +22,11 @@ pub(crate) use crate::encode::audio::Pcm;
 use crate::package::Part;
 use crate::sample::TrackDescription;
 use crate::status::AudioStatus;
-use crate::tick::{Grid, Tick};
+use crate::tick::{Grid, SAMPLE_RATE, Tick};
 pub(crate) use inlet::Filler;
 use inlet::Inlet;
-#[expect(unused_imports, reason = "who has sound comes next")]
 pub(crate) use inlet::Moment;
+pub(crate) use ring::{SoundCounters, SoundSession};
 
 pub(crate) use work::Work;
 
@@ -67,7 +71,6 @@ pub(crate) struct AudioDesk(Sender<Event>);
 
 impl AudioDesk {
     /// The way in for sound.
-    #[expect(dead_code, reason = "who has sound comes next")]
     pub(crate) fn entrance(&self) -> Entrance {
         Entrance(self.0.clone())
     }
@@ -91,9 +94,14 @@ pub(crate) struct Entrance(Sender<Event>);
 
 impl Entrance {
     /// Begins a run of sound, in place of the one before: the stream has what the filler is given, and silence once that is dropped.
-    #[expect(dead_code, reason = "who has sound comes next")]
+    #[expect(dead_code, reason = "who has sound at the published rate comes next")]
     pub(crate) fn begin(&self) -> Filler {
-        let (filler, inlet) = inlet::inlet();
+        self.begin_at(SAMPLE_RATE)
+    }
+
+    /// The same for sound of `rate` samples a second.
+    pub(crate) fn begin_at(&self, rate: NonZeroU32) -> Filler {
+        let (filler, inlet) = inlet::inlet(rate);
         // A thread that has died takes nothing, and the filler says so.
         let _ = self.0.send(Event::Inlet(inlet));
         filler

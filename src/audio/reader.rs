@@ -12,6 +12,7 @@ use super::inlet::{Filler, Inlet, Moment, inlet};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::AudioSource;
 use crate::encode::process::{self, LastLines, Output};
+use crate::tick::SAMPLE_RATE;
 
 /// What has filled the queue so soon after it was emptied comes faster than it is heard.
 const REFILL: Duration = Duration::from_millis(500);
@@ -74,7 +75,7 @@ impl Reader {
             true => Pace::Ours,
             false => Pace::Unknown,
         };
-        let (filler, inlet) = inlet();
+        let (filler, inlet) = inlet(SAMPLE_RATE);
         thread::Builder::new()
             .name("audio-in".into())
             .spawn(move || read(stdout, &filler, &anchor, pace))?;

@@ -1,5 +1,6 @@
 //! What comes into the stream's sound: an inlet that somebody fills, or one that an FFmpeg of its own fills, which is started again when it ends.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use super::reader::Reader;
 use super::resample::Resampler;
 use super::rests::{self, Rests};
 use crate::clock::{Anchor, MonotonicTime};
-use crate::config::{AudioPlan, AudioSource};
+use crate::config::{AudioInput, AudioPlan, AudioSource};
 use crate::status::AudioStatus;
+use crate::tick::SAMPLE_RATE;
 
 /// A source that gives nothing for so long is ended and begun again.
 const MUTE: Duration = Duration::from_secs(15);
@@ -80,8 +82,10 @@ impl Supply {
             ..Tidings::default()
         };
         let Some(inlet) = &self.inlet else {
-            let source = self.plan.source.clone();
-            if let Some(source) = source.filter(|_| !self.finished && self.rests.are_over(now)) {
+            if let AudioInput::Own(source) = self.plan.source.clone()
+                && !self.finished
+                && self.rests.are_over(now)
+            {
                 tidings.begun = true;
                 self.start(&source, now);
             }
@@ -102,6 +106,11 @@ impl Supply {
             self.ended(now, over);
         }
         tidings
+    }
+
+    /// Samples a second of what comes.
+    pub(super) fn rate(&self) -> NonZeroU32 {
+        self.inlet.as_ref().map_or(SAMPLE_RATE, Inlet::rate)
     }
 
     /// Gives up to `most` samples to `resampler`; says how many there were.
@@ -147,7 +156,9 @@ impl Supply {
     }
 
     fn ended(&mut self, now: MonotonicTime, over: bool) {
-        let (Some(reader), Some(source)) = (self.reader.take(), self.plan.source.clone()) else {
+        let (Some(reader), AudioInput::Own(source)) =
+            (self.reader.take(), self.plan.source.clone())
+        else {
             return;
         };
         let (well, mut how) = reader.end(over);

@@ -74,10 +74,6 @@ struct State {
     over: bool,
 }
 
-fn new_lock() -> Lock {
-    Lock::new(Resampler::new(SAMPLE_RATE))
-}
-
 /// The sample that is heard at `time`.
 fn sample_at(time: UnixTime) -> u64 {
     let samples = u128::from(time.as_nanos()) * u128::from(SAMPLE_RATE.get()) / 1_000_000_000;
@@ -95,7 +91,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             descriptions,
             timeline: Timeline::new(sample_at(self.anchor.now())),
             supply: Supply::new(&self.stream, &self.plan, &self.ffmpeg.path, &self.anchor),
-            lock: new_lock(),
+            lock: Lock::new(Resampler::new(SAMPLE_RATE)),
             generation: 0,
             packagers: Vec::new(),
             run: 0,
@@ -242,13 +238,15 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
     fn tend_supply(&self, state: &mut State, now: MonotonicTime) {
         let tidings = state.supply.tend(now);
         if tidings.begun {
-            state.lock = new_lock();
+            state.lock = Lock::new(Resampler::new(state.supply.rate()));
         }
         for (arrival, held_back) in tidings.arrivals {
             let moment = arrival.moment;
             let at = moment.captured.unwrap_or(moment.came);
             let shown = self.anchor.to_unix(at).as_nanos() + self.picture_lag.get();
             let at_samples = shown as f64 * 48e-6;
+            let after = moment.came.saturating_since(at).as_secs_f64();
+            state.lock.comes_after(after * f64::from(SAMPLE_RATE.get()));
             state.lock.arrived(arrival.received, at_samples, held_back);
         }
         if tidings.ended {

@@ -12,8 +12,8 @@ use super::sections::{Entry, Stream};
 use super::table::{self, Section};
 use super::value::{Read, Text};
 use super::{
-    AtExit, Degrade, MIN_SEGMENTS, Pace, RenditionPlan, StreamPlan, audio, defaults, feeders,
-    rendition, source,
+    AtExit, AudioInput, AudioPlan, Degrade, MIN_SEGMENTS, Pace, RenditionPlan, StreamPlan, audio,
+    defaults, feeders, rendition, source,
 };
 use crate::tick::{Framerate, Grid, common_multiple};
 use crate::window::Mode;
@@ -107,8 +107,10 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let (hls, dash) = check_formats(&section, report);
     let (renditions, mut codecs) = rendition::check_all(renditions, framerate, at, report);
     let step = check_steps(framerate, segment, &renditions, at, report);
-    let (source, source_at) = source::check(mode, &section, report).unzip();
     let (audio, audio_codecs) = audio::check(audio, &renditions, report);
+    let is_fed = |audio: &AudioPlan| audio.source == AudioInput::Producer;
+    let sound_is_fed = audio.as_ref().is_some_and(is_fed);
+    let (source, source_at) = source::check(mode, sound_is_fed, &section, report).unzip();
     codecs.extend(audio_codecs);
     if let (Some(_), Some(entry)) = (&audio, &section.values.mode)
         && mode.is_recorded()

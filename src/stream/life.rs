@@ -20,6 +20,7 @@ use super::manifests::FolderManifests;
 use super::owner::{self, Event, Owner};
 use super::seat::Bench;
 use super::shared::Shared;
+use super::sound_seat::SoundBench;
 use super::{StreamError, policy_of, sizes_in};
 use crate::audio::{self, AudioNews, AudioPost};
 use crate::clock::Anchor;
@@ -61,6 +62,7 @@ pub(super) struct Ground {
     pub(super) ledger: Option<Ledger>,
     pub(super) shared: Arc<Shared>,
     pub(super) bench: Bench,
+    pub(super) sound_bench: SoundBench,
     /// Where the commands of the next life arrive; its sender is the bench's.
     pub(super) commands: Option<Receiver<Command>>,
     pub(super) curtain: Curtain,
@@ -157,6 +159,7 @@ impl Ground {
     pub(super) fn died(&mut self, cause: String) {
         let (commands, obeyed) = channel();
         self.bench.close(commands, &cause);
+        self.sound_bench.close(&cause);
         self.commands = Some(obeyed);
         let mut report = self.shared.report();
         report.failure = Some(cause);
@@ -263,9 +266,11 @@ impl Life {
         let waiting = Arc::new(AtomicUsize::new(0));
         let gate = recorded.then(Arc::<Gate>::default);
         let first_tick = resume.unwrap_or(Tick(0));
+        let mut entrance = None;
         let (sound, post) = match &ground.plan.audio {
             Some(plan) => {
                 let (desk, post) = audio::desk();
+                entrance = Some(desk.entrance());
                 (Some(desk), Some((plan.clone(), post)))
             }
             None => (None, None),
@@ -339,6 +344,9 @@ impl Life {
         }
         ground.shared.report().broken = false;
         ground.bench.reopen();
+        if let Some(entrance) = entrance {
+            ground.sound_bench.reopen(entrance);
+        }
         if let Some(source) = ground.source(&life.source) {
             match crew.spawn(SOURCE, move || source.run()) {
                 Ok(thread) => life.threads.push(thread),
