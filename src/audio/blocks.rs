@@ -20,6 +20,14 @@ pub(super) enum SoundError {
     /// Its ring's words.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// More blocks than anybody could have written.
+    #[error("the counter committed rose by {blocks} blocks within {within:?}")]
+    TooMany {
+        /// How many since the look before.
+        blocks: u64,
+        /// When that was.
+        within: Duration,
+    },
     /// Samples that it has had already, or numbers beyond all counting.
     #[error(
         "a block of {count} samples begins with sample {first}, but the one before ended with {expected}"

@@ -18,7 +18,7 @@ use super::downmix::Downmix;
 use super::{Entrance, Filler, Moment, Pcm};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::control::Hold;
-use crate::ingest::Count;
+use crate::ingest::{Count, possible};
 
 /// How long a block of a producer that wakes nobody waits at most, and how soon a close is seen.
 const TURN: Duration = Duration::from_millis(10);
@@ -61,6 +61,8 @@ impl SoundSession {
     pub(crate) fn run(self) {
         let format = *self.reader.format();
         let rate = NonZeroU32::new(format.rate()).expect("a sound format has a rate");
+        // It began before this thread did: at most a second.
+        let started = MonotonicTime(self.anchor.monotonic().0.saturating_sub(1_000_000_000));
         let mut work = Work {
             reader: self.reader,
             filler: self.entrance.begin_at(rate),
@@ -72,6 +74,8 @@ impl SoundSession {
             sample_bytes: format.sample_bytes() as u64,
             blocks: Blocks::new(format.rate()),
             allowance: Allowance::new(rate),
+            committed: 0,
+            looked: started,
             last: 0,
             used: 0,
             bytes: Vec::new(),
@@ -112,6 +116,9 @@ struct Work {
     sample_bytes: u64,
     blocks: Blocks,
     allowance: Allowance,
+    /// How many blocks were committed at the last look, and when that was.
+    committed: u64,
+    looked: MonotonicTime,
     /// The newest block that was taken, and how many were.
     last: u64,
     used: u64,
@@ -138,13 +145,20 @@ impl Work {
 
     fn take_all(&mut self, now: MonotonicTime) -> Result<(), SoundError> {
         let ready = self.reader.ready()?;
+        let committed = self.reader.committed()?;
+        let blocks = committed.saturating_sub(self.committed);
+        let within = now.saturating_since(self.looked);
+        if !possible(blocks, within) {
+            return Err(SoundError::TooMany { blocks, within });
+        }
+        (self.committed, self.looked) = (committed, now);
         for slot in ready.iter().take(MAX_SLOTS as usize) {
             if self.allowance.is_used_up(now) {
                 break;
             }
             self.take(*slot, now)?;
         }
-        self.counters.committed.set(self.reader.committed()?);
+        self.counters.committed.set(committed);
         let passed_over = self.last.saturating_sub(self.used);
         self.counters.superseded.set(passed_over);
         self.counters.disbelieved.set(self.blocks.disbelieved());

@@ -41,6 +41,7 @@ mod renditions;
 mod restarts;
 mod siege;
 mod sound;
+mod sound_producers;
 mod sources;
 mod timing;
 mod unprivileged;
