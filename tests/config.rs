@@ -196,7 +196,7 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         (audio("loop = \"yes\""), 5, 8, "loop can't be string \"yes\"", "true or false"),
         (audio("sauce = 1"), 5, 1, "no key \"sauce\"", "did you mean source?"),
         (audio("input_args = [\"-f\", \"alsa\", \"-i\"]"), 5, 14, "input_args has \"-i\"", "source ="),
-        (stream("[streams.door.audio]\nsource = \"producer\"\nloop = true"), 5, 7, "loop is for what FFmpeg reads", "\"./producer\""),
+        (stream("[streams.door.audio]\nsource = \"producer\"\nloop = true"), 5, 8, "loop is for what FFmpeg reads", "\"./producer\""),
         (stream("[streams.door.audio]\nsource = \"producer\"\ninput_args = [\"-f\", \"alsa\"]"), 5, 14, "input_args is for what FFmpeg reads", "take it out"),
         (audio("renditions = 1"), 5, 14, "a list of tables, not a number", "two brackets"),
         (audio("[[streams.door.audio.renditions]]\ncodec = \"aac\""), 5, 0, "has no name", "name = \"audio\""),

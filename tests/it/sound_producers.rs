@@ -189,3 +189,24 @@ fn each_lie_in_a_ring_of_sound_ends_its_own_session_by_its_name() {
     let stream = daemon.stream("cam");
     assert_eq!((stream.ticks.missed, stream.restarts), (0, 0));
 }
+
+mod alone {
+    use super::super::sound::alone::assert_in_step;
+    use super::*;
+    use crate::harness::alone;
+
+    #[test]
+    fn a_click_that_a_producer_says_the_time_of_is_heard_with_its_flash() {
+        let _machine = alone();
+        let daemon = Daemon::start(&fed_stream("cam"));
+        // Its sound is one channel at 44.1 kHz, in a session beside the one of its pictures.
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180", "--clap"]);
+        daemon.wait_until_playable("cam");
+        wait_for_segments(&daemon, "audio", 12);
+        // Where it belongs is known at once, but for how late the picture is.
+        assert_in_step(&daemon, 1500.0);
+        let session = audio(&daemon).unwrap().session.unwrap();
+        assert_eq!((session.rate, session.channels), (44_100, 1));
+        assert_eq!(session.disbelieved, 0);
+    }
+}
