@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringgear_producer::messages::{Open, RefusalCode, Refused};
+use ringgear_producer::messages::{RefusalCode, Refused};
 use tokio::sync::watch;
 
 use crate::clock::{Anchor, StepWatch, SystemClock};
 use crate::config::Plan;
-use crate::control::{self, Accounts, ControlError, Desk, Granted, Peer};
+use crate::control::{self, Accounts, ControlError, Desk, Granted, Offer, Peer};
 use crate::descriptors::{self, Descriptors};
 use crate::encode::{self, EncodeError, ProbeCache};
 use crate::http::{self, Site};
@@ -299,17 +299,17 @@ impl Streams {
 }
 
 impl Desk for Streams {
-    fn may_feed(&self, stream: &str, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
+    fn may_feed(&self, offer: &Offer, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
         self.by_name
-            .get(stream)
-            .map_or(Ok(()), |stream| stream.may_feed(peer, groups))
+            .get(offer.stream())
+            .map_or(Ok(()), |stream| stream.may_feed(offer, peer, groups))
     }
 
-    fn open(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
-        match self.by_name.get(&open.stream) {
-            Some(stream) => stream.open(open, peer),
+    fn open(&self, offer: &Offer, peer: Peer) -> Result<Granted, Refused> {
+        match self.by_name.get(offer.stream()) {
+            Some(stream) => stream.open(offer, peer),
             None => {
-                let given = open.stream.chars().take(64).collect::<String>();
+                let given = offer.stream().chars().take(64).collect::<String>();
                 let message = format!(
                     "no stream is called '{}': the config has {}",
                     given.escape_debug(),

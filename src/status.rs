@@ -114,12 +114,43 @@ pub struct AudioStatus {
     pub source_restarts: u64,
     /// How often the encoder was started again.
     pub encoder_restarts: u64,
+    /// Who feeds it, where that is a producer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SoundSessionStatus>,
     /// The encoder's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder_pid: Option<u32>,
     /// The process that reads the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_pid: Option<u32>,
+}
+
+/// The session of a producer of sound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoundSessionStatus {
+    /// Its number.
+    pub id: u64,
+    /// The producer's process, as the kernel says.
+    pub pid: i32,
+    /// The producer's user, as the kernel says.
+    pub uid: u32,
+    /// The client's name and version, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// How its samples are stored.
+    pub format: String,
+    /// Samples a second.
+    pub rate: u32,
+    /// How many channels a sample has.
+    pub channels: u32,
+    /// When it was opened, RFC 3339.
+    pub opened: String,
+    /// Blocks committed by the producer in this session.
+    pub committed: u64,
+    /// Blocks that were passed over, because it committed more than is heard, or the daemon was late.
+    pub superseded: u64,
+    /// Capture times that can't be, so that the block counted as heard when it came.
+    pub disbelieved: u64,
 }
 
 /// How long frames take, since the stream's start.

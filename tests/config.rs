@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use ringgear::cli::CliError;
 use ringgear::cli::check::{self, CheckArgs};
 use ringgear::config::{
-    self, Account, AtExit, ConfigErrors, Environment, FfmpegProblem, Plan, RateControl, SourceInput,
+    self, Account, AtExit, AudioInput, ConfigErrors, Environment, FfmpegProblem, Plan, RateControl,
+    SourceInput,
 };
 use ringgear::picture::Size;
 
@@ -50,7 +51,11 @@ fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
     };
     let plan = parse(&audio(""));
     let sound = plan.audio.as_ref().unwrap();
-    let source = sound.source.as_ref().unwrap();
+    let own = |plan: &config::AudioPlan| match &plan.source {
+        AudioInput::Own(source) => source.clone(),
+        other => panic!("{other:?}"),
+    };
+    let source = own(sound);
     assert_eq!(
         (source.input.as_str(), source.repeat),
         ("/etc/here/music.ogg", true)
@@ -63,9 +68,11 @@ fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
         ("hw:0", "input_args = [\"-f\", \"alsa\"]"),
     ] {
         let text = stream(&format!("[streams.door.audio]\nsource = {input:?}\n{rest}"));
-        let given = parse(&text).audio.unwrap().source.unwrap();
+        let given = own(&parse(&text).audio.unwrap());
         assert_eq!(given.input, input);
     }
+    let fed = parse(&stream("[streams.door.audio]\nsource = \"producer\""));
+    assert_eq!(fed.audio.unwrap().source, AudioInput::Producer);
     assert_eq!(parse(&stream("")).audio, None);
 }
 
@@ -76,7 +83,7 @@ fn sound_without_a_source_is_that_of_the_streams_source_live_and_recorded() {
             "mode = {mode:?}\nsource = \"rtsp://me:x@cam/1\"\n[streams.door.audio]"
         ));
         let plan = plan(&text).streams["door"].clone();
-        assert_eq!(plan.audio.as_ref().unwrap().source, None);
+        assert_eq!(plan.audio.as_ref().unwrap().source, AudioInput::Pictures);
         assert_eq!(plan.sound_from().as_deref(), Some("rtsp://***@cam/1"));
     }
     let text = stream("source = \"a.mp4\"\n[streams.door.audio]\nloop = false");
@@ -209,6 +216,8 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         (audio("loop = \"yes\""), 5, 8, "loop can't be string \"yes\"", "true or false"),
         (audio("sauce = 1"), 5, 1, "no key \"sauce\"", "did you mean source?"),
         (audio("input_args = [\"-f\", \"alsa\", \"-i\"]"), 5, 14, "input_args has \"-i\"", "source ="),
+        (stream("[streams.door.audio]\nsource = \"producer\"\nloop = true"), 5, 8, "loop is for what FFmpeg reads", "\"./producer\""),
+        (stream("[streams.door.audio]\nsource = \"producer\"\ninput_args = [\"-f\", \"alsa\"]"), 5, 14, "input_args is for what FFmpeg reads", "take it out"),
         (audio("renditions = 1"), 5, 14, "a list of tables, not a number", "two brackets"),
         (audio("[[streams.door.audio.renditions]]\ncodec = \"aac\""), 5, 0, "has no name", "name = \"audio\""),
         (audio("[[streams.door.audio.renditions]]\nname = \"source\""), 6, 8, "two renditions named \"source\"", "rename"),

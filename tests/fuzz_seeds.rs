@@ -42,7 +42,7 @@ fn replay(folder: &str, run: fn(&[u8])) -> usize {
 
 #[test]
 fn the_control_socket_stands_its_seeds() {
-    assert!(replay("fuzz/seeds/control", control::run) >= 6);
+    assert!(replay("fuzz/seeds/control", control::run) >= 7);
 }
 
 #[test]

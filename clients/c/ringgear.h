@@ -1,5 +1,5 @@
 /*
- * Write camera frames into Ringgear, the live video daemon, from C99 or C++11.
+ * Write camera frames and sound into Ringgear, the live video daemon, from C99 or C++11.
  *
  * A producer feeds one stream. It never makes a live camera's loop wait: frames are written into shared memory, a full ring gives its
  * oldest waiting frame up, and while the daemon is away frames are dropped and counted, until a thread of the library has reconnected.
@@ -16,6 +16,8 @@
  *         errx(1, "%s", ringgear_last_error(NULL));
  *     while (grab(pixels) && (code = ringgear_write(producer, pixels, size, 0)) >= 0) { }
  *     ringgear_close(producer, NULL);
+ *
+ * Sound goes by functions of its own, which begin with ringgear_audio_: see below.
  *
  * Build with `cc camera.c $(pkg-config --cflags --libs ringgear)`.
  *
@@ -54,7 +56,7 @@ enum {
 
     /* A null pointer, a size that is not the frame's, text that is not UTF-8. */
     RINGGEAR_E_ARGUMENT = -1,
-    /* The pixel format, size or strides are not possible, or the ring would be too large. */
+    /* The pixel format, size or strides, or the sound's format, are not possible, or the ring would be too large. */
     RINGGEAR_E_FORMAT = -2,
     /* No daemon listens at the socket. */
     RINGGEAR_E_NO_DAEMON = -3,
@@ -218,6 +220,56 @@ int ringgear_get_counters(ringgear_producer *producer, ringgear_counters *counte
  * On errors, ringgear_last_error(NULL) says more. producer may be NULL.
  */
 int ringgear_close(ringgear_producer *producer, ringgear_account *account);
+
+/* A producer of sound: it feeds the sound of one stream, whose config has source = "producer" in [streams.NAME.audio]. */
+typedef struct ringgear_audio ringgear_audio;
+
+/* What a producer of sound is opened with. Set it up by ringgear_audio_options_init. Texts are UTF-8, and are copied. */
+typedef struct ringgear_audio_options {
+    /* sizeof(ringgear_audio_options), set by ringgear_audio_options_init. */
+    size_t struct_size;
+    /* The stream to feed. Required. */
+    const char *stream;
+    /* s16le, signed integers of 16 bits, or f32le, floats from -1 to 1; both little endian. Required. */
+    const char *format;
+    /* Samples a second, 8000 to 192000. Required. */
+    uint32_t rate;
+    /* How many channels a sample has, 1 to 8. Required. */
+    uint32_t channels;
+    /* As in ringgear_options. */
+    const char *socket;
+    const char *client;
+    /* How many blocks the ring holds, 3 to 32; 0: the daemon's choice. */
+    uint32_t slots;
+    /* Not 0: end the session of another producer of the stream's sound. Only the first opening does so. */
+    int take_over;
+} ringgear_audio_options;
+
+/* Sets every option to its default. struct_size is sizeof(ringgear_audio_options). */
+void ringgear_audio_options_init(ringgear_audio_options *options, size_t struct_size);
+
+/* Opens a producer of sound, as ringgear_open does one of frames. */
+int ringgear_audio_open(const ringgear_audio_options *options, ringgear_audio **audio);
+
+/*
+ * Copies samples into shared memory, as many as there are: size bytes, whole samples, a value for each channel in turn. Ten milliseconds at
+ * a time are a good measure. captured_ns is when the first of them was heard, in nanoseconds of CLOCK_MONOTONIC; 0: they have just
+ * come. Waits for nothing: write sound as it is recorded, for what comes faster than it is heard is lost. RINGGEAR_DROPPED: the daemon
+ * is away. An error that is not E_ARGUMENT is final, and every later call returns it too.
+ */
+int ringgear_audio_write(ringgear_audio *audio, const void *samples, size_t size, uint64_t captured_ns);
+
+/* Notices a session lost and a session found, as ringgear_check does. */
+int ringgear_audio_check(ringgear_audio *audio);
+
+/* Fills in counters: committed and superseded are of blocks here, dropped is of samples. struct_size is sizeof(ringgear_counters). */
+int ringgear_audio_get_counters(ringgear_audio *audio, ringgear_counters *counters, size_t struct_size);
+
+/* Ends a producer of sound, as ringgear_close does one of frames; the account is of blocks. audio may be NULL. */
+int ringgear_audio_close(ringgear_audio *audio, ringgear_account *account);
+
+/* What ringgear_last_error is for frames. With NULL it is the same: this thread's last opening or closing that failed. */
+const char *ringgear_audio_last_error(ringgear_audio *audio);
 
 /* CLOCK_MONOTONIC now, in nanoseconds. */
 uint64_t ringgear_now(void);

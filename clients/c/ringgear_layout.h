@@ -69,7 +69,10 @@ typedef struct ringgear_layout_header {
     ringgear_layout_plane plane[3];
     /* Who gives way in a full ring: RINGGEAR_LAYOUT_LATEST or RINGGEAR_LAYOUT_LOSSLESS. */
     uint64_t policy;
-    uint64_t reserved0[102];
+    /* Of a ring of sound: samples a second, and channels; else 0. */
+    uint64_t rate;
+    uint64_t channels;
+    uint64_t reserved0[100];
     /* The producer's counters, and whether it sleeps on `freed`. */
     uint64_t committed;
     uint64_t superseded;
@@ -89,7 +92,9 @@ typedef struct ringgear_layout_slot {
     uint64_t frame_number;
     /* CLOCK_MONOTONIC in nanoseconds; 0: not known. */
     uint64_t captured;
-    uint64_t reserved[13];
+    /* Of a ring of sound: how many bytes of the slot the block has. */
+    uint64_t block_bytes;
+    uint64_t reserved[12];
 } ringgear_layout_slot;
 
 /* Fails to compile where `holds` is false, in every C and C++. */

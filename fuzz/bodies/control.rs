@@ -3,7 +3,8 @@
 
 use ringgear_producer::messages::{Reply, Request};
 use ringgear_ring::format::{FrameFormat, PixelFormat};
-use ringgear_ring::layout::{Layout, MAX_MEMORY_BYTES};
+use ringgear_ring::layout::{Layout, MAX_MEMORY_BYTES, SlotFormat};
+use ringgear_ring::sound::{SampleFormat, SoundFormat};
 
 /// One input.
 pub fn run(bytes: &[u8]) {
@@ -32,13 +33,23 @@ pub fn run(bytes: &[u8]) {
                     FrameFormat::with_strides(pixels, open.width, open.height, strides)
                 }
             };
-            if let Ok(format) = format
-                && let Ok(layout) = Layout::new(&format, open.slots.unwrap_or(6))
-            {
-                assert!(layout.bytes() <= MAX_MEMORY_BYTES);
-                let last = layout.slot_offset(layout.slots() - 1);
-                assert!(last + format.bytes() <= layout.bytes());
+            if let Ok(format) = format {
+                holds(&format, open.slots);
             }
+        } else if let Request::OpenSound(open) = request
+            && let Some(samples) = SampleFormat::from_name(&open.format)
+            && let Ok(format) = SoundFormat::new(samples, open.rate, open.channels)
+        {
+            holds(&format, open.slots);
         }
+    }
+}
+
+/// The ring for such slots, if there is one, holds them all.
+fn holds<F: SlotFormat>(format: &F, slots: Option<u32>) {
+    if let Ok(layout) = Layout::new(format, slots.unwrap_or(6)) {
+        assert!(layout.bytes() <= MAX_MEMORY_BYTES);
+        let last = layout.slot_offset(layout.slots() - 1);
+        assert!(last + format.bytes() <= layout.bytes());
     }
 }

@@ -166,6 +166,24 @@ pub enum RingError {
         /// How many it has.
         slots: u32,
     },
+    /// A block of sound of a length that no slot holds.
+    #[error("a block of {bytes} bytes of sound: 1 to {most} fit into a slot")]
+    BlockBytes {
+        /// The block's length, by its producer's word.
+        bytes: u64,
+        /// A slot's bytes.
+        most: usize,
+    },
+    /// A block of sound that ends inside of a sample.
+    #[error(
+        "a block of {bytes} bytes of sound is no whole number of samples, which have {sample} bytes"
+    )]
+    BlockUneven {
+        /// The block's length, by its producer's word.
+        bytes: u64,
+        /// Bytes of a sample of all channels.
+        sample: usize,
+    },
     /// A caller's rows or bytes lie outside of the frame.
     #[error(
         "rows {first_row}..{end_row} of plane {plane} with a buffer of {bytes} bytes do not fit the frame"

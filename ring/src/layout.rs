@@ -5,8 +5,8 @@
 //! | 0 | header words, written once by the daemon: see [`Layout::header_words`] |
 //! | [`COMMITTED`], [`SUPERSEDED`], [`WRITER_WAITS`] | the writer's words, on a line of their own |
 //! | [`TAKEN`], [`READER_WAITS`], [`FREED`] | the reader's words, on a line of their own |
-//! | [`SLOT_HEADERS`] + [`SLOT_HEADER_BYTES`] * i | slot i's header: word, frame number, capture time |
-//! | [`Layout::slot_offset`] | slot i's frame, on a page boundary |
+//! | [`SLOT_HEADERS`] + [`SLOT_HEADER_BYTES`] * i | slot i's header: word, frame number, capture time; of sound, a block's bytes |
+//! | [`Layout::slot_offset`] | slot i's frame or block of sound, on a page boundary |
 //!
 //! What is not named is zero and reserved. The low halves of [`COMMITTED`] and [`FREED`] are futexes (shared, not private).
 
@@ -40,6 +40,8 @@ pub const TAKEN: usize = 1152;
 pub const READER_WAITS: usize = 1160;
 /// Offset of the count of slots that the reader gave back; the reader stores it.
 pub const FREED: usize = 1168;
+/// Offset of the header word that holds the format's code, of pixels or of sound.
+pub const FORMAT: usize = 72;
 /// Offset of the header word that holds the [`Policy`].
 pub const POLICY: usize = 200;
 /// Offset of the first slot's header.
@@ -48,10 +50,12 @@ pub const SLOT_HEADERS: usize = PAGE;
 pub const SLOT_HEADER_BYTES: usize = 128;
 /// Within a slot's header: sequence number and state.
 pub const SLOT_WORD: usize = 0;
-/// Within a slot's header: the producer's own number for the frame.
+/// Within a slot's header: the producer's own number for the frame; of sound, for the block's first sample.
 pub const SLOT_FRAME_NUMBER: usize = 8;
 /// Within a slot's header: CLOCK_MONOTONIC in nanoseconds, 0 where it is not known.
 pub const SLOT_CAPTURED: usize = 16;
+/// Within a slot's header, in a ring of sound: how many bytes of the slot the block has.
+pub const SLOT_BLOCK_BYTES: usize = 24;
 
 const PLANE_NAMES: [[&str; 4]; 3] = [
     [
@@ -114,10 +118,19 @@ pub struct HeaderWord {
     pub value: u64,
 }
 
-/// The layout of one ring: follows from its frame format, number of slots and policy alone.
+/// What a ring's slots hold: frames ([`FrameFormat`]), or blocks of sound ([`SoundFormat`](crate::sound::SoundFormat)).
+pub trait SlotFormat: Clone + std::fmt::Debug + std::fmt::Display {
+    /// A slot's bytes that are used at most.
+    fn bytes(&self) -> usize;
+
+    /// The header words that say so.
+    fn words(&self) -> Vec<HeaderWord>;
+}
+
+/// The layout of one ring: follows from its slots' format, their number and its policy alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
-    format: FrameFormat,
+pub struct Layout<F = FrameFormat> {
+    format: F,
     slots: u32,
     policy: Policy,
     slot_bytes: usize,
@@ -125,12 +138,12 @@ pub struct Layout {
     bytes: usize,
 }
 
-impl Layout {
-    /// The layout of `slots` slots for frames of `format`.
+impl<F: SlotFormat> Layout<F> {
+    /// The layout of `slots` slots of `format`.
     ///
     /// # Errors
     /// [`RingError::Slots`] and [`RingError::TooLarge`].
-    pub fn new(format: &FrameFormat, slots: u32) -> Result<Self, RingError> {
+    pub fn new(format: &F, slots: u32) -> Result<Self, RingError> {
         if !(MIN_SLOTS..=MAX_SLOTS).contains(&slots) {
             return Err(RingError::Slots { slots });
         }
@@ -153,6 +166,32 @@ impl Layout {
         })
     }
 
+    /// The header's fixed words, by their offsets.
+    pub fn header_words(&self) -> impl Iterator<Item = HeaderWord> + use<F> {
+        let of_all = [
+            ("magic", 0, MAGIC),
+            ("version", 8, VERSION),
+            ("memory_bytes", 16, self.bytes as u64),
+            ("slots", 24, u64::from(self.slots)),
+            ("slot_headers_offset", 32, SLOT_HEADERS as u64),
+            ("slot_header_bytes", 40, SLOT_HEADER_BYTES as u64),
+            ("data_offset", 48, self.data_offset as u64),
+            ("slot_bytes", 56, self.slot_bytes as u64),
+            ("frame_bytes", 64, self.format.bytes() as u64),
+            ("policy", POLICY, self.policy.code()),
+        ];
+        let of_all = of_all.map(|(name, offset, value)| HeaderWord {
+            name,
+            offset,
+            value,
+        });
+        let mut words: Vec<_> = of_all.into_iter().chain(self.format.words()).collect();
+        words.sort_by_key(|word| word.offset);
+        words.into_iter()
+    }
+}
+
+impl<F> Layout<F> {
     /// The same with another policy.
     #[must_use]
     pub fn with_policy(self, policy: Policy) -> Self {
@@ -164,13 +203,13 @@ impl Layout {
         self.policy
     }
 
-    /// Where the first slot's frame begins: the bytes that hold all words.
+    /// Where the first slot begins: the bytes that hold all words.
     pub fn data_offset(&self) -> usize {
         self.data_offset
     }
 
-    /// The frames' format.
-    pub fn format(&self) -> &FrameFormat {
+    /// What the slots hold.
+    pub fn format(&self) -> &F {
         &self.format
     }
 
@@ -184,7 +223,7 @@ impl Layout {
         self.bytes
     }
 
-    /// Where slot `slot`'s frame begins.
+    /// Where what slot `slot` holds begins.
     pub fn slot_offset(&self, slot: u32) -> usize {
         self.data_offset + self.slot_bytes * slot as usize
     }
@@ -193,23 +232,19 @@ impl Layout {
     pub fn slot_header(&self, slot: u32) -> usize {
         SLOT_HEADERS + SLOT_HEADER_BYTES * slot as usize
     }
+}
 
-    /// The header's fixed words, one after the other from offset 0.
-    pub fn header_words(&self) -> impl Iterator<Item = HeaderWord> + '_ {
-        let planes = self.format.planes();
+impl SlotFormat for FrameFormat {
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+
+    fn words(&self) -> Vec<HeaderWord> {
+        let planes = self.planes();
         let fixed = [
-            ("magic", MAGIC),
-            ("version", VERSION),
-            ("memory_bytes", self.bytes as u64),
-            ("slots", u64::from(self.slots)),
-            ("slot_headers_offset", SLOT_HEADERS as u64),
-            ("slot_header_bytes", SLOT_HEADER_BYTES as u64),
-            ("data_offset", self.data_offset as u64),
-            ("slot_bytes", self.slot_bytes as u64),
-            ("frame_bytes", self.format.bytes() as u64),
-            ("format", u64::from(self.format.pixels().code())),
-            ("width", u64::from(self.format.width())),
-            ("height", u64::from(self.format.height())),
+            ("format", u64::from(self.pixels().code())),
+            ("width", u64::from(self.width())),
+            ("height", u64::from(self.height())),
             ("planes", planes.len() as u64),
         ];
         let of_planes = PLANE_NAMES.into_iter().enumerate().flat_map(|(i, names)| {
@@ -217,16 +252,14 @@ impl Layout {
             let values = [plane.offset, plane.stride, plane.row_bytes, plane.rows];
             names.into_iter().zip(values.map(|value| value as u64))
         });
-        fixed
-            .into_iter()
-            .chain(of_planes)
-            .chain([("policy", self.policy.code())])
-            .enumerate()
+        let words = fixed.into_iter().chain(of_planes).enumerate();
+        words
             .map(|(i, (name, value))| HeaderWord {
                 name,
-                offset: i * 8,
+                offset: FORMAT + i * 8,
                 value,
             })
+            .collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The ring: shared memory that carries raw frames from one producer to the daemon, for one session.
+//! The ring: shared memory that carries raw frames, or sound, from one producer to the daemon, for one session.
 //!
 //! The daemon creates a [`RingMemory`], hands its descriptor over, and reads through a [`Reader`]; the producer maps it
 //! as a [`Writer`]. A full ring gives the writer its oldest ready frame's slot back, or, if it is lossless, makes the writer wait. The reader
@@ -18,6 +18,7 @@ compile_error!(
 
 pub mod format;
 pub mod layout;
+pub mod sound;
 
 mod error;
 mod slots;

@@ -16,7 +16,7 @@ use crate::error::RingError;
 use crate::format::FrameFormat;
 use crate::layout::{
     COMMITTED, FREED, Layout, POLICY, Policy, READER_WAITS, SLOT_CAPTURED, SLOT_FRAME_NUMBER,
-    SLOT_WORD, SUPERSEDED, TAKEN, WRITER_WAITS,
+    SLOT_WORD, SUPERSEDED, SlotFormat, TAKEN, WRITER_WAITS,
 };
 use crate::mapping::Mapping;
 use crate::segment::Segment;
@@ -45,9 +45,9 @@ pub enum MemoryKind {
 
 /// A new ring's memory in the daemon, before and after it is handed to the producer.
 #[derive(Debug)]
-pub struct RingMemory {
+pub struct RingMemory<F = FrameFormat> {
     /// Before `backing`: the mapping is watched over until it is unmapped.
-    pub(crate) mapped: MappedRing,
+    pub(crate) mapped: MappedRing<F>,
     backing: Backing,
 }
 
@@ -57,16 +57,16 @@ enum Backing {
     Named(Segment),
 }
 
-impl RingMemory {
-    /// Makes a sealed memfd for `slots` slots of frames of `format`, with [`Policy::Latest`].
+impl<F: SlotFormat> RingMemory<F> {
+    /// Makes a sealed memfd for `slots` slots of `format`, with [`Policy::Latest`].
     ///
     /// # Errors
     /// As [`Self::create_as`].
-    pub fn create(format: &FrameFormat, slots: u32) -> Result<Self, RingError> {
+    pub fn create(format: &F, slots: u32) -> Result<Self, RingError> {
         Self::create_as(MemoryKind::Memfd, Policy::Latest, format, slots)
     }
 
-    /// Makes the memory for `slots` slots of frames of `format`: allocated in full, its header written.
+    /// Makes the memory for `slots` slots of `format`: allocated in full, its header written.
     ///
     /// # Errors
     /// [`RingError::Slots`], [`RingError::TooLarge`]; [`RingError::NoRoom`], [`RingError::TooManyNamed`] and [`RingError::System`] where memory or
@@ -74,7 +74,7 @@ impl RingMemory {
     pub fn create_as(
         kind: MemoryKind,
         policy: Policy,
-        format: &FrameFormat,
+        format: &F,
         slots: u32,
     ) -> Result<Self, RingError> {
         let layout = Layout::new(format, slots)?.with_policy(policy);
@@ -107,7 +107,7 @@ impl RingMemory {
 
     /// [`Self::create`] over a memfd whose seals the test has left out.
     #[cfg(test)]
-    pub(crate) fn unsealed(fd: OwnedFd, layout: Layout) -> Self {
+    pub(crate) fn unsealed(fd: OwnedFd, layout: Layout<F>) -> Self {
         let mapping = map_memfd(&fd, &layout).unwrap();
         for word in layout.header_words() {
             mapping
@@ -120,6 +120,13 @@ impl RingMemory {
         }
     }
 
+    /// What the slots hold.
+    pub fn format(&self) -> &F {
+        self.mapped.layout.format()
+    }
+}
+
+impl<F> RingMemory<F> {
     /// The descriptor: for a memfd, what is sent to the producer.
     pub fn fd(&self) -> BorrowedFd<'_> {
         match &self.backing {
@@ -151,12 +158,7 @@ impl RingMemory {
         self.mapped.layout.policy()
     }
 
-    /// The frames' format.
-    pub fn format(&self) -> &FrameFormat {
-        self.mapped.layout.format()
-    }
-
-    /// Copies pixels out; the caller holds their slot.
+    /// Copies bytes of a slot out; the caller holds their slot.
     pub(crate) fn copy_out(&self, offset: usize, target: &mut [u8]) -> Result<(), RingError> {
         match &self.backing {
             Backing::Memfd(_) => {
@@ -178,7 +180,7 @@ fn map(fd: &OwnedFd, bytes: usize) -> Result<Mapping, RingError> {
 
 /// A memfd's mapping. Its seals let no producer cut it short, but holes may be punched, and where no memory is left to fill them (with
 /// `vm.overcommit_memory` 2 that needs no shortage), an access raises SIGBUS; so it is watched over if more can be.
-fn map_memfd(fd: &OwnedFd, layout: &Layout) -> Result<Mapping, RingError> {
+fn map_memfd<F>(fd: &OwnedFd, layout: &Layout<F>) -> Result<Mapping, RingError> {
     let mut mapping = map(fd, layout.bytes())?;
     mapping.survive_loss(layout.data_offset());
     Ok(mapping)
@@ -221,7 +223,7 @@ fn read_at(fd: &OwnedFd, offset: usize, target: &mut [u8]) -> Result<(), RingErr
     Ok(())
 }
 
-impl Drop for RingMemory {
+impl<F> Drop for RingMemory<F> {
     fn drop(&mut self) {
         // The producer may keep its descriptor for ever, and the pages count for who made them: they are given back here. It may write on;
         // those pages are its own. A kernel that can't do this keeps them until the last descriptor is closed.
@@ -232,17 +234,17 @@ impl Drop for RingMemory {
 
 /// A mapped ring and where its words are.
 #[derive(Debug)]
-pub(crate) struct MappedRing {
+pub(crate) struct MappedRing<F> {
     pub(crate) mapping: Mapping,
-    pub(crate) layout: Layout,
+    pub(crate) layout: Layout<F>,
 }
 
-impl MappedRing {
+impl<F: SlotFormat> MappedRing<F> {
     /// Maps a ring that was received, once everything about it is as `layout` says. Its policy is the daemon's to choose.
     pub(crate) fn received(
         fd: &OwnedFd,
         kind: MemoryKind,
-        layout: Layout,
+        layout: Layout<F>,
     ) -> Result<Self, RingError> {
         let bytes = layout.bytes();
         let failed = |call| move |error| RingError::System { call, bytes, error };
@@ -274,7 +276,9 @@ impl MappedRing {
         }
         Ok(Self { mapping, layout })
     }
+}
 
+impl<F> MappedRing<F> {
     /// Whether all that was seen in the memory since it was mapped was there.
     pub(crate) fn check_whole(&self) -> Result<(), RingError> {
         if self.mapping.is_lost() {
@@ -291,7 +295,7 @@ fn offset_of(count: Count) -> usize {
     }
 }
 
-impl Words for MappedRing {
+impl<F> Words for MappedRing<F> {
     fn slots(&self) -> u32 {
         self.layout.slots()
     }

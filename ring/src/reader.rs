@@ -2,19 +2,22 @@
 
 use crate::error::RingError;
 use crate::format::FrameFormat;
+use crate::layout::SLOT_BLOCK_BYTES;
 use crate::memory::RingMemory;
 use crate::slots::{Captured, Deadline, ReaderState, ReadySlot, ReadySlots};
+use crate::sound::SoundFormat;
+use crate::sync::Ordering;
 
-/// Takes frames out of a ring. A [`RingError`] from it means that the producer broke the protocol: end the session.
+/// Takes frames, or blocks of sound, out of a ring. A [`RingError`] from it means that the producer broke the protocol: end the session.
 #[derive(Debug)]
-pub struct Reader {
-    memory: RingMemory,
+pub struct Reader<F = FrameFormat> {
+    memory: RingMemory<F>,
     state: ReaderState,
 }
 
-impl Reader {
+impl<F> Reader<F> {
     /// The reading end of `memory`.
-    pub fn new(memory: RingMemory) -> Self {
+    pub fn new(memory: RingMemory<F>) -> Self {
         Self {
             memory,
             state: ReaderState::default(),
@@ -22,13 +25,13 @@ impl Reader {
     }
 
     /// The ring's memory, with its descriptor.
-    pub fn memory(&self) -> &RingMemory {
+    pub fn memory(&self) -> &RingMemory<F> {
         &self.memory
     }
 
-    /// The frames' format.
-    pub fn format(&self) -> &FrameFormat {
-        self.memory.format()
+    /// What the slots hold.
+    pub fn format(&self) -> &F {
+        self.memory.mapped.layout.format()
     }
 
     /// The frames that wait, oldest first. The writer may steal the oldest back at any time.
@@ -55,7 +58,7 @@ impl Reader {
     ///
     /// # Errors
     /// An impossible word in the memory.
-    pub fn take_oldest(&mut self) -> Result<Option<Taken<'_>>, RingError> {
+    pub fn take_oldest(&mut self) -> Result<Option<Taken<'_, F>>, RingError> {
         let taken = self.state.take_oldest(&self.memory.mapped);
         self.memory.mapped.check_whole()?;
         let taken = taken?;
@@ -66,7 +69,7 @@ impl Reader {
     }
 
     /// Takes one of the frames that [`Self::ready`] listed; none if the writer has stolen it back meanwhile.
-    pub fn take(&mut self, ready: ReadySlot) -> Option<Taken<'_>> {
+    pub fn take(&mut self, ready: ReadySlot) -> Option<Taken<'_, F>> {
         self.state
             .take(&self.memory.mapped, &ready)
             .then_some(Taken {
@@ -103,34 +106,36 @@ impl Reader {
     }
 }
 
-/// A frame being read. Its slot is the writer's again when this is dropped.
+/// A frame or a block being read. Its slot is the writer's again when this is dropped.
 #[derive(Debug)]
-pub struct Taken<'a> {
-    reader: &'a mut Reader,
+pub struct Taken<'a, F = FrameFormat> {
+    reader: &'a mut Reader<F>,
     ready: ReadySlot,
 }
 
-impl Taken<'_> {
+impl<F> Taken<'_, F> {
     /// The frame's place among the ring's committed frames, from 1.
     pub fn sequence(&self) -> u64 {
         self.ready.sequence
     }
 
-    /// The producer's own number for the frame.
+    /// The producer's own number for the frame, or for the block's first sample.
     pub fn frame_number(&self) -> u64 {
         self.ready.frame_number
     }
 
-    /// When the frame was captured, if the producer says. Its word: check it against the clock.
+    /// When the frame, or the block's first sample, was captured, if the producer says. Its word: check it against the clock.
     pub fn captured(&self) -> Option<Captured> {
         self.ready.captured
     }
 
-    /// The frame's format.
-    pub fn format(&self) -> &FrameFormat {
+    /// What the slot holds.
+    pub fn format(&self) -> &F {
         self.reader.format()
     }
+}
 
+impl Taken<'_> {
     /// Copies `rows` rows of a plane from `first_row` on into `target`, without padding: row after row of [`row_bytes`] bytes.
     /// `target` has to be of just that length.
     ///
@@ -174,7 +179,28 @@ impl Taken<'_> {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Taken<'_, SoundFormat> {
+    /// Copies the block's samples into `target`, which then holds just them.
+    ///
+    /// # Errors
+    /// [`RingError::BlockBytes`] and [`RingError::BlockUneven`] for a length that no block has; [`RingError::Truncated`] if the memory is gone.
+    pub fn copy_block(&self, target: &mut Vec<u8>) -> Result<(), RingError> {
+        let (memory, slot) = (&self.reader.memory, self.ready.slot);
+        let layout = &memory.mapped.layout;
+        // Relaxed: taking the slot has acquired what its commit released. Loaded once: what its producer writes here now changes nothing.
+        let length = memory
+            .mapped
+            .mapping
+            .word(layout.slot_header(slot) + SLOT_BLOCK_BYTES)
+            .load(Ordering::Relaxed);
+        memory.mapped.check_whole()?;
+        let length = layout.format().check_block(length)?;
+        target.resize(length, 0);
+        memory.copy_out(layout.slot_offset(slot), target)
+    }
+}
+
+impl<F> Drop for Taken<'_, F> {
     fn drop(&mut self) {
         let reader = &mut *self.reader;
         reader.state.free(&reader.memory.mapped, &self.ready);

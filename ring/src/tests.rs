@@ -761,3 +761,92 @@ fn a_full_dev_shm_is_a_refusal() {
     let output = unshare(&command).env(FULL, "1").output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
+
+mod sound {
+    use super::*;
+    use crate::layout::{SLOT_BLOCK_BYTES, SlotFormat as _};
+    use crate::sound::{SampleFormat, SoundFormat};
+
+    fn sound_pair(slots: u32) -> (Reader<SoundFormat>, Writer<SoundFormat>) {
+        let format = SoundFormat::new(SampleFormat::S16le, 8000, 3).unwrap();
+        let memory = RingMemory::create(&format, slots).unwrap();
+        let fd = memory.fd().try_clone_to_owned().unwrap();
+        let bytes = memory.bytes() as u64;
+        let writer = Writer::from_fd(fd, &format, bytes, slots).unwrap();
+        (Reader::new(memory), writer)
+    }
+
+    fn put_block(writer: &mut Writer<SoundFormat>, samples: &[u8], first: u64) -> u64 {
+        let slot = writer.begin().unwrap();
+        slot.commit_block(samples, first, Some(Captured(first + 5)))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_block_arrives_with_its_length_first_sample_and_time() {
+        let (mut reader, mut writer) = sound_pair(3);
+        assert_eq!(put_block(&mut writer, &[7; 12], 100), 1);
+        assert_eq!(put_block(&mut writer, &[8; 6], 102), 2);
+        let mut block = vec![1; 99];
+        for (bytes, first) in [([7_u8; 12].as_slice(), 100), (&[8; 6], 102)] {
+            let taken = reader.take_oldest().unwrap().unwrap();
+            assert_eq!(taken.frame_number(), first);
+            assert_eq!(taken.captured(), Some(Captured(first + 5)));
+            taken.copy_block(&mut block).unwrap();
+            assert_eq!(block, bytes);
+        }
+        for first in 0..5 {
+            put_block(&mut writer, &[9; 6], first);
+        }
+        assert_eq!(
+            reader.superseded().unwrap(),
+            2,
+            "nobody waits for the daemon"
+        );
+        let taken = reader.take_oldest().unwrap().unwrap();
+        assert_eq!(taken.frame_number(), 2);
+    }
+
+    #[test]
+    fn a_block_of_no_or_too_many_bytes_or_of_half_a_sample_is_refused_on_both_sides() {
+        let (mut reader, mut writer) = sound_pair(3);
+        let most = reader.format().bytes();
+        assert_eq!(most, 6000);
+        for (bytes, uneven) in [(0, false), (most + 6, false), (7, true)] {
+            let slot = writer.begin().unwrap();
+            let error = slot.commit_block(&vec![0; bytes], 0, None).unwrap_err();
+            assert_eq!(matches!(error, RingError::BlockUneven { .. }), uneven);
+        }
+        assert_eq!(writer.committed(), 0);
+        for (lie, uneven) in [(0, false), (u64::MAX, false), (6001, false), (8, true)] {
+            put_block(&mut writer, &[1; 6], 0);
+            let ready = reader.ready().unwrap()[0];
+            let layout = &reader.memory().mapped.layout;
+            let at = layout.slot_header(ready.slot) + SLOT_BLOCK_BYTES;
+            let word = reader.memory().mapped.mapping.word(at);
+            word.store(lie, Ordering::Relaxed);
+            let taken = reader.take(ready).unwrap();
+            let error = taken.copy_block(&mut Vec::new()).unwrap_err();
+            match error {
+                RingError::BlockBytes { bytes, .. } => assert!(bytes == lie && !uneven),
+                RingError::BlockUneven { bytes, sample, .. } => {
+                    assert!(bytes == lie && sample == 6 && uneven);
+                }
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn sound_of_another_format_is_no_ring_of_this_one() {
+        let format = |rate, channels| SoundFormat::new(SampleFormat::F32le, rate, channels);
+        let memory = RingMemory::create(&format(8000, 2).unwrap(), 2).unwrap();
+        let bytes = memory.bytes() as u64;
+        // The same size, but not the same sound.
+        let wrong = SoundFormat::new(SampleFormat::S16le, 8000, 4).unwrap();
+        let fd = memory.fd().try_clone_to_owned().unwrap();
+        let error = Writer::from_fd(fd, &wrong, bytes, 2).unwrap_err();
+        let word = "format";
+        assert!(matches!(error, RingError::Header { word: found, .. } if found == word));
+    }
+}

@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use crate::error::RingError;
 use crate::format::FrameFormat;
-use crate::layout::{Layout, Policy};
+use crate::layout::{Layout, Policy, SLOT_BLOCK_BYTES, SlotFormat};
 use crate::mapping::Pages;
 use crate::memory::{MappedRing, MemoryKind};
 use crate::segment::open_named;
 use crate::slots::{Captured, Deadline, WriterState};
+use crate::sound::SoundFormat;
+use crate::sync::Ordering;
 
-/// Puts frames into a ring.
+/// Puts frames, or blocks of sound, into a ring.
 #[derive(Debug)]
-pub struct Writer {
-    ring: MappedRing,
+pub struct Writer<F = FrameFormat> {
+    ring: MappedRing<F>,
     state: WriterState,
 }
 
-impl Writer {
+impl<F: SlotFormat> Writer<F> {
     /// Maps the ring behind `fd`, which has to be what `format` and `slots` come to in every word, and sealed. `memory_bytes` is
     /// what the daemon said. The descriptor is closed; the mapping stays.
     ///
@@ -26,7 +28,7 @@ impl Writer {
     /// Whatever differs; [`RingError::System`] where mapping fails.
     pub fn from_fd(
         fd: OwnedFd,
-        format: &FrameFormat,
+        format: &F,
         memory_bytes: u64,
         slots: u32,
     ) -> Result<Self, RingError> {
@@ -40,7 +42,7 @@ impl Writer {
     /// As [`Self::from_fd`]; [`RingError::NotARing`].
     pub fn open_named(
         name: &str,
-        format: &FrameFormat,
+        format: &F,
         memory_bytes: u64,
         slots: u32,
     ) -> Result<Self, RingError> {
@@ -51,7 +53,7 @@ impl Writer {
     fn map(
         fd: &OwnedFd,
         kind: MemoryKind,
-        format: &FrameFormat,
+        format: &F,
         memory_bytes: u64,
         slots: u32,
     ) -> Result<Self, RingError> {
@@ -65,14 +67,16 @@ impl Writer {
         let state = WriterState::default();
         Ok(Self { ring, state })
     }
+}
 
+impl<F> Writer<F> {
     /// What the ring does when it is full, as the daemon chose.
     pub fn policy(&self) -> Policy {
         self.ring.layout.policy()
     }
 
-    /// The frames' format.
-    pub fn format(&self) -> &FrameFormat {
+    /// What the slots hold.
+    pub fn format(&self) -> &F {
         self.ring.layout.format()
     }
 
@@ -80,7 +84,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`RingError::Full`] in a lossless ring; [`RingError::NoSlot`] if the reading side breaks the protocol.
-    pub fn begin(&mut self) -> Result<Slot<'_>, RingError> {
+    pub fn begin(&mut self) -> Result<Slot<'_, F>, RingError> {
         let slot = match self.policy() {
             Policy::Latest => self.state.begin(&self.ring)?,
             Policy::Lossless => self.state.begin_free(&self.ring).ok_or(RingError::Full {
@@ -106,15 +110,6 @@ impl Writer {
         }
     }
 
-    /// The slot that was parked, to go on with; none if it is another ring's.
-    pub fn resume(&mut self, parked: ParkedSlot) -> Option<Slot<'_>> {
-        Arc::ptr_eq(self.ring.mapping.pages(), &parked.memory.pages).then_some(Slot {
-            writer: self,
-            slot: parked.slot,
-            committed: false,
-        })
-    }
-
     /// How many frames were committed.
     pub fn committed(&self) -> u64 {
         self.state.committed()
@@ -126,10 +121,26 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Whether the parked slot is this ring's.
+    pub fn knows(&self, parked: &ParkedSlot) -> bool {
+        Arc::ptr_eq(self.ring.mapping.pages(), &parked.memory.pages)
+    }
+
+    /// The slot that was parked, to go on with; none if it is another ring's.
+    pub fn resume(&mut self, parked: ParkedSlot) -> Option<Slot<'_>> {
+        self.knows(&parked).then_some(Slot {
+            writer: self,
+            slot: parked.slot,
+            committed: false,
+        })
+    }
+}
+
 /// A slot being filled. Dropped without [`Self::commit`], it is free again.
 #[derive(Debug)]
-pub struct Slot<'a> {
-    writer: &'a mut Writer,
+pub struct Slot<'a, F = FrameFormat> {
+    writer: &'a mut Writer<F>,
     slot: u32,
     /// Whether dropping it leaves the slot alone.
     committed: bool,
@@ -175,16 +186,6 @@ impl Slot<'_> {
     /// The frames' format, with the planes' offsets in [`Self::bytes_mut`].
     pub fn format(&self) -> &FrameFormat {
         self.writer.format()
-    }
-
-    /// The frame's bytes, padding of rows included. They hold some older frame.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let ring = &mut self.writer.ring;
-        let (offset, bytes) = (
-            ring.layout.slot_offset(self.slot),
-            ring.layout.format().bytes(),
-        );
-        ring.mapping.bytes_mut(offset, bytes)
     }
 
     /// Writes whole rows of a plane, given without padding, from `first_row` on.
@@ -279,7 +280,44 @@ impl Slot<'_> {
     }
 }
 
-impl Drop for Slot<'_> {
+impl<F: SlotFormat> Slot<'_, F> {
+    /// The slot's bytes: a frame's, padding of rows included, or a whole block's. They hold something older.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let ring = &mut self.writer.ring;
+        let (offset, bytes) = (
+            ring.layout.slot_offset(self.slot),
+            ring.layout.format().bytes(),
+        );
+        ring.mapping.bytes_mut(offset, bytes)
+    }
+}
+
+impl Slot<'_, SoundFormat> {
+    /// Hands a block of sound to the daemon: `samples` as they lie in memory, whole ones, no more than fit. `first_sample` is the producer's own
+    /// number for the first of them, and `captured` when that was heard. Returns the block's place among the ring's committed ones, from 1.
+    ///
+    /// # Errors
+    /// [`RingError::BlockBytes`] and [`RingError::BlockUneven`]; the slot is free again then.
+    pub fn commit_block(
+        mut self,
+        samples: &[u8],
+        first_sample: u64,
+        captured: Option<Captured>,
+    ) -> Result<u64, RingError> {
+        self.writer.format().check_block(samples.len() as u64)?;
+        self.bytes_mut()[..samples.len()].copy_from_slice(samples);
+        self.committed = true;
+        let writer = &mut *self.writer;
+        // Relaxed: the commit below releases it with the samples.
+        let header = writer.ring.layout.slot_header(self.slot);
+        let length = writer.ring.mapping.word(header + SLOT_BLOCK_BYTES);
+        length.store(samples.len() as u64, Ordering::Relaxed);
+        let state = &mut writer.state;
+        Ok(state.commit(&writer.ring, self.slot, first_sample, captured))
+    }
+}
+
+impl<F> Drop for Slot<'_, F> {
     fn drop(&mut self) {
         if !self.committed {
             self.writer.state.abandon(&self.writer.ring, self.slot);

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use ringgear_ring::format::{FrameFormat, PixelFormat};
-use ringgear_ring::layout::{self, Layout, Policy};
+use ringgear_ring::layout::{self, Layout, Policy, SlotFormat};
+use ringgear_ring::sound::{SampleFormat, SoundFormat};
 
 fn page() -> String {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md");
@@ -68,6 +69,11 @@ fn every_word_is_where_the_page_says() {
     let fixed = layout
         .header_words()
         .map(|word| (word.name.to_owned(), word.offset));
+    let sound = SoundFormat::new(SampleFormat::S16le, 44_100, 1).unwrap();
+    let of_sound = Layout::new(&sound, 3).unwrap().header_words();
+    let of_sound: BTreeMap<_, _> = of_sound
+        .map(|word| (word.name.to_owned(), word.offset))
+        .collect();
     let live = [
         ("committed", layout::COMMITTED),
         ("superseded", layout::SUPERSEDED),
@@ -78,9 +84,10 @@ fn every_word_is_where_the_page_says() {
         ("slot", layout::SLOT_WORD),
         ("frame_number", layout::SLOT_FRAME_NUMBER),
         ("captured", layout::SLOT_CAPTURED),
+        ("block_bytes", layout::SLOT_BLOCK_BYTES),
     ];
     let live = live.map(|(name, offset)| (name.to_owned(), offset));
-    assert_eq!(documented, fixed.chain(live).collect());
+    assert_eq!(documented, fixed.chain(of_sound).chain(live).collect());
     assert_eq!(
         (layout::SLOT_HEADERS, layout::SLOT_HEADER_BYTES),
         (4096, 128)
@@ -137,4 +144,19 @@ fn every_pixel_format_is_as_the_page_says() {
             "{format}"
         );
     }
+}
+
+#[test]
+fn every_sound_format_is_as_the_page_says() {
+    let rows = table(&page(), "| name of a sound format |");
+    assert_eq!(rows.len(), SampleFormat::ALL.len());
+    for row in rows {
+        let samples = SampleFormat::from_name(names(&row[0])[0]).unwrap();
+        assert_eq!(row[1], samples.code().to_string());
+        assert_eq!(row[2], samples.bytes().to_string());
+        // A slot holds what the page says: an eighth of a second, rounded up.
+        let format = SoundFormat::new(samples, 44_100, 3).unwrap();
+        assert_eq!(format.bytes(), 5513 * 3 * samples.bytes());
+    }
+    assert!(page().contains("samples in a slot: `rate / 8`, rounded up"));
 }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use ringgear_ring::format::{FrameFormat, PixelFormat};
+use ringgear_ring::sound::{SampleFormat, SoundFormat};
 use ringgear_ring::{Captured, RingMemory, Writer};
 
 /// What `hexdump -C` prints: 16 bytes a line, equal lines after the first as one star.
@@ -65,10 +66,26 @@ fn the_documented_hexdumps_are_what_the_memory_holds() {
     slot.fill(&[0x11, 0x22, 0x33, 0x44]).unwrap();
     slot.commit(7, Some(Captured(1_000_000_000)));
     let after = dump();
+    let sound = dump_of_sound();
 
     assert_eq!(
         documented,
-        [before.as_str(), &after],
-        "the page should have\n{before}\nand\n{after}"
+        [before.as_str(), &after, &sound],
+        "the page should have\n{before}\nand\n{after}\nand\n{sound}"
     );
+}
+
+/// A ring of sound after its first block.
+fn dump_of_sound() -> String {
+    let format = SoundFormat::new(SampleFormat::S16le, 8000, 1).unwrap();
+    let memory = RingMemory::create(&format, 2).unwrap();
+    let fd = memory.fd().try_clone_to_owned().unwrap();
+    let mut writer = Writer::from_fd(fd, &format, memory.bytes() as u64, 2).unwrap();
+    let slot = writer.begin().unwrap();
+    let heard = Some(Captured(1_000_000_000));
+    slot.commit_block(&[1, 0, 0xff, 0xff], 480, heard).unwrap();
+    let file = File::from(memory.fd().try_clone_to_owned().unwrap());
+    let mut bytes = vec![0; memory.bytes()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    hexdump(&bytes)
 }

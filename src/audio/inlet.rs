@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,11 +20,32 @@ const HELD_BACK: Duration = Duration::from_secs(3);
 /// How often who waits for room notes that it still does.
 const LOOK_UP: Duration = Duration::from_millis(500);
 
+/// When a block of sound was captured, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Capture {
+    /// Nobody knows: it is learnt from when blocks come.
+    Unknown,
+    /// Who captured it says so, as exactly as a program can.
+    Told(MonotonicTime),
+    /// It is what the pictures beside it make of it.
+    Known(MonotonicTime),
+}
+
+impl Capture {
+    /// When it was, if anybody says.
+    pub(crate) fn time(self) -> Option<MonotonicTime> {
+        match self {
+            Self::Unknown => None,
+            Self::Told(at) | Self::Known(at) => Some(at),
+        }
+    }
+}
+
 /// When a block of sound was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment {
-    /// When its end was captured, by a clock that goes with the picture's. None where nobody knows: then that is learnt from when blocks come.
-    pub(crate) captured: Option<MonotonicTime>,
+    /// When its end was captured.
+    pub(crate) captured: Capture,
     /// When it came here.
     pub(crate) came: MonotonicTime,
 }
@@ -53,6 +75,8 @@ struct Queue {
 
 #[derive(Debug)]
 struct Shared {
+    /// Samples a second.
+    rate: NonZeroU32,
     queue: Mutex<Queue>,
     room: Condvar,
 }
@@ -63,20 +87,21 @@ impl Shared {
     }
 }
 
-/// Both ends of a new one, in which up to `most` samples wait.
-pub(crate) fn inlet(most: usize) -> (Filler, Inlet) {
+/// Both ends of a new one for `rate` samples a second, in which up to `most` of them wait.
+pub(crate) fn inlet(rate: NonZeroU32, most: usize) -> (Filler, Inlet) {
     let queue = Queue {
         most,
         ..Queue::default()
     };
     let shared = Arc::new(Shared {
+        rate,
         queue: Mutex::new(queue),
         room: Condvar::new(),
     });
     (Filler(Arc::clone(&shared)), Inlet(shared))
 }
 
-/// The end of who has sound: stereo at 48 kHz. Dropping it says that nothing more comes.
+/// The end of who has sound: stereo at the inlet's rate. Dropping it says that nothing more comes.
 #[derive(Debug)]
 pub(crate) struct Filler(Arc<Shared>);
 
@@ -151,6 +176,11 @@ impl Queue {
 pub(crate) struct Inlet(Arc<Shared>);
 
 impl Inlet {
+    /// Samples a second.
+    pub(super) fn rate(&self) -> NonZeroU32 {
+        self.0.rate
+    }
+
     /// Whether more was there lately than is taken, asked `now`.
     pub(crate) fn is_held_back(&self, now: MonotonicTime) -> bool {
         let full = self.0.queue().full;
@@ -194,8 +224,13 @@ impl Drop for Inlet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tick::SAMPLE_RATE;
 
     const ROOM: usize = 48_000;
+
+    fn inlet() -> (Filler, Inlet) {
+        super::inlet(SAMPLE_RATE, ROOM)
+    }
 
     fn at(millis: u64) -> MonotonicTime {
         MonotonicTime(millis * 1_000_000)
@@ -203,14 +238,14 @@ mod tests {
 
     fn moment(millis: u64) -> Moment {
         Moment {
-            captured: None,
+            captured: Capture::Unknown,
             came: at(millis),
         }
     }
 
     #[test]
     fn what_has_come_is_taken_in_order_with_the_times_of_its_coming() {
-        let (filler, inlet) = inlet(ROOM);
+        let (filler, inlet) = inlet();
         assert!(filler.put([[0.1; 2]; 3], moment(1), || at(1)));
         assert!(filler.put([[0.2; 2]; 2], moment(2), || at(2)));
         let received: Vec<u64> = inlet.arrivals().iter().map(|a| a.received).collect();
@@ -226,7 +261,7 @@ mod tests {
 
     #[test]
     fn who_finds_no_room_waits_until_there_is_some_or_nobody_takes_any_more() {
-        let (filler, inlet) = inlet(ROOM);
+        let (filler, inlet) = inlet();
         assert!(filler.put(vec![[0.0; 2]; ROOM], moment(1), || at(1)));
         assert!(filler.is_full() && !inlet.is_held_back(at(1)));
         std::thread::scope(|scope| {
@@ -246,7 +281,7 @@ mod tests {
 
     #[test]
     fn who_does_not_wait_is_told_when_there_is_no_room_or_nobody_takes_any_more() {
-        let (filler, inlet) = inlet(ROOM);
+        let (filler, inlet) = inlet();
         assert!(filler.offer(&[[0.1; 2]; ROOM - 1], moment(1)));
         assert!(!filler.offer(&[[0.2; 2]; 2], moment(2)));
         assert!(filler.offer(&[[0.3; 2]; 1], moment(3)));
@@ -257,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_is_let_go_has_never_come() {
-        let (filler, inlet) = inlet(ROOM);
+        let (filler, inlet) = inlet();
         filler.put([[0.1; 2]; 3], moment(1), || at(1));
         inlet.take(1, |_| ());
         filler.clear();

@@ -59,6 +59,8 @@ pub(super) struct Lock {
     drift: f64,
     /// How late sound is for its place.
     needed: f64,
+    /// How long after its capture it comes, where that is known.
+    after: f64,
     /// How often the sound was moved at once after it had settled.
     jumps: u64,
 }
@@ -78,13 +80,14 @@ impl Lock {
             held_up: 0,
             drift: 0.0,
             needed: 0.0,
+            after: 0.0,
             jumps: 0,
         }
     }
 
     /// How long sound is waited for, in samples.
     pub(super) fn delay(&self) -> u64 {
-        let delay = (self.needed + MARGIN).clamp(DELAYS.0, DELAYS.1);
+        let delay = (self.needed + self.after + MARGIN).clamp(DELAYS.0, DELAYS.1);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let delay = delay as u64;
         delay
@@ -98,6 +101,11 @@ impl Lock {
     /// How often the sound was moved by more than a drift can be.
     pub(super) fn jumps(&self) -> u64 {
         self.jumps
+    }
+
+    /// Sound has come so many samples after it was captured: by that it is late for its place, whatever its capture time says.
+    pub(super) fn comes_after(&mut self, samples: f64) {
+        self.after = self.after.max(samples);
     }
 
     /// `received` samples have come since the start, the last of them at `at`, in samples since the epoch. `held_back`: the source would have given
@@ -173,12 +181,18 @@ impl Lock {
         self.earliest = f64::INFINITY;
     }
 
+    /// An observation is over: by so much less may sound be late from now on.
+    fn forget(&mut self) {
+        self.needed *= FORGET;
+        self.after *= FORGET;
+    }
+
     fn observe(&mut self, next: f64, at: f64) {
         let error = self.earliest;
         let settling = self.observations < SETTLING.0;
         if error.abs() > JUMP || settling && error.abs() > SETTLING.1 {
             self.held_up += 1;
-            self.needed *= FORGET;
+            self.forget();
             self.begin(at);
             let believed = if settling { BELIEVED.1 } else { BELIEVED.0 };
             if error > 0.0 && self.held_up < believed {
@@ -199,7 +213,7 @@ impl Lock {
     fn correct(&mut self, error: f64, at: f64) {
         let seconds = (at - self.began) / RATE;
         self.begin(at);
-        self.needed *= FORGET;
+        self.forget();
         self.observations = self.observations.saturating_add(1);
         // Sound that comes later than its place is too early there: it has to be made slower.
         let error = error / RATE;

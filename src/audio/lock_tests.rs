@@ -147,6 +147,25 @@ fn slow_clocks_and_large_chunks_are_followed_too() {
 }
 
 #[test]
+fn sound_that_comes_long_after_its_capture_is_waited_for() {
+    let rate = NonZeroU32::new(48_000).unwrap();
+    let mut lock = Lock::new(Resampler::new(rate));
+    lock.comes_after(0.3 * RATE);
+    lock.arrived(480, START as f64, false);
+    assert!(lock.delay() > 14_400, "{}", lock.delay());
+    // Once it comes at once, it is waited for no longer.
+    for second in 1..400 {
+        lock.comes_after(0.0);
+        lock.arrived(
+            480 + second * 48_000,
+            (START + second * 48_000) as f64,
+            false,
+        );
+    }
+    assert!(lock.delay() < 50_000 && lock.delay() as f64 >= DELAYS.0);
+}
+
+#[test]
 fn after_a_silence_the_sound_is_in_its_place_again() {
     let mut source = Source::new(50e-6, 1024, 400);
     source.silent = 60..67;

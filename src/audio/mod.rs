@@ -2,16 +2,20 @@
 //! go to the stream's owner, which places them beside the video's. Whatever happens to who fills it or to the encoder happens here: the video never
 //! waits for it, and where there is no sound there is silence.
 
+mod blocks;
+mod downmix;
 pub(crate) mod inlet;
 mod lock;
 mod reader;
 mod recorded;
 mod resample;
 mod rests;
+mod ring;
 mod supply;
 mod timeline;
 mod work;
 
+use std::num::NonZeroU32;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::encode::audio::AudioEvent;
@@ -19,11 +23,12 @@ pub(crate) use crate::encode::audio::Pcm;
 use crate::package::Part;
 use crate::sample::TrackDescription;
 use crate::status::AudioStatus;
-use crate::tick::{Grid, Tick};
+use crate::tick::{Grid, SAMPLE_RATE, Tick};
 use inlet::Inlet;
-pub(crate) use inlet::{Filler, Moment};
+pub(crate) use inlet::{Capture, Filler, Moment};
 pub(crate) use reader::{SAMPLE, samples};
 pub(crate) use recorded::Beside;
+pub(crate) use ring::{SoundCounters, SoundSession};
 
 pub(crate) use work::Work;
 
@@ -104,7 +109,12 @@ impl Entrance {
     /// Begins a run of sound, in place of the one before: the stream has what the filler is given, and silence once that is dropped. Up to `most`
     /// samples wait in it.
     pub(crate) fn begin(&self, most: usize) -> Filler {
-        let (filler, inlet) = inlet::inlet(most);
+        self.begin_at(SAMPLE_RATE, most)
+    }
+
+    /// The same for sound of `rate` samples a second.
+    pub(crate) fn begin_at(&self, rate: NonZeroU32, most: usize) -> Filler {
+        let (filler, inlet) = inlet::inlet(rate, most);
         // A thread that has died takes nothing, and the filler says so.
         let _ = self.0.send(Event::Inlet(inlet));
         filler

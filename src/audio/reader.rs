@@ -8,10 +8,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::Pcm;
-use super::inlet::{Filler, Inlet, Moment, inlet};
+use super::inlet::{Capture, Filler, Inlet, Moment, inlet};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::AudioSource;
 use crate::encode::process::{self, LastLines, Output};
+use crate::tick::SAMPLE_RATE;
 
 /// How many samples wait at most: a second.
 const ROOM: usize = 48_000;
@@ -76,7 +77,7 @@ impl Reader {
             true => Pace::Ours,
             false => Pace::Unknown,
         };
-        let (filler, inlet) = inlet(ROOM);
+        let (filler, inlet) = inlet(SAMPLE_RATE, ROOM);
         thread::Builder::new()
             .name("audio-in".into())
             .spawn(move || read(stdout, &filler, &anchor, pace))?;
@@ -167,7 +168,7 @@ fn read(mut pipe: ChildStdout, filler: &Filler, anchor: &Anchor, mut pace: Pace)
             filler.clear();
         }
         let moment = Moment {
-            captured: None,
+            captured: Capture::Unknown,
             came,
         };
         if !filler.put(samples(&buffer[..whole]), moment, || anchor.monotonic()) {

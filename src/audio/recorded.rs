@@ -206,8 +206,9 @@ fn signed(samples: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::Moment;
     use crate::audio::inlet::{Filler, inlet};
+    use crate::audio::{Capture, Moment};
+    use crate::tick::SAMPLE_RATE;
 
     const SECOND: u64 = 48_000;
 
@@ -227,7 +228,7 @@ mod tests {
         fn new(kind: Kind) -> Self {
             let beside = Arc::new(Beside::default());
             let mut recorded = Recorded::new(Arc::clone(&beside), at(0));
-            let (filler, inlet) = inlet(100 * 48_000);
+            let (filler, inlet) = inlet(SAMPLE_RATE, 100 * 48_000);
             recorded.begin(kind, 0);
             Self {
                 beside,
@@ -242,7 +243,7 @@ mod tests {
         fn give(&mut self, value: f32, seconds: u64, end: Option<u64>) {
             let samples = usize::try_from(seconds * SECOND).unwrap();
             let moment = Moment {
-                captured: end.map(at),
+                captured: end.map_or(Capture::Unknown, |end| Capture::Known(at(end))),
                 came: at(0),
             };
             let filler = self.filler.as_ref().unwrap();
@@ -252,7 +253,8 @@ mod tests {
         fn turn(&mut self, now: u64) -> u64 {
             for (arrival, _) in self.supply.tend(at(now)).arrivals {
                 let moment = arrival.moment;
-                self.recorded.arrived(arrival.received, moment.captured);
+                let captured = moment.captured.time();
+                self.recorded.arrived(arrival.received, captured);
             }
             let returned = self.timeline.end();
             let (timeline, supply) = (&mut self.timeline, &mut self.supply);

@@ -250,6 +250,21 @@ mod tests {
     }
 
     #[test]
+    fn what_resampling_adds_to_a_tone_is_far_below_it() {
+        let power = |sum: f64, value: f32| sum + f64::from(value) * f64::from(value);
+        for of in [44_100, 16_000, 96_000] {
+            let out = resampled(&tone(1000.0, of, of as usize), of, 0.0);
+            let wanted = tone(1000.0, 48_000, out.len());
+            let inner = 400..out.len() - 400;
+            let heard = out[inner.clone()].iter().zip(&wanted[inner.clone()]);
+            let noise = heard.map(|(a, b)| a[0] - b[0]).fold(0.0, power);
+            let signal = wanted[inner].iter().map(|pcm| pcm[0]).fold(0.0, power);
+            let decibels = 10.0 * (signal / noise).log10();
+            assert!(decibels > 60.0, "{of}: {decibels} dB");
+        }
+    }
+
+    #[test]
     fn a_correction_makes_sound_that_much_shorter_and_higher() {
         let out = resampled(&tone(1000.0, 48_000, 480_000), 48_000, 100e-6);
         assert!(out.len().abs_diff(480_000 - 48) < 40, "{}", out.len());

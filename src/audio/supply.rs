@@ -1,6 +1,7 @@
 //! What comes into the stream's sound: an inlet that somebody fills, or one that an FFmpeg of its own fills, which is started again when it ends.
 
 use std::collections::vec_deque::Drain;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use super::inlet::{Arrival, Inlet};
 use super::reader::Reader;
 use super::rests::{self, Rests};
 use crate::clock::{Anchor, MonotonicTime};
-use crate::config::{AudioPlan, AudioSource};
+use crate::config::{AudioInput, AudioPlan, AudioSource};
 use crate::status::AudioStatus;
+use crate::tick::SAMPLE_RATE;
 
 /// A source that gives nothing for so long is ended and begun again.
 const MUTE: Duration = Duration::from_secs(15);
@@ -51,9 +53,9 @@ pub(super) enum Kind {
 impl Kind {
     fn of(plan: &AudioPlan) -> Self {
         match &plan.source {
-            None => Self::Given,
-            Some(source) if source.is_file() => Self::File,
-            Some(_) => Self::Unending,
+            AudioInput::Pictures | AudioInput::Producer => Self::Given,
+            AudioInput::Own(source) if source.is_file() => Self::File,
+            AudioInput::Own(_) => Self::Unending,
         }
     }
 }
@@ -110,8 +112,10 @@ impl Supply {
             ..Tidings::default()
         };
         let Some(inlet) = &self.inlet else {
-            let source = self.plan.source.clone();
-            if let Some(source) = source.filter(|_| !self.finished && self.rests.are_over(now)) {
+            if let AudioInput::Own(source) = self.plan.source.clone()
+                && !self.finished
+                && self.rests.are_over(now)
+            {
                 tidings.begun = true;
                 self.start(&source, now);
             }
@@ -133,6 +137,11 @@ impl Supply {
         tidings
     }
 
+    /// Samples a second of what comes.
+    pub(super) fn rate(&self) -> NonZeroU32 {
+        self.inlet.as_ref().map_or(SAMPLE_RATE, Inlet::rate)
+    }
+
     /// Gives up to `most` samples to `to`; says how many there were.
     pub(super) fn take(&self, most: usize, to: impl FnOnce(Drain<'_, Pcm>)) -> usize {
         let inlet = self.inlet.as_ref();
@@ -145,7 +154,7 @@ impl Supply {
 
     /// Whether nothing comes, unless somebody gives another inlet.
     pub(super) fn is_finished(&self) -> bool {
-        self.inlet.is_none() && (self.finished || self.plan.source.is_none())
+        self.inlet.is_none() && (self.finished || !matches!(self.plan.source, AudioInput::Own(_)))
     }
 
     /// Whether more is there than is taken.
@@ -188,7 +197,9 @@ impl Supply {
     }
 
     fn ended(&mut self, now: MonotonicTime, over: bool) {
-        let (Some(reader), Some(source)) = (self.reader.take(), self.plan.source.clone()) else {
+        let (Some(reader), AudioInput::Own(source)) =
+            (self.reader.take(), self.plan.source.clone())
+        else {
             return;
         };
         let (well, mut how) = reader.end(over);
@@ -216,16 +227,17 @@ impl Supply {
 impl Supply {
     /// One of this kind that gives what comes out of `inlet`.
     pub(super) fn of(kind: Kind, inlet: Inlet) -> Self {
-        use crate::config::AudioSource;
         let input = match kind {
             Kind::File => Some("/proc/self/exe"),
             Kind::Unending => Some("hw:0"),
             Kind::Given => None,
         };
-        let source = input.map(|input| AudioSource {
-            input: input.to_owned(),
-            input_args: Vec::new(),
-            repeat: false,
+        let source = input.map_or(AudioInput::Pictures, |input| {
+            AudioInput::Own(AudioSource {
+                input: input.to_owned(),
+                input_args: Vec::new(),
+                repeat: false,
+            })
         });
         let plan = AudioPlan {
             source,

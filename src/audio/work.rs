@@ -17,7 +17,7 @@ use super::resample::Resampler;
 use super::rests::{self, Rests};
 use super::supply::Supply;
 use super::timeline::Timeline;
-use super::{AudioNews, AudioPost, Event};
+use super::{AudioNews, AudioPost, Capture, Event};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::AudioPlan;
 use crate::encode::audio::{AudioEvent, probe_audio};
@@ -84,10 +84,6 @@ enum Place {
     Recorded(Recorded),
 }
 
-fn new_lock() -> Lock {
-    Lock::new(Resampler::new(SAMPLE_RATE))
-}
-
 /// The sample that is heard at `time`.
 fn sample_at(time: UnixTime) -> u64 {
     let samples = u128::from(time.as_nanos()) * u128::from(SAMPLE_RATE.get()) / 1_000_000_000;
@@ -107,7 +103,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             timeline: Timeline::new(sample_at(self.anchor.now())),
             supply: Supply::new(&self.stream, &self.plan, &self.ffmpeg.path, &self.anchor),
             place: match &self.beside {
-                None => Place::Live(Box::new(new_lock())),
+                None => Place::Live(Box::new(Lock::new(Resampler::new(SAMPLE_RATE)))),
                 Some(beside) => {
                     let now = self.anchor.monotonic();
                     Place::Recorded(Recorded::new(Arc::clone(beside), now))
@@ -213,13 +209,13 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                     recorded.begin(state.supply.kind(), state.timeline.end());
                 }
                 for (arrival, _) in tidings.arrivals {
-                    recorded.arrived(arrival.received, arrival.moment.captured);
+                    recorded.arrived(arrival.received, arrival.moment.captured.time());
                 }
                 return;
             }
         };
         if tidings.begun {
-            **lock = new_lock();
+            **lock = Lock::new(Resampler::new(state.supply.rate()));
         }
         for (arrival, held_back) in tidings.arrivals {
             let moment = arrival.moment;
@@ -230,8 +226,13 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             let came = place(moment.came);
             let received = arrival.received;
             match moment.captured {
-                Some(captured) => lock.timed(received, place(captured), came),
-                None => lock.arrived(received, came, held_back),
+                Capture::Unknown => lock.arrived(received, came, held_back),
+                Capture::Told(at) => {
+                    let at = place(at);
+                    lock.comes_after(came - at);
+                    lock.arrived(received, at, held_back);
+                }
+                Capture::Known(at) => lock.timed(received, place(at), came),
             }
         }
         if tidings.ended {

@@ -143,10 +143,8 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
         );
     }
     if let Some(audio) = &stream.audio {
-        let from = match &audio.source {
-            Some(source) => source.input.as_str(),
-            None => "the source of the pictures; silence if it has none",
-        };
+        let pictures = "the source of the pictures; silence if it has none";
+        let from = audio.shown().unwrap_or_else(|| pictures.to_owned());
         line(text, 1, "audio from", from);
         for rendition in &audio.renditions {
             let (name, codec) = (&rendition.name, rendition.codec.encoder());

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ringgear_producer::{FrameFormat, LinkEvent, ProducerError, ProducerOptions, SteadyProducer};
+use ringgear_producer::{
+    AudioProducer, AudioProducerOptions, FrameFormat, LinkEvent, ProducerError, ProducerOptions,
+    SoundFormat, SteadyProducer,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::CliError;
@@ -63,16 +66,40 @@ pub(super) fn open(
         client: format!("{client}/{}", env!("CARGO_PKG_VERSION")),
         ..ProducerOptions::new(stream, format)
     };
-    let producer = SteadyProducer::open(options, |event| match event {
+    Ok(SteadyProducer::open(options, |event| {
+        tell(event, "frames")
+    })?)
+}
+
+/// Opens a session of sound.
+pub(super) fn open_sound(
+    socket: &Path,
+    stream: &str,
+    format: SoundFormat,
+    take_over: bool,
+    client: &str,
+) -> Result<AudioProducer, CliError> {
+    let options = AudioProducerOptions {
+        socket: socket.to_owned(),
+        take_over,
+        client: format!("{client}/{}", env!("CARGO_PKG_VERSION")),
+        ..AudioProducerOptions::new(stream, format)
+    };
+    Ok(AudioProducer::open(options, |event| {
+        tell(event, "samples");
+    })?)
+}
+
+fn tell(event: LinkEvent, what: &str) {
+    match event {
         LinkEvent::Waiting { cause } => {
             eprintln!("ringgear: {cause}; waiting for the daemon to come back");
         }
         LinkEvent::Back { dropped, away } => {
             let away = away.as_secs_f64();
-            eprintln!("ringgear: the daemon is back after {away:.1} s; {dropped} frames dropped");
+            eprintln!("ringgear: the daemon is back after {away:.1} s; {dropped} {what} dropped");
         }
-    })?;
-    Ok(producer)
+    }
 }
 
 /// Ends this process by SIGTERM when `parent`, which started it, ends, however that dies.
@@ -109,6 +136,23 @@ pub(super) fn close(producer: SteadyProducer) {
             eprintln!("ringgear: {sent} frames, {dropped} of them dropped without a daemon")
         }
         Err(error) => eprintln!("ringgear: {sent} frames; closing the session failed: {error}"),
+    }
+}
+
+/// Ends a session of sound likewise.
+pub(super) fn close_sound(producer: AudioProducer) {
+    let (samples, dropped) = (producer.samples(), producer.dropped());
+    match producer.close() {
+        Ok(Some(counts)) => eprintln!(
+            "ringgear: {samples} samples: in the last session {} blocks used, {} superseded, {} late; {dropped} samples dropped without a daemon",
+            counts.used, counts.superseded, counts.late
+        ),
+        Ok(None) => {
+            eprintln!("ringgear: {samples} samples, {dropped} of them dropped without a daemon");
+        }
+        Err(error) => {
+            eprintln!("ringgear: {samples} samples; closing the session failed: {error}");
+        }
     }
 }
 

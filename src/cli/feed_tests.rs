@@ -175,6 +175,36 @@ fn push_carries_raw_frames_and_tells_where_input_is_cut() {
 }
 
 #[test]
+fn formats_of_sound_and_of_frames_are_told_apart() {
+    let usage = |words: &str| {
+        let args = Push::try_parse_from(words.split(' ')).unwrap().args;
+        let (nowhere, stop) = (PathBuf::from("/nowhere"), Stop::default());
+        let result = match args.audio {
+            true => super::push::push_sound(&args, false, &nowhere, &[][..], &stop),
+            false => super::push::push(args, &nowhere, &[][..], &stop),
+        };
+        match result {
+            Err(CliError::Usage(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (words, mend) in [
+        ("push door --format s16le", "say --audio"),
+        ("push door --format gray", "say --size"),
+        ("push door --audio --format gray", "s16le or f32le"),
+        ("push door --audio --rate 7000", "8000 to 192000"),
+        ("push door --audio --channels 9", "1 to 8"),
+    ] {
+        let said = usage(words);
+        assert!(said.contains(mend), "{words}: {said}");
+    }
+    let parsed = |words: &str| Push::try_parse_from(words.split(' ')).map(drop);
+    assert!(parsed("push door --format mauve").is_err());
+    assert!(parsed("push door --audio --size 4x2").is_err());
+    assert!(parsed("push door --rate 48000").is_err());
+}
+
+#[test]
 fn pattern_sends_as_many_frames_as_asked_at_the_stream_s_rate() {
     let (session, socket, _folder) = daemon();
     let words = "pattern door --size 320x180 --format yuv420p --frames 12 --jitter 2ms";

@@ -8,6 +8,7 @@ mod feed;
 mod logging;
 mod pattern;
 mod push;
+mod push_audio;
 mod serve;
 mod signals;
 mod status;
@@ -64,7 +65,7 @@ enum Subcommands {
     Demo(demo::DemoArgs),
     /// Say whether a config is good, and how to mend it
     Check(check::CheckArgs),
-    /// Feed a stream with frames from standard input
+    /// Feed a stream with frames, or with sound, from standard input
     Push(push::PushArgs),
     /// Feed a stream with test frames
     Pattern(pattern::PatternArgs),

@@ -42,9 +42,10 @@ pub(super) struct PatternArgs {
     /// End after this time.
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub for_time: Option<Duration>,
-    /// Flash every two seconds, and write sound with a click at each flash to this FIFO: one channel of s16le at 48000 Hz.
-    #[arg(long, value_name = "FIFO")]
-    pub clap: Option<PathBuf>,
+    /// Flash every two seconds, and click at each flash: in the stream's own sound, whose source has to be "producer", or in this FIFO, as one channel of
+    /// s16le at 48000 Hz.
+    #[arg(long, value_name = "FIFO", num_args = 0..=1)]
+    pub clap: Option<Option<PathBuf>>,
     /// End the session of another producer that holds the stream.
     #[arg(long)]
     pub take_over: bool,
@@ -79,8 +80,15 @@ pub(super) fn run(args: PatternArgs, socket: &Path) -> Result<(), CliError> {
     let clock = SystemClock;
     let start = clock.monotonic();
     let mut pacer = Pacer::new(framerate, start);
-    let clap = args.clap.as_deref();
-    let mut clap = clap.map(|path| Clap::new(path, start)).transpose()?;
+    let mut clap = match &args.clap {
+        None => None,
+        Some(Some(path)) => Some(Clap::to_fifo(path, start)?),
+        Some(None) => Some(Clap::to_stream(
+            socket,
+            (&args.stream, args.take_over),
+            start,
+        )?),
+    };
     let between_flashes = u64::from(framerate.ticks_in(BETWEEN_FLASHES).get());
     let mut frames_captured = 0_u64;
     let mut jitter = Jitter::new(args.seed, args.jitter);
@@ -122,6 +130,9 @@ pub(super) fn run(args: PatternArgs, socket: &Path) -> Result<(), CliError> {
             painter.flash(frame.bytes_mut());
         }
         frame.commit(Some(captured));
+    }
+    if let Some(clap) = clap {
+        clap.close();
     }
     feed::close(producer);
     Ok(())

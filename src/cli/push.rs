@@ -1,4 +1,4 @@
-//! `ringgear push`: a producer for anything that writes frames to a pipe, YUV4MPEG2 or raw.
+//! `ringgear push`: a producer for anything that writes frames to a pipe, YUV4MPEG2 or raw, or samples of sound.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use ringgear_producer::{FrameFormat, PixelFormat};
+use ringgear_producer::{FrameFormat, PixelFormat, SampleFormat};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::feed::{self, Pacer, Stop};
 use super::y4m::{self, InputError};
-use super::{CliError, parse_format};
+use super::{CliError, parse_format, push_audio};
 use crate::clock::{Clock, SystemClock};
 use crate::picture::Size;
 use crate::tick::Framerate;
@@ -19,7 +19,8 @@ use crate::tick::Framerate;
 /// How long a silent input is waited for between two looks at the signals. The session is looked at with the next frame.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
-/// Feeds a stream with the frames on standard input: YUV4MPEG2, which says what it is, or raw frames of --size and --format.
+/// Feeds a stream with the frames on standard input: YUV4MPEG2, which says what it is, or raw frames of --size and --format. With --audio, feeds its
+/// sound with samples.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct PushArgs {
     /// The stream to feed.
@@ -27,18 +28,43 @@ pub(super) struct PushArgs {
     /// The size of raw frames.
     #[arg(long, value_name = "WxH", requires = "format")]
     pub size: Option<Size>,
-    /// The pixel format of raw frames, by FFmpeg's name; their rows have no padding.
-    #[arg(long, value_name = "FMT", requires = "size", value_parser = parse_format)]
-    pub format: Option<PixelFormat>,
+    /// The pixel format of raw frames, whose rows have no padding, or the format of sound (s16le, f32le), by FFmpeg's name.
+    #[arg(long, value_name = "FMT", value_parser = parse_either)]
+    pub format: Option<InputFormat>,
+    /// Feed the stream's sound: samples one after the other, and in each a value for every channel; s16le by default.
+    #[arg(long, conflicts_with_all = ["size", "framerate"])]
+    pub audio: bool,
+    /// Samples a second of the sound.
+    #[arg(long, value_name = "R", requires = "audio", default_value_t = 48_000)]
+    pub rate: u32,
+    /// How many channels the sound has.
+    #[arg(long, value_name = "N", requires = "audio", default_value_t = 2)]
+    pub channels: u32,
     /// Frames per second to pace by; by default what the input says, else the stream's.
     #[arg(long, value_name = "R", conflicts_with = "unpaced")]
     pub framerate: Option<Framerate>,
-    /// Take frames as fast as they come, for inputs that are live themselves.
+    /// Take frames, or samples, as fast as they come, for inputs that are live themselves.
     #[arg(long)]
     pub unpaced: bool,
     /// End the session of another producer that holds the stream.
     #[arg(long)]
     pub take_over: bool,
+}
+
+/// What one frame or one sample is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum InputFormat {
+    Pixels(PixelFormat),
+    Samples(SampleFormat),
+}
+
+fn parse_either(name: &str) -> Result<InputFormat, String> {
+    if let Some(samples) = SampleFormat::from_name(name) {
+        return Ok(InputFormat::Samples(samples));
+    }
+    let pixels =
+        parse_format(name).map_err(|error| format!("{error}; or, with --audio, s16le or f32le"));
+    pixels.map(InputFormat::Pixels)
 }
 
 /// Runs the subcommand until the input ends or a signal asks for the end.
@@ -55,12 +81,42 @@ pub(super) fn run(args: PushArgs, socket: &Path) -> Result<(), CliError> {
         file: File::from(input),
         stop: stop.clone(),
     };
-    push(
-        args,
-        socket,
-        BufReader::with_capacity(64 * 1024, input),
-        &stop,
-    )
+    let is_file = rustix::fs::fstat(&input.file).is_ok_and(|stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+    });
+    let input = BufReader::with_capacity(64 * 1024, input);
+    match args.audio {
+        true => push_sound(&args, is_file, socket, input, &stop),
+        false => push(args, socket, input, &stop),
+    }
+}
+
+/// Pushes the samples that come from `input`.
+pub(super) fn push_sound(
+    args: &PushArgs,
+    is_file: bool,
+    socket: &Path,
+    input: impl Read,
+    stop: &Stop,
+) -> Result<(), CliError> {
+    let samples = match args.format {
+        None => SampleFormat::S16le,
+        Some(InputFormat::Samples(samples)) => samples,
+        Some(InputFormat::Pixels(pixels)) => {
+            let message = format!(
+                "{pixels} is a format of frames: with --audio, say --format s16le or f32le"
+            );
+            return Err(CliError::Usage(message));
+        }
+    };
+    let given = push_audio::AudioInput {
+        samples,
+        rate: args.rate,
+        channels: args.channels,
+        is_file,
+        unpaced: args.unpaced,
+    };
+    push_audio::push((&args.stream, args.take_over), given, socket, input, stop)
 }
 
 /// Pushes the frames that come from `input`.
@@ -72,12 +128,20 @@ pub(super) fn push(
 ) -> Result<(), CliError> {
     let failed = |error: InputError| CliError::Failed(error.to_string());
     let mut frames = match (args.size, args.format) {
-        (Some(size), Some(format)) => {
+        (_, Some(InputFormat::Samples(samples))) => {
+            let message = format!("{samples} is a format of sound: say --audio");
+            return Err(CliError::Usage(message));
+        }
+        (None, Some(InputFormat::Pixels(_))) => {
+            let message = "--format is for raw frames: say --size too".to_owned();
+            return Err(CliError::Usage(message));
+        }
+        (Some(size), Some(InputFormat::Pixels(format))) => {
             let format = FrameFormat::packed(format, size.width, size.height)
                 .map_err(|error| CliError::Usage(error.to_string()))?;
             y4m::Frames::raw(input, format)
         }
-        _ => match y4m::Frames::self_describing(input) {
+        (_, None) => match y4m::Frames::self_describing(input) {
             Err(_) if stop.is_set() => return Ok(()),
             frames => frames.map_err(failed)?,
         },

@@ -9,7 +9,9 @@ use std::time::Duration;
 use ringgear_producer::messages::{Reply, Request};
 
 use super::CliError;
-use crate::status::{LatencyStatus, SourceStatus, StreamStatus, StreamsStatus};
+use crate::status::{
+    AudioStatus, LatencyStatus, SoundSessionStatus, SourceStatus, StreamStatus, StreamsStatus,
+};
 
 /// No answer is longer.
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
@@ -138,6 +140,11 @@ fn table(status: &StreamsStatus) -> String {
             let _ = writeln!(text, "{}: {}", stream.name, told(source));
         }
         let audio = stream.audio.as_ref();
+        if let Some((audio, session)) =
+            audio.and_then(|audio| Some((audio, audio.session.as_ref()?)))
+        {
+            let _ = writeln!(text, "{}: {}", stream.name, heard(audio, session));
+        }
         if let Some(detail) = audio.and_then(|audio| audio.detail.as_ref()) {
             let _ = writeln!(text, "{}: {detail}", stream.name);
         }
@@ -149,6 +156,20 @@ fn table(status: &StreamsStatus) -> String {
         }
     }
     text
+}
+
+/// `sound from pid 4711: s16le 48000 Hz, channels 2, drift 12.3 ppm, 0 of 8123 blocks passed over`.
+fn heard(audio: &AudioStatus, session: &SoundSessionStatus) -> String {
+    format!(
+        "sound from pid {}: {} {} Hz, channels {}, drift {:.1} ppm, {} of {} blocks passed over",
+        session.pid,
+        session.format,
+        session.rate,
+        session.channels,
+        audio.drift_ppm,
+        session.superseded,
+        session.committed
+    )
 }
 
 /// `source rtsp://cam/1 is running: rtsp h264 1280x720, 25 fps`.

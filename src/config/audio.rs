@@ -14,16 +14,29 @@ use super::{RenditionPlan, defaults, stream};
 const MAX_RENDITIONS: usize = 4;
 /// The most input arguments of a source.
 const MAX_ARGUMENTS: usize = 64;
+/// The source that is no file: a producer of sound, over the control socket.
+const PRODUCER: &str = "producer";
 /// The highest bitrate that makes sense of stereo, in bits per second.
 const MAX_BITRATE: u64 = 512_000;
 
 /// A stream's sound, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AudioPlan {
-    /// What an FFmpeg of its own reads; none for what comes with the pictures.
-    pub source: Option<AudioSource>,
+    /// Where it comes from.
+    pub source: AudioInput,
     /// The encodings, in the order of the config; at least one.
     pub renditions: Vec<AudioRenditionPlan>,
+}
+
+/// Where sound comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AudioInput {
+    /// What an FFmpeg of its own reads.
+    Own(AudioSource),
+    /// The pictures' source.
+    Pictures,
+    /// A producer of sound.
+    Producer,
 }
 
 /// Where sound comes from, by itself.
@@ -70,10 +83,20 @@ impl AudioCodec {
 impl AudioPlan {
     /// Makes a source that is a file's path one from the folder of the config.
     pub(super) fn resolve(&mut self, folder: &Path) {
-        if let Some(source) = self.source.as_mut().filter(|source| source.is_path())
+        if let AudioInput::Own(source) = &mut self.source
+            && source.is_path()
             && let Some(path) = folder.join(&source.input).to_str()
         {
             source.input = path.to_owned();
+        }
+    }
+
+    /// Its own source, as people may see it; none for what comes with the pictures.
+    pub fn shown(&self) -> Option<String> {
+        match &self.source {
+            AudioInput::Own(source) => Some(source.input.clone()),
+            AudioInput::Pictures => None,
+            AudioInput::Producer => Some("a producer".to_owned()),
         }
     }
 }
@@ -111,13 +134,18 @@ pub(super) fn check(
         check_without_source(&section, has_source, report);
     }
     let input_args = check_arguments(&section, report);
+    let is_fed = is_fed(&section, report);
     let Audio { source, r#loop, .. } = section.values;
     let (renditions, codecs) = check_renditions(renditions, at, video, report);
-    let source = source.map(|source| AudioSource {
-        input: source.into_inner().0.0,
-        input_args,
-        repeat: r#loop.map_or(defaults::AUDIO_LOOP, |flag| flag.into_inner().0.0),
-    });
+    let source = match source {
+        Some(_) if is_fed => AudioInput::Producer,
+        Some(source) => AudioInput::Own(AudioSource {
+            input: source.into_inner().0.0,
+            input_args,
+            repeat: r#loop.map_or(defaults::AUDIO_LOOP, |flag| flag.into_inner().0.0),
+        }),
+        None => AudioInput::Pictures,
+    };
     (Some(AudioPlan { source, renditions }), codecs)
 }
 
@@ -125,7 +153,8 @@ pub(super) fn check(
 fn check_without_source(section: &Section<Audio>, has_source: bool, report: &mut Report) {
     if !has_source {
         let what = "audio has no source, and neither has the stream";
-        let mend = "add source = \"music.ogg\", a URL, or a device with its input_args";
+        let mend =
+            "add source = \"music.ogg\", a URL, a device with its input_args, or \"producer\"";
         return report.error(section.at, what, mend);
     }
     let Audio {
@@ -140,6 +169,30 @@ fn check_without_source(section: &Section<Audio>, has_source: bool, report: &mut
         let what = format!("{key} of audio does nothing: the sound is that of the stream's source");
         report.warning(span.start, what, "take it out, or give audio a source");
     }
+}
+
+/// Whether a producer feeds it; then there is nothing that an FFmpeg would have to be told.
+fn is_fed(section: &Section<Audio>, report: &mut Report) -> bool {
+    let Audio {
+        source,
+        input_args,
+        r#loop,
+    } = &section.values;
+    let is_fed = source
+        .as_ref()
+        .is_some_and(|source| source.get_ref().0.0 == PRODUCER);
+    let useless = [
+        ("input_args", input_args.as_ref().map(Spanned::span)),
+        ("loop", r#loop.as_ref().map(Spanned::span)),
+    ];
+    for (key, span) in useless {
+        if let Some(span) = span.filter(|_| is_fed) {
+            let what = format!("{key} is for what FFmpeg reads, and this sound is a producer's");
+            let mend = "take it out; a file that is called so is written \"./producer\"";
+            report.error(span.start, what, mend);
+        }
+    }
+    is_fed
 }
 
 fn check_arguments(section: &Section<Audio>, report: &mut Report) -> Vec<String> {

@@ -25,7 +25,7 @@ mod stream;
 mod table;
 mod value;
 
-pub use audio::{AudioCodec, AudioPlan, AudioRenditionPlan, AudioSource};
+pub use audio::{AudioCodec, AudioInput, AudioPlan, AudioRenditionPlan, AudioSource};
 pub use error::{ConfigError, ConfigErrors, Position};
 pub(crate) use feeders::user_name;
 pub use feeders::{Account, Feeders};

@@ -186,8 +186,8 @@ impl StreamPlan {
     /// Where its sound comes from, as people may see it, if it has any.
     pub fn sound_from(&self) -> Option<String> {
         let audio = self.audio.as_ref()?;
-        let own = audio.source.as_ref().map(|source| source.input.clone());
-        own.or_else(|| self.source.as_ref().map(|source| source.input.shown()))
+        let pictures = || self.source.as_ref().map(|source| source.input.shown());
+        audio.shown().or_else(pictures)
     }
 
     /// The names of its tracks: the video's, then those of audio.

@@ -209,9 +209,10 @@ fn secrets(url: &str) -> Vec<(String, &'static str)> {
     secrets
 }
 
-/// Checks a stream's source, and says where it stands.
+/// Checks a stream's source, and says where it stands. `sound_is_fed`: a producer feeds its sound.
 pub(super) fn check(
     mode: Mode,
+    sound_is_fed: bool,
     section: &Section<Stream>,
     report: &mut Report,
 ) -> Option<(SourcePlan, Offset)> {
@@ -253,7 +254,7 @@ pub(super) fn check(
         ("allow_users", &stream.allow_users),
         ("allow_groups", &stream.allow_groups),
     ] {
-        if let Some(list) = list {
+        if let Some(list) = list.as_ref().filter(|_| !sound_is_fed) {
             let what =
                 format!("{key} does nothing: the stream has a source, so no producer may feed it");
             report.warning(list.span().start, what, "take one of the two out");

@@ -12,8 +12,8 @@ use super::sections::{Entry, Stream};
 use super::table::{self, Section};
 use super::value::{Read, Text};
 use super::{
-    AtExit, Degrade, MIN_SEGMENTS, Pace, RenditionPlan, StreamPlan, audio, defaults, feeders,
-    rendition, source,
+    AtExit, AudioInput, AudioPlan, Degrade, MIN_SEGMENTS, Pace, RenditionPlan, StreamPlan, audio,
+    defaults, feeders, rendition, source,
 };
 use crate::tick::{Framerate, Grid, common_multiple};
 use crate::window::Mode;
@@ -107,9 +107,19 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let (hls, dash) = check_formats(&section, report);
     let (renditions, mut codecs) = rendition::check_all(renditions, framerate, at, report);
     let step = check_steps(framerate, segment, &renditions, at, report);
-    let (source, source_at) = source::check(mode, &section, report).unzip();
     let (audio, audio_codecs) = audio::check(audio, &renditions, section.has("source"), report);
+    let is_fed = |audio: &AudioPlan| audio.source == AudioInput::Producer;
+    let sound_is_fed = audio.as_ref().is_some_and(is_fed);
+    let (source, source_at) = source::check(mode, sound_is_fed, &section, report).unzip();
     codecs.extend(audio_codecs);
+    if let (true, Some(entry)) = (sound_is_fed && mode.is_recorded(), &section.values.mode) {
+        let what = format!(
+            "a stream of mode {:?} has sound from a producer",
+            mode.name()
+        );
+        let mend = "a recording's sound comes from a file or from the stream's source: set audio's source to a file's path, or mode to \"live\"";
+        report.error(entry.span().start, what, mend);
+    }
     // Without a framerate there was an error, and the plan is dropped: any does.
     let framerate = framerate
         .unwrap_or_else(|| Framerate::new(30, 1).expect("30 frames per second are in range"));

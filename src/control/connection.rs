@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use interprocess::local_socket::tokio::Stream as Socket;
 use interprocess::local_socket::traits::StreamCommon as _;
 use ringgear_producer::messages::{
-    EndCode, Ended, FrameCounts, Open, Opened, PROTOCOL, RefusalCode, Refused, Reply, Request,
+    EndCode, Ended, FrameCounts, Opened, PROTOCOL, RefusalCode, Refused, Reply, Request,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::{AsyncWriteExt as _, Interest};
@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::lines::{LineError, Lines};
 use super::pace::Pace;
-use super::{Accounts, Desk, Granted, Hold, LimitError, Peer, Seat, unreadable};
+use super::{Accounts, Desk, Granted, Hold, LimitError, Offer, Peer, Seat, unreadable};
 
 /// A peer that does not read its replies for so long is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -215,12 +215,12 @@ impl Connection {
 
     /// Opens a session. Who is refused because another holds the stream may have been quicker than the news of the other's death,
     /// as a producer is that its supervisor starts again at once: so the seat is asked for a little longer.
-    async fn admit_patiently(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
+    async fn admit_patiently(&self, offer: &Offer, peer: Peer) -> Result<Granted, Refused> {
         let given_up = Instant::now() + NEWS_OF_DEATH;
         loop {
             let turn = self.doors.making.acquire().await;
             // A ring's memory is made and zeroed here, which takes milliseconds.
-            let granted = tokio::task::block_in_place(|| self.admit(open, peer));
+            let granted = tokio::task::block_in_place(|| self.admit(offer, peer));
             drop(turn);
             match granted {
                 Err(refused)
@@ -234,7 +234,7 @@ impl Connection {
     }
 
     /// Opens a session if the config lets this peer feed the stream.
-    fn admit(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
+    fn admit(&self, offer: &Offer, peer: Peer) -> Result<Granted, Refused> {
         let Socket::UdSocket(socket) = &self.socket;
         let groups = ringgear_ring::peer_groups(socket.inner().as_fd()).map_err(|error| {
             let message =
@@ -245,8 +245,8 @@ impl Connection {
                 holder_pid: None,
             }
         })?;
-        self.doors.desk.may_feed(&open.stream, peer, &groups)?;
-        self.doors.desk.open(open, peer)
+        self.doors.desk.may_feed(offer, peer, &groups)?;
+        self.doors.desk.open(offer, peer)
     }
 
     async fn answer(&mut self, line: &[u8], peer: Peer) -> IoResult<()> {
@@ -258,32 +258,8 @@ impl Connection {
             }
         };
         match request {
-            Request::Open(open) if open.protocol != PROTOCOL => {
-                let (code, message) = unreadable::mismatch(&open.protocol);
-                self.refuse(code, message).await
-            }
-            Request::Open(_) if self.session.is_some() => {
-                let message =
-                    "this connection already has a session: close it, or connect again".to_owned();
-                self.refuse(RefusalCode::OutOfOrder, message).await
-            }
-            Request::Open(open) => match self.admit_patiently(&open, peer).await {
-                Ok(granted) => {
-                    self.session = Some(Session {
-                        number: granted.opened.session,
-                        stream: open.stream,
-                        logged: granted.logged,
-                        ended: granted.ended,
-                        seat: Some(granted.seat),
-                        closing: None,
-                    });
-                    self.opened(granted.opened, granted.memory).await
-                }
-                Err(refused) => {
-                    log_refusal(&self.doors.accounts, peer, &open.stream, &refused.message);
-                    self.reply(&Reply::Refused(refused), None).await
-                }
-            },
+            Request::Open(open) => self.open(&Offer::Frames(open), peer).await,
+            Request::OpenSound(open) => self.open(&Offer::Sound(open), peer).await,
             Request::Close {} => match self.session.as_mut().and_then(|session| {
                 session.closing = Some(session.seat.take()?.close());
                 Some(())
@@ -307,6 +283,35 @@ impl Connection {
             Request::Stop {} => {
                 let message = "only root and the daemon's own user may stop it".to_owned();
                 self.refuse(RefusalCode::NotPermitted, message).await
+            }
+        }
+    }
+
+    async fn open(&mut self, offer: &Offer, peer: Peer) -> IoResult<()> {
+        if offer.protocol() != PROTOCOL {
+            let (code, message) = unreadable::mismatch(&offer.protocol());
+            return self.refuse(code, message).await;
+        }
+        if self.session.is_some() {
+            let message =
+                "this connection already has a session: close it, or connect again".to_owned();
+            return self.refuse(RefusalCode::OutOfOrder, message).await;
+        }
+        match self.admit_patiently(offer, peer).await {
+            Ok(granted) => {
+                self.session = Some(Session {
+                    number: granted.opened.session,
+                    stream: offer.stream().to_owned(),
+                    logged: granted.logged,
+                    ended: granted.ended,
+                    seat: Some(granted.seat),
+                    closing: None,
+                });
+                self.opened(granted.opened, granted.memory).await
+            }
+            Err(refused) => {
+                log_refusal(&self.doors.accounts, peer, offer.stream(), &refused.message);
+                self.reply(&Reply::Refused(refused), None).await
             }
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use interprocess::local_socket::traits::tokio::Listener as _;
-use ringgear_producer::messages::{Ended, FrameCounts, Open, Opened, Refused};
+use ringgear_producer::messages::{Ended, FrameCounts, Open, OpenSound, Opened, Refused};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use accounts::{Accounts, Hold, LimitError};
@@ -80,12 +80,39 @@ pub trait Seat: Send + Sync {
     fn close(self: Box<Self>) -> oneshot::Receiver<FrameCounts>;
 }
 
+/// What a producer wants to feed a stream with.
+#[derive(Clone, Debug)]
+pub enum Offer {
+    /// Its pictures.
+    Frames(Open),
+    /// Its sound.
+    Sound(OpenSound),
+}
+
+impl Offer {
+    /// The stream.
+    pub fn stream(&self) -> &str {
+        match self {
+            Self::Frames(open) => &open.stream,
+            Self::Sound(open) => &open.stream,
+        }
+    }
+
+    /// The protocol that the producer speaks.
+    pub(crate) fn protocol(&self) -> u32 {
+        match self {
+            Self::Frames(open) => open.protocol,
+            Self::Sound(open) => open.protocol,
+        }
+    }
+}
+
 /// What the connections ask of the daemon.
 pub trait Desk: Send + Sync + 'static {
-    /// Whether `peer`, in its supplementary `groups`, may feed `stream` by the config. A stream that is not there is no matter of this.
-    fn may_feed(&self, stream: &str, peer: Peer, groups: &[u32]) -> Result<(), Refused>;
+    /// Whether `peer`, in its supplementary `groups`, may feed the stream by the config. A stream that is not there is no matter of this.
+    fn may_feed(&self, offer: &Offer, peer: Peer, groups: &[u32]) -> Result<(), Refused>;
     /// Starts a session for a peer that may.
-    fn open(&self, open: &Open, peer: Peer) -> Result<Granted, Refused>;
+    fn open(&self, offer: &Offer, peer: Peer) -> Result<Granted, Refused>;
     /// The JSON of `/api/v1/streams`.
     fn status(&self) -> serde_json::Value;
     /// Stops the daemon, as SIGTERM does.

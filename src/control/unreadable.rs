@@ -12,7 +12,8 @@ pub(super) fn refusal(line: &[u8], error: &serde_json::Error) -> (RefusalCode, S
     }
     match serde_json::from_slice::<Opening>(line) {
         Ok(Opening { r#type, protocol })
-            if r#type == "open" && protocol != serde_json::Number::from(PROTOCOL) =>
+            if matches!(r#type.as_str(), "open" | "open_sound")
+                && protocol != serde_json::Number::from(PROTOCOL) =>
         {
             mismatch(&protocol)
         }
@@ -67,6 +68,7 @@ mod tests {
         for line in [
             r#"{"type":"open","protocol":2,"stream":"cam","format":"gray","width":2,"height":2,"newfield":1}"#,
             r#"{"protocol":2,"type":"open"}"#,
+            r#"{"protocol":2,"type":"open_sound","volume":11}"#,
             r#"{"type":"open","protocol":99999999999999,"stream":[]}"#,
             r#"{"type":"open","protocol":1.5}"#,
         ] {

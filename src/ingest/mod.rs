@@ -23,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 pub(crate) use convert::input_of;
 pub(crate) use counters::{Count, Counters};
 pub(crate) use lossless::{Farewell, LosslessIngest, Sink};
-pub(crate) use session::NewSession;
+pub(crate) use session::{NewSession, possible};
 pub(crate) use tick_log::TickLog;
 pub(crate) use tick_log::TickLogError;
 

@@ -275,9 +275,9 @@ impl Session {
     }
 }
 
-/// Whether a producer can commit so many frames in such a time: not more than one in each nanosecond. It keeps a lie from
+/// Whether a producer can commit so many frames, or blocks of sound, in such a time: not more than one in each nanosecond. It keeps a lie from
 /// spoiling the stream's counters for good: they would take centuries to overflow.
-fn possible(frames: u64, within: Duration) -> bool {
+pub(crate) fn possible(frames: u64, within: Duration) -> bool {
     u128::from(frames) <= within.as_nanos() + u128::from(MAX_SLOTS)
 }
 

@@ -11,7 +11,7 @@ use ringgear_ring::layout::Policy;
 
 use super::Stop;
 use super::session::time_of;
-use crate::audio::{Entrance, Filler, Moment, Pcm, SAMPLE, samples};
+use crate::audio::{Capture, Entrance, Filler, Moment, Pcm, SAMPLE, samples};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::encode::nut::{self, NutEvent};
 
@@ -169,7 +169,7 @@ impl Blocks {
             return;
         };
         let moment = Moment {
-            captured: Some(MonotonicTime(captured)),
+            captured: Capture::Known(MonotonicTime(captured)),
             came: self.anchor.monotonic(),
         };
         if self.waits {
@@ -194,9 +194,10 @@ mod tests {
     use super::*;
     use crate::audio::inlet::{Inlet, inlet};
     use crate::clock::SystemClock;
+    use crate::tick::SAMPLE_RATE;
 
     fn blocks(clock: &PictureClock) -> (Blocks, Inlet) {
-        let (filler, inlet) = inlet(ROOM);
+        let (filler, inlet) = inlet(SAMPLE_RATE, ROOM);
         let blocks = Blocks {
             filler,
             clock: clock.clone(),
@@ -223,7 +224,7 @@ mod tests {
         let mut samples = Vec::new();
         inlet.take(usize::MAX, |some| samples.extend(some.map(|pcm| pcm[0])));
         let places = inlet.arrivals().into_iter();
-        let places = places.map(|arrival| arrival.moment.captured.unwrap().0 / 1_000_000);
+        let places = places.map(|arrival| arrival.moment.captured.time().unwrap().0 / 1_000_000);
         (samples, places.collect())
     }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringgear_producer::messages::{Open, Refused};
+use ringgear_producer::messages::Refused;
 
 use super::{House, Recorder, Stream, StreamError};
 use crate::config::StreamPlan;
-use crate::control::{Granted, Peer};
+use crate::control::{Granted, Offer, Peer};
 use crate::http::StreamPort;
 use crate::status::StreamStatus;
 
@@ -26,17 +26,26 @@ impl AnyStream {
         })
     }
 
-    pub(crate) fn may_feed(&self, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
-        match self {
-            Self::Live(stream) => stream.may_feed(peer, groups),
-            Self::Recorded(recorder) => recorder.may_feed(peer, groups),
+    pub(crate) fn may_feed(
+        &self,
+        offer: &Offer,
+        peer: Peer,
+        groups: &[u32],
+    ) -> Result<(), Refused> {
+        match (self, offer) {
+            (Self::Live(stream), offer) => stream.may_feed(offer, peer, groups),
+            (Self::Recorded(recorder), Offer::Frames(_)) => recorder.may_feed(peer, groups),
+            (Self::Recorded(recorder), Offer::Sound(_)) => Err(recorder.no_sound()),
         }
     }
 
-    pub(crate) fn open(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
-        match self {
-            Self::Live(stream) => stream.open(open, peer),
-            Self::Recorded(recorder) => recorder.open(open, peer),
+    /// Starts a session for a producer that may.
+    pub(crate) fn open(&self, offer: &Offer, peer: Peer) -> Result<Granted, Refused> {
+        match (self, offer) {
+            (Self::Live(stream), Offer::Frames(open)) => stream.open(open, peer),
+            (Self::Live(stream), Offer::Sound(open)) => stream.open_sound(open, peer),
+            (Self::Recorded(recorder), Offer::Frames(open)) => recorder.open(open, peer),
+            (Self::Recorded(recorder), Offer::Sound(_)) => Err(recorder.no_sound()),
         }
     }
 

@@ -20,10 +20,11 @@ use super::manifests::FolderManifests;
 use super::owner::{self, Event, Owner};
 use super::seat::Bench;
 use super::shared::Shared;
+use super::sound_seat::SoundBench;
 use super::{StreamError, policy_of, sizes_in};
-use crate::audio::{self, AudioDesk, AudioNews, AudioPost, Beside, Entrance};
+use crate::audio::{self, AudioNews, AudioPost, Beside, Entrance};
 use crate::clock::Anchor;
-use crate::config::{AudioPlan, BreakerPlan, StreamPlan};
+use crate::config::{AudioInput, AudioPlan, BreakerPlan, StreamPlan};
 use crate::control::Peer;
 use crate::descriptors::{Descriptors, Share};
 use crate::encode::{FfmpegInfo, ProbeCache};
@@ -61,6 +62,7 @@ pub(super) struct Ground {
     pub(super) ledger: Option<Ledger>,
     pub(super) shared: Arc<Shared>,
     pub(super) bench: Bench,
+    pub(super) sound_bench: SoundBench,
     /// Where the commands of the next life arrive; its sender is the bench's.
     pub(super) commands: Option<Receiver<Command>>,
     pub(super) curtain: Curtain,
@@ -157,6 +159,7 @@ impl Ground {
     pub(super) fn died(&mut self, cause: String) {
         let (commands, obeyed) = channel();
         self.bench.close(commands, &cause);
+        self.sound_bench.close(&cause);
         self.commands = Some(obeyed);
         let mut report = self.shared.report();
         report.failure = Some(cause);
@@ -275,10 +278,13 @@ impl Life {
             }
             None => (None, None),
         };
-        // What the source carries, unless the sound has a source of its own.
-        let own = ground.plan.audio.as_ref();
-        let own = own.is_some_and(|audio| audio.source.is_some());
-        let entrance = sound.as_ref().filter(|_| !own).map(AudioDesk::entrance);
+        let entrance = |input: &AudioInput| {
+            let desk = sound.as_ref()?;
+            let given = ground.plan.audio.as_ref()?.source == *input;
+            given.then(|| desk.entrance())
+        };
+        let beside_pictures = entrance(&AudioInput::Pictures);
+        let from_producers = entrance(&AudioInput::Producer);
         let owner = Owner::new(owner::Parts {
             waiting: Arc::clone(&waiting),
             plan: ground.plan.clone(),
@@ -348,7 +354,10 @@ impl Life {
         }
         ground.shared.report().broken = false;
         ground.bench.reopen();
-        if let Some(source) = ground.source(first_tick, entrance, &life.source) {
+        if let Some(entrance) = from_producers {
+            ground.sound_bench.reopen(entrance);
+        }
+        if let Some(source) = ground.source(first_tick, beside_pictures, &life.source) {
             match crew.spawn(SOURCE, move || source.run()) {
                 Ok(thread) => life.threads.push(thread),
                 Err(source) => {

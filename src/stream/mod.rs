@@ -2,6 +2,7 @@
 
 mod any;
 mod backlog;
+mod chair;
 mod changes;
 mod curtain;
 mod gate;
@@ -13,6 +14,7 @@ mod owner;
 mod recorder;
 mod seat;
 mod shared;
+mod sound_seat;
 mod transcode;
 
 use std::collections::BTreeMap;
@@ -22,19 +24,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ringgear_producer::messages::{Open, RefusalCode, Refused};
+use ringgear_producer::messages::{Open, OpenSound, RefusalCode, Refused};
 use ringgear_ring::layout::Policy;
 use tokio::sync::watch;
 
 pub(crate) use any::AnyStream;
+pub(crate) use chair::refused;
 pub(crate) use keeper::hear_panics;
 use recorder::Recorder;
-pub(crate) use seat::refused;
 pub(crate) use transcode::Transcode;
 
 use crate::clock::{Anchor, MonotonicTime};
-use crate::config::{BreakerPlan, Plan, StreamPlan, user_name};
-use crate::control::{Accounts, Granted, Peer};
+use crate::config::{AudioInput, BreakerPlan, Plan, StreamPlan, user_name};
+use crate::control::{Accounts, Granted, Offer, Peer};
 use crate::descriptors::{Descriptors, TooFew};
 use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
@@ -50,6 +52,7 @@ use life::Ground;
 use manifests::OriginManifests;
 use seat::Bench;
 use shared::Shared;
+use sound_seat::SoundBench;
 
 /// What all streams share.
 pub(crate) struct House {
@@ -107,6 +110,7 @@ pub(crate) struct Stream {
     anchor: Anchor,
     shared: Arc<Shared>,
     bench: Bench,
+    sound_bench: SoundBench,
     window: watch::Receiver<Arc<Snapshot>>,
     picture: watch::Receiver<Option<Picture>>,
     keeper: Sender<News>,
@@ -166,6 +170,12 @@ impl Stream {
             commands,
             Arc::clone(&house.accounts),
         );
+        let sound_bench = SoundBench::new(
+            &plan.name,
+            plan.grid.framerate,
+            house.anchor.clone(),
+            Arc::clone(&house.accounts),
+        );
         let ground = Ground {
             plan: plan.clone(),
             grid: start.grid,
@@ -184,6 +194,7 @@ impl Stream {
             ledger: Some(restored.ledger),
             shared: Arc::clone(&shared),
             bench: bench.clone(),
+            sound_bench: sound_bench.clone(),
             commands: Some(obeyed),
             curtain,
             newest,
@@ -216,6 +227,7 @@ impl Stream {
             plan,
             shared,
             bench,
+            sound_bench,
             window: snapshot,
             picture,
             keeper,
@@ -223,9 +235,17 @@ impl Stream {
         })
     }
 
-    /// Whether the config lets `peer`, in its supplementary `groups`, feed this stream.
-    pub(crate) fn may_feed(&self, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
-        may_feed(&self.plan, peer, groups)
+    /// Whether the config lets `peer`, in its supplementary `groups`, feed this stream with what it offers.
+    pub(crate) fn may_feed(
+        &self,
+        offer: &Offer,
+        peer: Peer,
+        groups: &[u32],
+    ) -> Result<(), Refused> {
+        match offer {
+            Offer::Frames(_) => may_feed(&self.plan, peer, groups),
+            Offer::Sound(_) => may_be_heard(&self.plan, peer, groups),
+        }
     }
 
     /// Starts a producer's session.
@@ -233,9 +253,19 @@ impl Stream {
         self.bench.open(open, peer, self.anchor.now())
     }
 
+    /// Starts the session of a producer of sound.
+    pub(crate) fn open_sound(&self, open: &OpenSound, peer: Peer) -> Result<Granted, Refused> {
+        self.sound_bench.open(open, peer)
+    }
+
     /// What `/api/v1/streams` tells of it.
     pub(crate) fn status(&self) -> StreamStatus {
-        status(&self.shared, &self.plan, &self.bench, &self.window)
+        status(
+            &self.shared,
+            &self.plan,
+            (&self.bench, &self.sound_bench),
+            &self.window,
+        )
     }
 
     /// How long ago it last reached a tick. A stream that works reaches one at least every second: ingest never waits for
@@ -249,8 +279,9 @@ impl Stream {
     pub(crate) fn port(&self) -> StreamPort {
         let status = {
             let (shared, plan) = (Arc::clone(&self.shared), self.plan.clone());
-            let (bench, window) = (self.bench.clone(), self.window.clone());
-            Arc::new(move || status(&shared, &plan, &bench, &window))
+            let benches = (self.bench.clone(), self.sound_bench.clone());
+            let window = self.window.clone();
+            Arc::new(move || status(&shared, &plan, (&benches.0, &benches.1), &window))
         };
         let (window, picture) = (self.window.clone(), self.picture.clone());
         let mut port = StreamPort::new(
@@ -289,9 +320,25 @@ fn join(stream: &str, keeper: Option<JoinHandle<()>>) {
     }
 }
 
+/// Whether the config lets `peer`, in its supplementary `groups`, feed the sound of the stream of `plan`: nobody unless it says so.
+fn may_be_heard(plan: &StreamPlan, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
+    let stream = &plan.name;
+    let wrong = match &plan.audio {
+        Some(audio) if audio.source == AudioInput::Producer => {
+            return is_feeder(plan, peer, groups);
+        }
+        Some(_) => "has sound from a source of its own",
+        None => "has no sound",
+    };
+    let message = format!(
+        "stream '{stream}' {wrong} and takes no producer of it: set source = \"producer\" in [streams.{stream}.audio] of the daemon's config"
+    );
+    Err(refused(RefusalCode::NotPermitted, message))
+}
+
 /// Whether the config lets `peer`, in its supplementary `groups`, feed the stream of `plan`: nobody where it has a source.
 fn may_feed(plan: &StreamPlan, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
-    let (feeders, stream) = (&plan.feeders, &plan.name);
+    let stream = &plan.name;
     if let Some(source) = &plan.source {
         let message = format!(
             "stream '{stream}' has a source of its own ({}) and takes no producer: take source out of [streams.{stream}] in the \
@@ -300,6 +347,12 @@ fn may_feed(plan: &StreamPlan, peer: Peer, groups: &[u32]) -> Result<(), Refused
         );
         return Err(refused(RefusalCode::NotPermitted, message));
     }
+    is_feeder(plan, peer, groups)
+}
+
+/// Whether `peer` is one of the users, or in one of the groups, whom the config names.
+fn is_feeder(plan: &StreamPlan, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
+    let (feeders, stream) = (&plan.feeders, &plan.name);
     if feeders.include(peer.uid, groups.iter().copied().chain([peer.gid])) {
         return Ok(());
     }
@@ -335,7 +388,7 @@ fn claim(stream: &str, folder: &Path) -> Result<Option<Claim>, StreamError> {
 fn status(
     shared: &Shared,
     plan: &StreamPlan,
-    bench: &Bench,
+    (bench, sound_bench): (&Bench, &SoundBench),
     window: &watch::Receiver<Arc<Snapshot>>,
 ) -> StreamStatus {
     let snapshot = Arc::clone(&window.borrow());
@@ -343,6 +396,7 @@ fn status(
         plan,
         &snapshot,
         bench.session(shared.counters.session_committed.get()),
+        sound_bench.session(),
     )
 }
 

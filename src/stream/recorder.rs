@@ -8,7 +8,8 @@ use std::time::Duration;
 use ringgear_producer::messages::{Open, RefusalCode, Refused};
 use tokio::sync::watch;
 
-use super::seat::{check_request, refused};
+use super::chair::refused;
+use super::seat::check_request;
 use super::shared::Shared;
 use super::{House, Stream, StreamError, may_feed};
 use crate::config::StreamPlan;
@@ -108,6 +109,15 @@ impl Recorder {
     /// Whether the config lets `peer`, in its supplementary `groups`, feed this stream.
     pub(crate) fn may_feed(&self, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
         may_feed(&self.plan, peer, groups)
+    }
+
+    /// Why nobody may feed its sound.
+    pub(crate) fn no_sound(&self) -> Refused {
+        let message = format!(
+            "stream '{}' records, and recordings have no sound in this version: feed a stream of mode \"live\"",
+            self.plan.name
+        );
+        refused(RefusalCode::NotPermitted, message)
     }
 
     /// Starts a producer's session, and with it the next recording, unless one is under way.
@@ -223,7 +233,7 @@ impl Recorder {
             Some(current) => current.stream.status(),
             None => {
                 let nothing = nothing(&self.plan, self.house.anchor.now());
-                self.idle.status(&self.plan, &nothing, None)
+                self.idle.status(&self.plan, &nothing, None, None)
             }
         };
         status.recording = current.as_ref().map(|current| current.name.clone());

@@ -1,17 +1,17 @@
 //! Who feeds a stream: one producer at a time, holding its seat until it closes, dies or is taken over.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringgear_producer::messages::{
-    EndCode, Ended, FrameCounts, Open, Opened, PROTOCOL, RefusalCode, Refused,
+    EndCode, FrameCounts, Open, Opened, PROTOCOL, RefusalCode, Refused,
 };
 use ringgear_ring::format::{FrameFormat, PixelFormat};
 use ringgear_ring::layout::{Layout, MAX_MEMORY_BYTES, MAX_SLOTS, Policy};
-use ringgear_ring::{MemoryKind, Reader, RingMemory};
+use ringgear_ring::{Reader, RingMemory};
 use tokio::sync::{oneshot, watch};
 
+use super::chair::{Chair, Holder, client_name, may_have, next_session, refused};
 use super::changes::{Changes, TooOften};
 use crate::control::{Accounts, Granted, Peer, Seat};
 use crate::ingest::{Command, NewSession, input_of};
@@ -24,8 +24,6 @@ use crate::tick::{Framerate, UnixTime};
 const DEFAULT_SLOTS: u32 = 6;
 const SLOTS: std::ops::RangeInclusive<u32> = 3..=MAX_SLOTS;
 
-static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
-
 /// A stream's seat for a producer.
 #[derive(Clone)]
 pub(super) struct Bench {
@@ -35,24 +33,16 @@ pub(super) struct Bench {
     policy: Policy,
     accounts: Arc<Accounts>,
     changes: Arc<Mutex<Changes>>,
-    seat: Arc<Mutex<Chair>>,
+    seat: Arc<Mutex<Place>>,
 }
 
 /// The seat itself.
-struct Chair {
+struct Place {
     /// To the ingest of the stream's present life; between two lives, to the next one's.
     commands: Sender<Command>,
-    holder: Option<Holder>,
-    /// Why nobody may have it now: the stream does not run.
-    closed: Option<String>,
+    chair: Chair<SessionStatus>,
     /// Whether it is a recording that takes no more frames.
     finishing: bool,
-}
-
-struct Holder {
-    session: u64,
-    status: SessionStatus,
-    ended: watch::Sender<Option<Ended>>,
 }
 
 impl Bench {
@@ -68,10 +58,9 @@ impl Bench {
             policy,
             accounts,
             changes: Arc::default(),
-            seat: Arc::new(Mutex::new(Chair {
+            seat: Arc::new(Mutex::new(Place {
                 commands,
-                holder: None,
-                closed: None,
+                chair: Chair::new(format!("stream '{stream}'")),
                 finishing: false,
             })),
         }
@@ -79,61 +68,48 @@ impl Bench {
 
     /// Where ingest takes its commands.
     pub(super) fn commands(&self) -> Sender<Command> {
-        self.chair().commands.clone()
+        self.place().commands.clone()
     }
 
     /// The stream does not run, because of `cause`; the ingest of its next life will obey `commands`. Who held the seat is told to
     /// come again, and nobody gets it before [`Self::reopen`].
     pub(super) fn close(&self, commands: Sender<Command>, cause: &str) {
-        let mut chair = self.chair();
-        chair.commands = commands;
-        chair.closed = Some(cause.to_owned());
-        if let Some(held) = chair.holder.take() {
-            held.ended.send_replace(Some(Ended {
-                code: EndCode::StreamGone,
-                message: format!(
-                    "stream '{}' is started again; connect again: {cause}",
-                    self.stream
-                ),
-            }));
-        }
+        let mut place = self.place();
+        place.commands = commands;
+        place.chair.close(cause);
     }
 
     /// The recording takes no more frames. Whoever has just got the seat is told to come again, for the next one.
     pub(super) fn finish(&self) {
-        let mut chair = self.chair();
-        chair.finishing = true;
-        if let Some(held) = chair.holder.take() {
-            held.ended.send_replace(Some(Ended {
-                code: EndCode::StreamGone,
-                message: format!(
-                    "the recording of stream '{}' has ended; connect again for the next one",
-                    self.stream
-                ),
-            }));
-        }
+        let mut place = self.place();
+        place.finishing = true;
+        let message = format!(
+            "the recording of stream '{}' has ended; connect again for the next one",
+            self.stream
+        );
+        place.chair.clear(EndCode::StreamGone, message);
     }
 
     /// The stream runs.
     pub(super) fn reopen(&self) {
-        let mut chair = self.chair();
-        chair.closed = None;
-        chair.finishing = false;
+        let mut place = self.place();
+        place.chair.reopen();
+        place.finishing = false;
     }
 
     /// Who holds the seat, `committed` being what ingest has counted of its session.
     pub(super) fn session(&self, committed: u64) -> Option<SessionStatus> {
-        let chair = self.chair();
-        chair.holder.as_ref().map(|holder| SessionStatus {
+        let place = self.place();
+        place.chair.status().map(|status| SessionStatus {
             committed,
-            ..holder.status.clone()
+            ..status.clone()
         })
     }
 
     /// Gives `peer` the seat, or says why not.
     pub(super) fn open(&self, open: &Open, peer: Peer, now: UnixTime) -> Result<Granted, Refused> {
         let (format, slots) = check_request(open, &self.accounts)?;
-        self.busy(open, &self.chair())?;
+        self.busy(open, &self.place())?;
         // Making the memory takes milliseconds, so it is made before anybody else is kept waiting.
         let resources = |error: &dyn std::fmt::Display| {
             let message = format!("no memory for a ring of {slots} slots of {format}: {error}");
@@ -161,25 +137,12 @@ impl Bench {
         };
         let memory_bytes = memory.bytes() as u64;
         let (ended, said) = watch::channel(None);
-        let mut chair = self.chair();
+        let mut place = self.place();
         // Somebody else may have been quicker.
-        self.busy(open, &chair)?;
+        self.busy(open, &place)?;
         self.changes(|changes| changes.note(input_of(&format), now), &format)?;
-        let session = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
-        if let Some(held) = chair.holder.take() {
-            let message = format!(
-                "process {} (user {}) has taken the stream over",
-                peer.pid, peer.uid
-            );
-            held.ended.send_replace(Some(Ended {
-                code: EndCode::TakenOver,
-                message,
-            }));
-        }
-        let client = open
-            .client
-            .as_deref()
-            .map(|client| client.chars().take(100).collect::<String>());
+        let session = next_session();
+        let client = client_name(open.client.as_deref());
         let logged = self.accounts.may_log(peer.uid);
         if logged {
             tracing::info!(
@@ -205,8 +168,10 @@ impl Bench {
             opened: now.rfc3339(),
             committed: 0,
         };
-        chair.holder = Some(Holder {
+        place.chair.give(Holder {
             session,
+            peer,
+            since: now,
             status,
             ended: ended.clone(),
         });
@@ -218,7 +183,7 @@ impl Bench {
             hold,
         });
         // Ingest lives as long as the stream; when it has just stopped, the connection's end tells the producer.
-        let _ = chair.commands.send(Command::Begin(new));
+        let _ = place.commands.send(Command::Begin(new));
         let (framerate_num, framerate_den) = self.framerate.parts();
         Ok(Granted {
             opened: Opened {
@@ -242,34 +207,15 @@ impl Bench {
     }
 
     /// Refuses a producer while the stream does not run, or that does not ask to take over from who holds the seat.
-    fn busy(&self, open: &Open, chair: &Chair) -> Result<(), Refused> {
-        if chair.finishing {
+    fn busy(&self, open: &Open, place: &Place) -> Result<(), Refused> {
+        if place.finishing {
             let message = format!(
                 "stream '{}' is finishing a recording: open it again in a moment",
                 self.stream
             );
             return Err(refused(RefusalCode::OutOfResources, message));
         }
-        if let Some(cause) = &chair.closed {
-            let message = format!(
-                "stream '{}' does not run and is tried again: {cause}",
-                self.stream
-            );
-            return Err(refused(RefusalCode::OutOfResources, message));
-        }
-        let Some(held) = chair.holder.as_ref().filter(|_| !open.take_over) else {
-            return Ok(());
-        };
-        let message = format!(
-            "stream '{}' is fed by process {} (user {}) since {}: stop it, or ask to take over",
-            self.stream, held.status.pid, held.status.uid, held.status.opened
-        );
-        let holder_pid = Some(held.status.pid);
-        Err(Refused {
-            code: RefusalCode::StreamBusy,
-            message,
-            holder_pid,
-        })
+        place.chair.check_free(open.take_over)
     }
 
     /// Refuses pictures of yet another size or storage.
@@ -286,14 +232,14 @@ impl Bench {
     }
 
     fn leave(&self, session: u64, done: Option<oneshot::Sender<FrameCounts>>) {
-        let mut chair = self.chair();
-        let left = chair.holder.take_if(|holder| holder.session == session);
+        let mut place = self.place();
+        let left = place.chair.leave(session);
         // A recording ends with its producer's close.
-        chair.finishing |= self.policy == Policy::Lossless && left.is_some() && done.is_some();
-        let _ = chair.commands.send(Command::Close { session, done });
+        place.finishing |= self.policy == Policy::Lossless && left && done.is_some();
+        let _ = place.commands.send(Command::Close { session, done });
     }
 
-    fn chair(&self) -> MutexGuard<'_, Chair> {
+    fn place(&self) -> MutexGuard<'_, Place> {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -320,28 +266,6 @@ impl Drop for HeldSeat {
             self.bench.leave(self.session, None);
         }
     }
-}
-
-/// A refusal without a holder.
-pub(crate) fn refused(code: RefusalCode, message: String) -> Refused {
-    Refused {
-        code,
-        message,
-        holder_pid: None,
-    }
-}
-
-/// Refuses named segments to other users: their files are the daemon's user's alone.
-fn may_have(memory: MemoryKind, peer: Peer) -> Result<(), Refused> {
-    let own = rustix::process::geteuid().as_raw();
-    if memory == MemoryKind::Named && peer.uid != own {
-        let message = format!(
-            "named memory is for the daemon's own user (uid {own}), not for uid {}: leave 'memory' out for a memfd",
-            peer.uid
-        );
-        return Err(refused(RefusalCode::NotPermitted, message));
-    }
-    Ok(())
 }
 
 /// What `open` asks for, if it can be had at all: the frames' format, and how many slots.

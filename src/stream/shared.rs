@@ -3,12 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::config::StreamPlan;
+use crate::config::{AudioInput, StreamPlan};
 use crate::histogram::Histogram;
 use crate::ingest::{Count, Counters};
 use crate::status::{
-    AudioStatus, EncoderStatus, LatencyStatus, RenditionStatus, SessionStatus, SourceState,
-    SourceStatus, StreamState, StreamStatus, WindowStatus,
+    AudioStatus, EncoderStatus, LatencyStatus, RenditionStatus, SessionStatus, SoundSessionStatus,
+    SourceState, SourceStatus, StreamState, StreamStatus, WindowStatus,
 };
 use crate::tick::UnixTime;
 use crate::window::Snapshot;
@@ -96,6 +96,7 @@ impl Shared {
         plan: &StreamPlan,
         snapshot: &Snapshot,
         session: Option<SessionStatus>,
+        sound: Option<SoundSessionStatus>,
     ) -> StreamStatus {
         let report = self.report().clone();
         let state = match &report {
@@ -133,11 +134,35 @@ impl Shared {
             renditions,
             recording: None,
             recordings: Vec::new(),
-            audio: report.audio,
+            audio: audio(plan, report.audio, sound),
             window: window(snapshot, self.latency.newest_captured()),
             latency: self.latency.status(),
         }
     }
+}
+
+/// The stream's sound, with who feeds it.
+fn audio(
+    plan: &StreamPlan,
+    told: Option<AudioStatus>,
+    session: Option<SoundSessionStatus>,
+) -> Option<AudioStatus> {
+    let Some(fed) = plan
+        .audio
+        .as_ref()
+        .filter(|audio| audio.source == AudioInput::Producer)
+    else {
+        return told;
+    };
+    let mut status = told.unwrap_or_else(|| AudioStatus {
+        source: fed.shown().unwrap_or_default(),
+        ..AudioStatus::default()
+    });
+    if session.is_none() && status.detail.is_none() {
+        let nobody = "nobody feeds its sound: there is silence until a producer does";
+        status.detail = Some(nobody.to_owned());
+    }
+    Some(AudioStatus { session, ..status })
 }
 
 /// Why a source gives no pictures.

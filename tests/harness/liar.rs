@@ -73,8 +73,14 @@ impl Liar {
     /// A session of frames as `open` has them.
     #[track_caller]
     pub(crate) fn session_of(daemon: &Daemon, open: Open) -> Self {
+        Self::session_by(daemon, &Request::Open(open))
+    }
+
+    /// A session that `request` opens.
+    #[track_caller]
+    pub(crate) fn session_by(daemon: &Daemon, request: &Request) -> Self {
         let mut liar = Self::connect(daemon);
-        match liar.ask(&Request::Open(open)) {
+        match liar.ask(request) {
             Some(Reply::Opened(opened)) => liar.opened = Some(opened),
             other => panic!("no session: {other:?}"),
         }

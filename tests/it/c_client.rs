@@ -131,17 +131,18 @@ fn run(command: &mut Command) -> String {
 #[test]
 fn the_example_feeds_a_stream_from_c_and_from_cpp() {
     let _machine = beside_others();
-    let daemon = Daemon::start(&stream());
+    let sound = "[streams.cam.audio]\nsource = \"producer\"\n";
+    let daemon = Daemon::start(&(stream() + sound));
     let installed = Installed::new(&daemon);
+    let count = |said: &str, name: &str| -> u64 {
+        let after = said.split_once(name).unwrap().1.trim_start();
+        after.split([',', '\n']).next().unwrap().parse().unwrap()
+    };
     for build in [C, STATIC_C, CPP] {
         let program = installed.build(&repository("clients/c/example.c"), build);
         let mut example = installed.command(&daemon, &program, build.linked);
         let said = run(example.args(["cam", "30"]));
-        let count = |name: &str| -> u64 {
-            let after = said.split_once(name).unwrap().1.trim_start();
-            after.split([',', '\n']).next().unwrap().parse().unwrap()
-        };
-        let account = ["used", "superseded", "late"].map(count);
+        let account = ["used", "superseded", "late"].map(|name| count(&said, name));
         assert_eq!(account.iter().sum::<u64>(), 30, "{said}");
         assert!(account[0] >= 15, "{said}");
         let mut wrong = installed.command(&daemon, &program, build.linked);
@@ -150,6 +151,12 @@ fn the_example_feeds_a_stream_from_c_and_from_cpp() {
         assert_eq!(refused.status.code(), Some(1), "{said}");
         assert!(said.contains("gate") && said.lines().count() == 1, "{said}");
     }
+    let program = installed.build(&repository("clients/c/example_audio.c"), C);
+    let said = run(installed
+        .command(&daemon, &program, C.linked)
+        .args(["cam", "1"]));
+    let account = ["used", "superseded", "late"].map(|name| count(&said, name));
+    assert_eq!(account.iter().sum::<u64>(), 100, "{said}");
 }
 
 #[test]

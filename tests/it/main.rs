@@ -41,6 +41,7 @@ mod renditions;
 mod restarts;
 mod siege;
 mod sound;
+mod sound_producers;
 mod source_sound;
 mod sources;
 mod timing;

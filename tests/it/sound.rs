@@ -36,7 +36,7 @@ fn tone(place: &Place, seconds: u32) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-fn audio(daemon: &Daemon) -> Option<AudioStatus> {
+pub(super) fn audio(daemon: &Daemon) -> Option<AudioStatus> {
     daemon.stream("cam").audio
 }
 
@@ -45,14 +45,14 @@ fn signal(pid: Option<u32>) {
     kill_process(pid.expect("it runs"), Signal::KILL).unwrap();
 }
 
-fn playlist(daemon: &Daemon, rendition: &str) -> Option<MediaPlaylist> {
+pub(super) fn playlist(daemon: &Daemon, rendition: &str) -> Option<MediaPlaylist> {
     let folder = daemon.place.live().join("cam").join(rendition);
     let text = std::fs::read_to_string(folder.join("media.m3u8")).ok()?;
     hls::media(&text).ok()
 }
 
 /// Waits until `rendition` lists `more` segments more than it does.
-fn wait_for_segments(daemon: &Daemon, rendition: &str, more: u64) {
+pub(super) fn wait_for_segments(daemon: &Daemon, rendition: &str, more: u64) {
     let last = |daemon: &Daemon| Some(playlist(daemon, rendition)?.segments.last()?.number);
     let soon = Duration::from_secs(30);
     let before = wait_for("segments are listed", soon, || last(daemon));
@@ -62,7 +62,7 @@ fn wait_for_segments(daemon: &Daemon, rendition: &str, more: u64) {
 }
 
 /// How loud what `playlist` lists is: the root mean square of each block of 20 ms.
-fn loudness(folder: &Path, playlist: &MediaPlaylist) -> Vec<f32> {
+pub(super) fn loudness(folder: &Path, playlist: &MediaPlaylist) -> Vec<f32> {
     let square = |block: &[f32]| block.iter().map(|value| value * value).sum::<f32>();
     #[allow(clippy::cast_precision_loss)]
     let loudness = |block: &[f32]| (square(block) / block.len() as f32).sqrt();
@@ -157,7 +157,7 @@ fn sound_is_published_beside_the_picture_and_its_faults_disturb_no_tick() {
     }
 }
 
-mod alone {
+pub(super) mod alone {
     use super::*;
     use crate::harness::alone;
 
@@ -186,10 +186,15 @@ mod alone {
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180", "--clap", &fifo]);
         daemon.wait_until_playable("cam");
         wait_for_segments(&daemon, "audio", 14);
+        assert_in_step(&daemon, 4000.0);
+    }
+
+    /// Each click is heard with its flash, from so many milliseconds after the first on.
+    pub(crate) fn assert_in_step(daemon: &Daemon, settled: f64) {
         let live = daemon.place.live().join("cam");
         let (flashes, clicks) = claps(&live, "small", "audio");
         // Those of the first seconds, in which the source's latency was found out, don't count, nor what is not there in both.
-        let from = flashes[0] + 4000.0;
+        let from = flashes[0] + settled;
         let pairs: Vec<(f64, f64)> = flashes
             .iter()
             .filter(|flash| **flash > from)

@@ -3,11 +3,13 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use ringgear_producer::messages::FrameCounts;
 use ringgear_producer::{Captured, FrameFormat};
 
 use crate::code::{self, E_INTERNAL, Failure, OK};
-use crate::handle::{Handle, Inner, Step};
+use crate::handle::{Handle, Inner};
 use crate::options::{self, MAX_PLANES, MAX_STRUCT, Options};
+use crate::story::Step;
 use crate::text;
 
 /// The version of the binary interface: `RINGGEAR_ABI` of `ringgear.h`, which the soname has too.
@@ -72,7 +74,7 @@ pub struct Account {
 }
 
 /// Runs `run`; a panic in it is `otherwise`.
-fn guarded<T>(otherwise: T, run: impl FnOnce() -> T) -> T {
+pub(crate) fn guarded<T>(otherwise: T, run: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
         // Dropping it could panic again.
         std::mem::forget(payload);
@@ -81,7 +83,7 @@ fn guarded<T>(otherwise: T, run: impl FnOnce() -> T) -> T {
 }
 
 /// Keeps `failure` for `ringgear_last_error(NULL)`.
-fn failed(failure: Failure) -> c_int {
+pub(crate) fn failed(failure: Failure) -> c_int {
     text::keep(failure.text);
     failure.code
 }
@@ -355,7 +357,7 @@ unsafe fn copy(inner: &mut Inner, sources: &[Source], captured_ns: u64) -> Resul
     Ok(Step::Done)
 }
 
-fn captured(nanoseconds: u64) -> Option<Captured> {
+pub(crate) fn captured(nanoseconds: u64) -> Option<Captured> {
     (nanoseconds != 0).then_some(Captured(nanoseconds))
 }
 
@@ -384,19 +386,32 @@ pub unsafe extern "C" fn ringgear_get_counters(
         let Some(handle) = (unsafe { producer.as_ref() }) else {
             return failed(Failure::argument("producer is NULL"));
         };
-        if counters.is_null() || !(size_of::<Counters>()..=MAX_STRUCT).contains(&struct_size) {
-            let text = "counters is NULL, or struct_size is not its sizeof";
-            return failed(Failure::argument(text));
-        }
         let Some(inner) = handle.lock() else {
             return E_INTERNAL;
         };
-        // SAFETY: these bytes are the caller's to give. A newer program's struct is longer than ours, and what we don't know of it is zero.
-        unsafe { counters.cast::<u8>().write_bytes(0, struct_size) };
-        // SAFETY: at least our struct's bytes are there, by the check.
-        unsafe { counters.write(inner.counters()) };
-        OK
+        // SAFETY: by the caller's promise.
+        unsafe { fill_counters(inner.counters(), counters, struct_size) }
     })
+}
+
+/// Gives `now` to the program.
+///
+/// # Safety
+/// `counters` is null, or `struct_size` bytes there may be written.
+pub(crate) unsafe fn fill_counters(
+    now: Counters,
+    counters: *mut Counters,
+    struct_size: usize,
+) -> c_int {
+    if counters.is_null() || !(size_of::<Counters>()..=MAX_STRUCT).contains(&struct_size) {
+        let text = "counters is NULL, or struct_size is not its sizeof";
+        return failed(Failure::argument(text));
+    }
+    // SAFETY: these bytes are the caller's to give. A newer program's struct is longer than ours, and what we don't know of it is zero.
+    unsafe { counters.cast::<u8>().write_bytes(0, struct_size) };
+    // SAFETY: at least our struct's bytes are there, by the check.
+    unsafe { counters.write(now) };
+    OK
 }
 
 /// Ends the producer in good order, and frees it.
@@ -406,30 +421,37 @@ pub unsafe extern "C" fn ringgear_get_counters(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ringgear_close(producer: *mut Handle, account: *mut Account) -> c_int {
     guarded(E_INTERNAL, || {
-        let mut last = Account::default();
-        let mut code = OK;
+        let mut closed = Ok((OK, None));
         if !producer.is_null() {
             // SAFETY: from `Box::into_raw` in `ringgear_open`, and closed once, by the caller's promise.
             let handle = unsafe { Box::from_raw(producer) };
-            code = match handle.close() {
-                Ok((code, counts)) => {
-                    let counts = counts.unwrap_or_default();
-                    last = Account {
-                        used: counts.used,
-                        superseded: counts.superseded,
-                        late: counts.late,
-                    };
-                    code
-                }
-                Err(failure) => failed(failure),
-            };
+            closed = handle.close();
         }
-        if !account.is_null() {
-            // SAFETY: not null, and the caller's to give.
-            unsafe { account.write(last) };
-        }
-        code
+        // SAFETY: by the caller's promise.
+        unsafe { give_account(closed, account) }
     })
+}
+
+/// Gives the program what closing came to.
+///
+/// # Safety
+/// `account` is null or may be written.
+pub(crate) unsafe fn give_account(
+    closed: Result<(c_int, Option<FrameCounts>), Failure>,
+    account: *mut Account,
+) -> c_int {
+    let (code, counts) = closed.unwrap_or_else(|failure| (failed(failure), None));
+    let counts = counts.unwrap_or_default();
+    if !account.is_null() {
+        let last = Account {
+            used: counts.used,
+            superseded: counts.superseded,
+            late: counts.late,
+        };
+        // SAFETY: not null, and the caller's to give.
+        unsafe { account.write(last) };
+    }
+    code
 }
 
 /// CLOCK_MONOTONIC now, in nanoseconds.

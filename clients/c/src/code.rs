@@ -30,7 +30,7 @@ codes! {
     /// What was passed can't be.
     E_ARGUMENT = -1, c"an argument is null, of the wrong size, or no UTF-8";
     /// No such frames.
-    E_FORMAT = -2, c"the pixel format, size or strides are not possible";
+    E_FORMAT = -2, c"the pixel format, size or strides, or the sound's format, are not possible";
     /// Nobody listens.
     E_NO_DAEMON = -3, c"no daemon listens at the socket: start it, or name its socket";
     /// The file system says no.
@@ -66,6 +66,8 @@ codes! {
 pub(crate) struct Failure {
     pub(crate) code: c_int,
     pub(crate) text: String,
+    /// Whether the producer has come to its end by it.
+    pub(crate) is_final: bool,
 }
 
 impl Failure {
@@ -73,6 +75,24 @@ impl Failure {
         Self {
             code: E_ARGUMENT,
             text: text.into(),
+            is_final: false,
+        }
+    }
+
+    /// No such format.
+    pub(crate) fn format(text: String) -> Self {
+        Self {
+            code: E_FORMAT,
+            text,
+            is_final: false,
+        }
+    }
+
+    /// What has ended a producer.
+    pub(crate) fn last(error: ProducerError) -> Self {
+        Self {
+            is_final: true,
+            ..error.into()
         }
     }
 
@@ -80,6 +100,7 @@ impl Failure {
         Self {
             code: E_ORDER,
             text: text.to_owned(),
+            is_final: false,
         }
     }
 }
@@ -89,6 +110,7 @@ impl From<ProducerError> for Failure {
         Self {
             code: code_of(&error),
             text: error.to_string(),
+            is_final: false,
         }
     }
 }
@@ -121,7 +143,7 @@ fn code_of(error: &ProducerError) -> c_int {
         ProducerError::Protocol { .. } => E_PROTOCOL,
         ProducerError::Ring(RingError::System { .. }) | ProducerError::Thread(_) => E_RESOURCES,
         ProducerError::Ring(_) => E_RING,
-        ProducerError::Format(_) => E_FORMAT,
+        ProducerError::Format(_) | ProducerError::SoundFormat(_) => E_FORMAT,
     }
 }
 

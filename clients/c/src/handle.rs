@@ -1,21 +1,15 @@
-//! What a `ringgear_producer` is: a producer, its lock, its last error, and the end that it came to.
+//! What a `ringgear_producer` is: a producer, its lock, and its story.
 
 use std::ffi::c_int;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ringgear_producer::messages::FrameCounts;
 use ringgear_producer::{Captured, FrameFormat, LinkEvent, ProducerOptions, SteadyProducer};
 
 use crate::abi::Counters;
-use crate::code::{DROPPED, Failure, OK};
+use crate::code::Failure;
 use crate::steady_frame::SteadyFrame;
-
-/// What a call on a producer comes to.
-pub(crate) enum Step {
-    Done,
-    /// The daemon is away.
-    Dropped,
-}
+use crate::story::{Step, Story};
 
 /// A producer, in C's hands.
 #[derive(Debug)]
@@ -27,33 +21,27 @@ pub(crate) struct Inner {
     format: FrameFormat,
     /// The counters as they were when a frame was last begun: until it ends they don't change.
     counters: Counters,
-    /// Why the daemon is away.
-    away: Arc<Mutex<String>>,
-    /// What can't heal, once it has come.
-    over: Option<(c_int, String)>,
-    said: String,
+    story: Story,
 }
 
 impl Handle {
     pub(crate) fn open(options: ProducerOptions) -> Result<Self, Failure> {
         let format = options.format.clone();
-        let away = Arc::<Mutex<String>>::default();
-        let told = Arc::clone(&away);
+        let story = Story::default();
+        let told = story.listener();
         let producer = SteadyProducer::open(options, move |event| {
-            *lock(&told) = match event {
+            told.tell(match event {
                 LinkEvent::Waiting { cause } => {
                     format!("{cause}; frames are dropped until the daemon is back")
                 }
                 LinkEvent::Back { .. } => String::new(),
-            };
+            });
         })?;
         Ok(Self(Mutex::new(Inner {
             counters: counters(&producer),
             producer: SteadyFrame::new(producer),
             format,
-            away,
-            over: None,
-            said: String::new(),
+            story,
         })))
     }
 
@@ -65,41 +53,22 @@ impl Handle {
     /// Ends the producer. The code is what ended it before, if anything did.
     pub(crate) fn close(self) -> Result<(c_int, Option<FrameCounts>), Failure> {
         let inner = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let counts = inner.producer.close();
-        if let Some((code, text)) = inner.over {
-            return Err(Failure { code, text });
-        }
-        let counts = counts?;
-        let code = if counts.is_some() { OK } else { DROPPED };
-        Ok((code, counts))
+        inner.story.close(inner.producer.close())
     }
 }
 
 impl Inner {
     /// Runs a step and keeps what it says. A producer that has come to its end runs none, and says its end again.
     pub(crate) fn step(&mut self, run: impl FnOnce(&mut Self) -> Result<Step, Failure>) -> c_int {
-        let outcome = match &self.over {
-            Some((code, text)) => Err(Failure {
-                code: *code,
-                text: text.clone(),
-            }),
+        let outcome = match self.story.over() {
+            Some(failure) => Err(failure),
             None => run(self),
         };
-        match outcome {
-            Ok(Step::Done) => OK,
-            Ok(Step::Dropped) => {
-                self.said.clone_from(&lock(&self.away));
-                DROPPED
-            }
-            Err(failure) => {
-                self.said = failure.text;
-                failure.code
-            }
-        }
+        self.story.note(outcome)
     }
 
     pub(crate) fn said(&self) -> &str {
-        &self.said
+        self.story.said()
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -117,7 +86,7 @@ impl Inner {
         match self.producer.begin() {
             Ok(true) => Ok(Some(number)),
             Ok(false) => Ok(None),
-            Err(error) => Err(self.end(error.into())),
+            Err(error) => Err(Failure::last(error)),
         }
     }
 
@@ -142,7 +111,7 @@ impl Inner {
         match producer.check() {
             Ok(()) if producer.is_connected() => Ok(Step::Done),
             Ok(()) => Ok(Step::Dropped),
-            Err(error) => Err(self.end(error.into())),
+            Err(error) => Err(Failure::last(error)),
         }
     }
 
@@ -152,12 +121,6 @@ impl Inner {
                 "a frame is begun already: call ringgear_commit or ringgear_abandon first",
             )
         })
-    }
-
-    /// Remembers what has ended the producer.
-    fn end(&mut self, failure: Failure) -> Failure {
-        self.over = Some((failure.code, failure.text.clone()));
-        failure
     }
 }
 
@@ -173,8 +136,4 @@ fn counters(producer: &SteadyProducer) -> Counters {
         sessions: producer.sessions(),
         connected: u64::from(producer.is_connected()),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,13 +3,16 @@
 //! What can't be noticed, the header asks of its caller: pointers that are good, and no use after close.
 
 mod abi;
+mod audio;
 mod code;
 mod handle;
 mod options;
 mod steady_frame;
+mod story;
 mod text;
 
 pub use abi::*;
+pub use audio::*;
 pub use code::*;
 pub use handle::Handle;
 pub use options::Options;

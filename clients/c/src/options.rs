@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 use ringgear_producer::messages::DEFAULT_SOCKET;
 use ringgear_producer::{FrameFormat, PixelFormat, ProducerOptions};
 
-use crate::code::{E_FORMAT, Failure};
+use crate::code::Failure;
 use crate::text;
 
 /// The most planes that a format has.
@@ -13,6 +13,9 @@ pub(crate) const MAX_PLANES: usize = 3;
 
 /// Larger than any version's struct: what claims more was not set up.
 pub(crate) const MAX_STRUCT: usize = 4096;
+
+/// The client's name, if the program gives none.
+pub(crate) const CLIENT: &str = concat!("ringgear-c/", env!("CARGO_PKG_VERSION"));
 
 /// `ringgear_options`.
 #[repr(C)]
@@ -40,11 +43,11 @@ pub struct Options {
     pub take_over: c_int,
 }
 
-/// Sets the struct of `size` bytes at `options` to defaults.
+/// Sets the struct of options, of `size` bytes at `options`, to defaults.
 ///
 /// # Safety
 /// `options` is null, or `size` bytes there may be written.
-pub(crate) unsafe fn init(options: *mut Options, size: usize) {
+pub(crate) unsafe fn init<T>(options: *mut T, size: usize) {
     if options.is_null() || !(size_of::<usize>()..=MAX_STRUCT).contains(&size) {
         return;
     }
@@ -54,31 +57,41 @@ pub(crate) unsafe fn init(options: *mut Options, size: usize) {
     unsafe { options.cast::<usize>().write(size) };
 }
 
-/// What the struct at `options` says.
+/// The struct at `options`, if it is one that this library understands.
 ///
 /// # Safety
-/// `options` is null or points to a struct that `ringgear_options_init` has set up, whose texts are null or end with a NUL.
-pub(crate) unsafe fn read(options: *const Options) -> Result<ProducerOptions, Failure> {
+/// `options` is null or points to a struct that [`init`] has set up, which begins with its size, and any bytes are valid in `T`'s fields.
+pub(crate) unsafe fn set_up<'a, T>(options: *const T) -> Result<&'a T, Failure> {
     if options.is_null() {
         return Err(Failure::argument("options is NULL"));
     }
     // SAFETY: not null, and every version of the struct begins with its size.
     let size = unsafe { options.cast::<usize>().read() };
-    if !(size_of::<Options>()..=MAX_STRUCT).contains(&size) {
-        let text = "options are not set up: call ringgear_options_init with their sizeof first";
+    if !(size_of::<T>()..=MAX_STRUCT).contains(&size) {
+        let text =
+            "options are not set up: call the init function for them with their sizeof first";
         return Err(Failure::argument(text));
     }
-    let more = size - size_of::<Options>();
+    let more = size - size_of::<T>();
     // SAFETY: the struct is `size` bytes long by its own word, and this is where ours ends.
     let rest = unsafe { options.add(1).cast::<u8>() };
-    // SAFETY: the same bytes, initialised by `ringgear_options_init`.
+    // SAFETY: the same bytes, initialised by `init`.
     let rest = unsafe { std::slice::from_raw_parts(rest, more) };
     if rest.iter().any(|&byte| byte != 0) {
         let text = "options set what this library does not know: install the program's version";
         return Err(Failure::argument(text));
     }
     // SAFETY: `size` covers our struct, and any bytes are valid in its fields.
-    let options = unsafe { &*options };
+    Ok(unsafe { &*options })
+}
+
+/// What the struct at `options` says.
+///
+/// # Safety
+/// `options` is null or points to a struct that `ringgear_options_init` has set up, whose texts are null or end with a NUL.
+pub(crate) unsafe fn read(options: *const Options) -> Result<ProducerOptions, Failure> {
+    // SAFETY: by the caller's promise.
+    let options = unsafe { set_up(options) }?;
     // SAFETY: a text by the caller's promise, as the three below.
     let stream = unsafe { text::given(options.stream, "options.stream") }?;
     // SAFETY: as above.
@@ -93,19 +106,14 @@ pub(crate) unsafe fn read(options: *const Options) -> Result<ProducerOptions, Fa
         socket: socket.map_or_else(default_socket, Into::into),
         slots: (options.slots != 0).then_some(options.slots),
         take_over: options.take_over != 0,
-        client: client
-            .unwrap_or(concat!("ringgear-c/", env!("CARGO_PKG_VERSION")))
-            .to_owned(),
+        client: client.unwrap_or(CLIENT).to_owned(),
         ..ProducerOptions::new(stream, frame_format(options, format)?)
     })
 }
 
 fn frame_format(options: &Options, name: &str) -> Result<FrameFormat, Failure> {
     let (width, height) = (options.width, options.height);
-    let impossible = |text| Failure {
-        code: E_FORMAT,
-        text,
-    };
+    let impossible = Failure::format;
     let Some(pixels) = PixelFormat::from_name(name) else {
         let known = PixelFormat::ALL.map(PixelFormat::name).join(", ");
         let text = format!("no pixel format is called '{name}': use one of {known}");
@@ -125,7 +133,7 @@ fn frame_format(options: &Options, name: &str) -> Result<FrameFormat, Failure> {
         .map_err(|error| impossible(error.to_string()))
 }
 
-fn default_socket() -> std::path::PathBuf {
+pub(crate) fn default_socket() -> std::path::PathBuf {
     std::env::var_os("RINGGEAR_SOCKET")
         .filter(|path| !path.is_empty())
         .map_or_else(|| DEFAULT_SOCKET.into(), Into::into)

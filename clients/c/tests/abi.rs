@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use ringgear_c::*;
 use ringgear_ring::format::{FrameFormat, PixelFormat};
+use ringgear_ring::sound::{SampleFormat, SoundFormat};
 use ringgear_ring::{Reader, RingMemory};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -48,7 +49,7 @@ fn daemon(listener: UnixListener, slots: u32) -> JoinHandle<Vec<Vec<u8>>> {
     })
 }
 
-fn send_opened(stream: &UnixStream, memory: &RingMemory) {
+fn send_opened<F>(stream: &UnixStream, memory: &RingMemory<F>) {
     let line = format!(
         "{{\"type\":\"opened\",\"protocol\":1,\"session\":1,\"memory_bytes\":{},\"slots\":{},\
          \"framerate_num\":30,\"framerate_den\":1}}\n",
@@ -164,4 +165,86 @@ fn frames_of_every_kind_arrive_to_the_byte() {
     };
     let elsewhere = [rows(&luma, 9), rows(&chroma, 7)].concat();
     assert_eq!(daemon.join().unwrap(), [packed, elsewhere, vec![7; 36]]);
+}
+
+/// Answers one `open_sound`, then `close`; returns each block's first sample, time and bytes.
+fn sound_daemon(listener: UnixListener) -> JoinHandle<Vec<(u64, u64, Vec<u8>)>> {
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains("open_sound"));
+        let format = SoundFormat::new(SampleFormat::F32le, 8000, 1).unwrap();
+        let memory = RingMemory::create(&format, 4).unwrap();
+        send_opened(&stream, &memory);
+        let mut reader = Reader::new(memory);
+        assert_eq!(lines.next().unwrap().unwrap(), "{\"type\":\"close\"}");
+        let mut blocks = Vec::new();
+        while let Some(taken) = reader.take_oldest().unwrap() {
+            let mut bytes = Vec::new();
+            taken.copy_block(&mut bytes).unwrap();
+            let captured = taken.captured().map_or(0, |captured| captured.0);
+            blocks.push((taken.frame_number(), captured, bytes));
+        }
+        let account = "{\"type\":\"closed\",\"used\":2,\"superseded\":0,\"late\":0}\n";
+        (&stream).write_all(account.as_bytes()).unwrap();
+        blocks
+    })
+}
+
+#[test]
+fn sound_arrives_to_the_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    let socket = CString::new(path.to_str().unwrap()).unwrap();
+    let mut options = MaybeUninit::<AudioOptions>::uninit();
+    // SAFETY: so many bytes there may be written.
+    unsafe { ringgear_audio_options_init(options.as_mut_ptr(), size_of::<AudioOptions>()) };
+    // SAFETY: all zeros but for the size is a value of this struct of numbers and pointers.
+    let mut options = unsafe { options.assume_init() };
+    options.stream = c"door".as_ptr();
+    options.format = c"f32le".as_ptr();
+    options.socket = socket.as_ptr();
+    (options.rate, options.channels) = (8000, 9);
+    let mut audio = null_mut();
+    // SAFETY: set-up options whose texts live, and room for a pointer.
+    let code = unsafe { ringgear_audio_open(&raw const options, &raw mut audio) };
+    assert!(code == E_FORMAT && audio.is_null());
+    assert!(said(null_mut()).contains("9 channels"));
+
+    options.channels = 1;
+    let daemon = sound_daemon(UnixListener::bind(&path).unwrap());
+    // SAFETY: as above.
+    let code = unsafe { ringgear_audio_open(&raw const options, &raw mut audio) };
+    assert_eq!(code, OK, "{}", said(null_mut()));
+    let samples: Vec<u8> = (0..40).collect();
+    let data = samples.as_ptr().cast();
+    // SAFETY: an open producer, and so many bytes that live, as in the two below.
+    assert_eq!(unsafe { ringgear_audio_write(audio, data, 40, 77) }, OK);
+    // SAFETY: as above; no whole samples are refused and not read.
+    let code = unsafe { ringgear_audio_write(audio, data, 39, 0) };
+    assert_eq!(code, E_ARGUMENT);
+    // SAFETY: as above; the mistake before was not the producer's end.
+    assert_eq!(unsafe { ringgear_audio_write(audio, data, 4, 0) }, OK);
+    // SAFETY: an open producer.
+    let text = unsafe { ringgear_audio_last_error(audio) };
+    // SAFETY: a text that is valid until this thread asks again.
+    let text = unsafe { CStr::from_ptr(text) };
+    assert!(text.to_str().unwrap().contains("39 bytes"), "{text:?}");
+    // SAFETY: an open producer.
+    assert_eq!(unsafe { ringgear_audio_check(audio) }, OK);
+    let mut counters = Counters::default();
+    let size = size_of::<Counters>();
+    // SAFETY: an open producer, and room for counters.
+    let code = unsafe { ringgear_audio_get_counters(audio, &raw mut counters, size) };
+    assert_eq!((code, counters.committed, counters.dropped), (OK, 2, 0));
+    let mut account = Account::default();
+    // SAFETY: an open producer, not used after this, and room for an account.
+    let code = unsafe { ringgear_audio_close(audio, &raw mut account) };
+    assert_eq!((code, account.used), (OK, 2));
+    // SAFETY: nulls are allowed.
+    assert_eq!(unsafe { ringgear_audio_close(null_mut(), null_mut()) }, OK);
+    // SAFETY: as above, and refused.
+    assert!(unsafe { ringgear_audio_write(null_mut(), null(), 0, 0) } < 0);
+    let expected = [(0, 77, samples.clone()), (10, 0, samples[..4].to_vec())];
+    assert_eq!(daemon.join().unwrap(), expected);
 }

@@ -9,8 +9,8 @@ use std::mem::offset_of;
 use std::path::Path;
 use std::process::Command;
 
-use ringgear_c::{Account, CODES, Counters, FrameView, Options, Plane};
-use ringgear_producer::{FrameFormat, PixelFormat};
+use ringgear_c::{Account, AudioOptions, CODES, Counters, FrameView, Options, Plane};
+use ringgear_producer::{FrameFormat, PixelFormat, SampleFormat, SoundFormat};
 use ringgear_ring::layout::{self, Layout};
 
 const COMPILERS: [(&str, &[&str]); 4] = [
@@ -84,6 +84,7 @@ macro_rules! fields {
 fn the_structs_and_codes_of_the_header_are_the_librarys() {
     let mut expected = Vec::new();
     fields!(expected, Options, "ringgear_options": struct_size, stream, format, width, height, socket, client, strides, slots, take_over);
+    fields!(expected, AudioOptions, "ringgear_audio_options": struct_size, stream, format, rate, channels, socket, client, slots, take_over);
     fields!(expected, Plane, "ringgear_plane": data, stride, row_bytes, rows);
     fields!(expected, FrameView, "ringgear_frame": data, size, number, plane_count, planes);
     fields!(expected, Counters, "ringgear_counters": committed, superseded, dropped, sessions, connected);
@@ -99,8 +100,11 @@ fn the_structs_and_codes_of_the_header_are_the_librarys() {
 fn every_code_and_function_of_the_header_is_there() {
     let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("ringgear.h");
     let header = std::fs::read_to_string(header).unwrap();
-    let code = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/abi.rs");
-    let code = std::fs::read_to_string(code).unwrap();
+    let code = ["src/abi.rs", "src/audio.rs"].map(|file| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        std::fs::read_to_string(file).unwrap()
+    });
+    let code = code.concat();
     let mut codes = 0;
     let mut functions = 0;
     for line in header.lines() {
@@ -147,7 +151,12 @@ fn the_layout_header_is_the_rings_layout() {
         .map(|(name, value)| (format!("RINGGEAR_LAYOUT_{name}"), value))
         .into();
     let format = FrameFormat::packed(PixelFormat::Yuv420p, 64, 48).unwrap();
-    for word in Layout::new(&format, 4).unwrap().header_words() {
+    let sound = SoundFormat::new(SampleFormat::S16le, 8000, 1).unwrap();
+    let of_sound = Layout::new(&sound, 4).unwrap().header_words();
+    // Those that a ring of frames has, too, are asked for once.
+    let of_sound = of_sound.filter(|word| ["rate", "channels"].contains(&word.name));
+    let of_frames = Layout::new(&format, 4).unwrap().header_words();
+    for word in of_frames.chain(of_sound) {
         // plane1_stride is plane[1].stride in C.
         let field = match word
             .name
@@ -166,6 +175,7 @@ fn the_layout_header_is_the_rings_layout() {
         ("word", layout::SLOT_WORD),
         ("frame_number", layout::SLOT_FRAME_NUMBER),
         ("captured", layout::SLOT_CAPTURED),
+        ("block_bytes", layout::SLOT_BLOCK_BYTES),
     ] {
         expected.push((
             format!("offsetof(ringgear_layout_slot, {field})"),

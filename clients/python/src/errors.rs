@@ -3,7 +3,7 @@
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use ringgear_producer::messages::{EndCode, RefusalCode, Refused};
-use ringgear_producer::{PixelFormat, ProducerError, RingError};
+use ringgear_producer::{PixelFormat, ProducerError, RingError, SampleFormat};
 
 /// The exception of that name, made from `arguments`.
 fn exception<'py>(py: Python<'py>, name: &str, arguments: impl PyCallArgs<'py>) -> PyErr {
@@ -25,6 +25,14 @@ pub(crate) fn unknown_format(name: &str) -> PyErr {
     let known = PixelFormat::ALL.map(PixelFormat::name).join(", ");
     frame_error(&format!(
         "no pixel format is called {name:?}: use one of {known}"
+    ))
+}
+
+/// No sound format has this name.
+pub(crate) fn unknown_sound_format(name: &str) -> PyErr {
+    let known = SampleFormat::ALL.map(SampleFormat::name).join(", ");
+    frame_error(&format!(
+        "no sound format is called {name:?}: use one of {known}"
     ))
 }
 
@@ -63,7 +71,11 @@ pub(crate) fn to_python(error: &ProducerError) -> PyErr {
             );
             exception(py, "NoSlot", (message,))
         }
-        ProducerError::Format(_) => exception(py, "FrameError", (message,)),
+        ProducerError::Format(_)
+        | ProducerError::SoundFormat(_)
+        | ProducerError::Ring(RingError::BlockUneven { .. }) => {
+            exception(py, "FrameError", (message,))
+        }
         ProducerError::Protocol { .. } | ProducerError::Ring(_) => {
             exception(py, "ProtocolError", (message,))
         }

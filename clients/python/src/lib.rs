@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audio;
 mod errors;
 
 use std::path::PathBuf;
@@ -269,6 +270,8 @@ fn told(event: LinkEvent) -> (bool, String) {
 
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::audio::{AudioLink, AudioState};
     #[pymodule_export]
     use super::{Link, Slot, State};
 }

@@ -45,14 +45,14 @@ def wait_until(what, condition, within=20.0):
 
 
 class Daemon:
-    def __init__(self, place):
+    def __init__(self, place, more=""):
         self.place = place
         (place / "ticks").mkdir()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.config = place / "ringgear.toml"
-        self.config.write_text(CONFIG.format(place=place, port=self.port))
+        self.config.write_text(CONFIG.format(place=place, port=self.port) + more)
         self.socket = str(place / "control.sock")
         self.process = None
         self.start()
@@ -84,6 +84,11 @@ class Daemon:
         names = lines[0].split(",")
         return [dict(zip(names, line.split(","))) for line in lines[1:]]
 
+    def sound(self):
+        """The session of sound as the daemon tells of it, or None."""
+        streams = json.loads(self.get("/api/v1/streams"))["streams"]
+        return streams[0]["audio"].get("session")
+
     def frames_shown(self):
         return [int(tick["frame"]) for tick in self.ticks() if tick["kind"] == "fresh"]
 
@@ -103,11 +108,21 @@ class Daemon:
                 self.kill()
 
 
-@pytest.fixture
-def daemon(tmp_path):
+def run_daemon(place, more=""):
     if not BINARY.exists():
         pytest.fail(f"{BINARY} is missing: run `cargo build`, or set RINGGEAR_BIN")
-    running = Daemon(tmp_path)
+    running = Daemon(place, more)
     yield running
     running.stop()
     print(running.log())
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    yield from run_daemon(tmp_path)
+
+
+@pytest.fixture
+def sounding(tmp_path):
+    """A daemon whose stream takes its sound from a producer."""
+    yield from run_daemon(tmp_path, '[streams.cam.audio]\nsource = "producer"\n')

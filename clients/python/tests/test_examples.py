@@ -56,6 +56,13 @@ def test_the_pillow_slideshow_streams(daemon, example, tmp_path):
     wait_until("10 frames are shown", lambda: len(daemon.frames_shown()) >= 10)
 
 
+def test_the_numpy_tone_is_taken(sounding, tmp_path):
+    environment = {**os.environ, "RINGGEAR_SOCKET": sounding.socket}
+    tone = [sys.executable, EXAMPLES / "numpy_tone.py", "cam", "0.5"]
+    subprocess.run(tone, env=environment, check=True, timeout=30)
+    assert "used=50 superseded=0 late=0" in sounding.log()
+
+
 def test_opencv_streams_a_file(daemon, example, tmp_path):
     pytest.importorskip("cv2")
     movie = tmp_path / "movie.mp4"

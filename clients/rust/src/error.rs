@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ringgear_ring::RingError;
 use ringgear_ring::format::FormatError;
+use ringgear_ring::sound::SoundFormatError;
 
 use crate::messages::{EndCode, Ended, RefusalCode, Refused};
 
@@ -65,6 +66,9 @@ pub enum ProducerError {
     /// The frame format is impossible.
     #[error(transparent)]
     Format(#[from] FormatError),
+    /// The sound format is impossible.
+    #[error(transparent)]
+    SoundFormat(#[from] SoundFormatError),
     /// No thread for reconnecting could be started.
     #[error("no thread for reconnecting could be started: {0}")]
     Thread(io::Error),
@@ -86,7 +90,11 @@ impl ProducerError {
                 RefusalCode::StreamBusy | RefusalCode::OutOfResources | RefusalCode::Stopping
             ),
             Self::Ended(ended) => ended.code != EndCode::TakenOver,
-            Self::Protocol { .. } | Self::Ring(_) | Self::Format(_) | Self::Thread(_) => false,
+            Self::Protocol { .. }
+            | Self::Ring(_)
+            | Self::Format(_)
+            | Self::SoundFormat(_)
+            | Self::Thread(_) => false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The control protocol: one JSON object on a line, in both directions, over a Unix stream socket.
 //!
-//! A producer sends [`Request::Open`] and gets [`Reply::Opened`] with the ring's memory as the one file descriptor
+//! A producer sends [`Request::Open`], or [`Request::OpenSound`], and gets [`Reply::Opened`] with the ring's memory as the one file descriptor
 //! (SCM_RIGHTS) beside it, or by name, or [`Reply::Refused`]. The session lasts until either side closes. `docs/protocol.md` is the reference.
 
 use std::num::NonZeroU32;
@@ -23,6 +23,8 @@ pub const DEFAULT_SOCKET: &str = "/run/ringgear/control.sock";
 pub enum Request {
     /// Starts a session: this connection will feed `stream`.
     Open(Open),
+    /// Starts a session of sound: this connection will feed the sound of `stream`, beside who feeds its pictures.
+    OpenSound(OpenSound),
     /// Ends the session: every committed frame may still be taken, then the reply is [`Reply::Closed`].
     Close {},
     /// Asks for what `ringgear status` shows; the reply is [`Reply::Status`].
@@ -58,6 +60,34 @@ pub struct Open {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub take_over: bool,
     /// The client's own name and version, for logs and status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+}
+
+/// The fields of [`Request::OpenSound`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenSound {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// The stream to feed.
+    pub stream: String,
+    /// How samples are stored; a name of [`SampleFormat`](ringgear_ring::sound::SampleFormat), as text so that an unknown one is refused by name.
+    pub format: String,
+    /// Samples a second.
+    pub rate: u32,
+    /// How many channels.
+    pub channels: u32,
+    /// As in [`Open`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
+    /// As in [`Open`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub memory: MemoryKind,
+    /// Whether to end a session that another producer of sound holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
+    /// As in [`Open`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
 }
@@ -117,9 +147,9 @@ pub enum RefusalCode {
     BadRequest,
     /// No stream has this name.
     UnknownStream,
-    /// No pixel format has this name.
+    /// No pixel format, or none of sound, has this name.
     UnknownFormat,
-    /// The size, strides or slots can't be had.
+    /// The size, strides, rate, channels or slots can't be had.
     BadSize,
     /// Another producer holds the stream.
     StreamBusy,
@@ -168,10 +198,10 @@ pub struct Ended {
     pub message: String,
 }
 
-/// What became of a session's committed frames, counted by the daemon.
+/// What became of a session's committed frames, or blocks of sound, counted by the daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameCounts {
-    /// Shown by a tick.
+    /// Shown by a tick, or heard.
     pub used: u64,
     /// Passed over for a newer one, by the daemon or by the producer's own ring being full.
     pub superseded: u64,

@@ -4,15 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringgear_ring::format::FrameFormat;
-use ringgear_ring::layout::Policy;
-use ringgear_ring::{Captured, Deadline, MemoryKind, ParkedSlot, Slot, SlotMemory, Writer};
+use ringgear_ring::{Captured, Deadline, MemoryKind, ParkedSlot, Slot, SlotMemory};
 
-use crate::connection::Connection;
 use crate::error::ProducerError;
-use crate::messages::{DEFAULT_SOCKET, FrameCounts, Open, Opened, PROTOCOL, Reply, Request};
+use crate::messages::{DEFAULT_SOCKET, FrameCounts, Open, Opened, PROTOCOL, Request};
+use crate::session::Session;
 
-/// How long the daemon may take to accept a connection, and to answer `open` and `close`.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a lossless ring is waited for until the connection is looked at again: nothing else tells of a daemon's death.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -70,9 +67,7 @@ impl ProducerOptions {
 /// A session: one producer's hold on one stream. Dropping it ends the session without a word, as a crash would.
 #[derive(Debug)]
 pub struct Producer {
-    connection: Connection,
-    opened: Opened,
-    writer: Writer,
+    session: Session<FrameFormat>,
     next_frame: u64,
 }
 
@@ -82,54 +77,26 @@ impl Producer {
     /// # Errors
     /// Everything that [`ProducerError`] lists but [`ProducerError::Ended`].
     pub fn open(options: &ProducerOptions) -> Result<Self, ProducerError> {
-        let mut connection = Connection::open(&options.socket, PATIENCE)?;
-        // A daemon that refuses at once, stopping or out of descriptors, may close before our line is out; its answer then says more than the failure.
-        let sent = connection.send(&options.request(), PATIENCE);
-        let reply = match connection.receive(PATIENCE) {
-            Err(ProducerError::Gone) => return Err(sent.err().unwrap_or(ProducerError::Gone)),
-            reply => reply?,
-        };
-        let opened = match reply {
-            Reply::Opened(opened) => opened,
-            Reply::Refused(refused) => return Err(ProducerError::Refused(refused)),
-            other => return Err(unexpected(&other)),
-        };
-        if opened.protocol != PROTOCOL {
-            let what = format!("protocol {} instead of {PROTOCOL}", opened.protocol);
-            return Err(ProducerError::Protocol { what });
-        }
-        let missing = |what: &str| ProducerError::Protocol {
-            what: format!("`opened` without a {what}"),
-        };
-        let (format, bytes, slots) = (&options.format, opened.memory_bytes, opened.slots);
-        let writer = match options.memory {
-            MemoryKind::Memfd => {
-                let fd = connection
-                    .take_fd()
-                    .ok_or_else(|| missing("file descriptor"))?;
-                Writer::from_fd(fd, format, bytes, slots)?
-            }
-            MemoryKind::Named => {
-                let name = opened.name.as_deref().ok_or_else(|| missing("name"))?;
-                Writer::open_named(name, format, bytes, slots)?
-            }
-        };
+        let session = Session::open(
+            &options.socket,
+            &options.request(),
+            options.memory,
+            &options.format,
+        )?;
         Ok(Self {
-            connection,
-            opened,
-            writer,
+            session,
             next_frame: 0,
         })
     }
 
     /// What the daemon said at the session's opening: its number, the stream's framerate.
     pub fn opened(&self) -> &Opened {
-        &self.opened
+        self.session.opened()
     }
 
     /// The frames' format.
     pub fn format(&self) -> &FrameFormat {
-        self.writer.format()
+        self.session.writer.format()
     }
 
     /// The number that the next frame gets: 0 at first.
@@ -147,11 +114,7 @@ impl Producer {
     /// # Errors
     /// [`ProducerError::Ended`] with the daemon's reason, [`ProducerError::Gone`] without one.
     pub fn check(&mut self) -> Result<(), ProducerError> {
-        match self.connection.poll()? {
-            None => Ok(()),
-            Some(Reply::Ended(ended)) => Err(ProducerError::Ended(ended)),
-            Some(other) => Err(unexpected(&other)),
-        }
+        self.session.check()
     }
 
     /// Room for the next frame. In a full ring the oldest frame that waits gives way, without a wait; a lossless one, which recordings have, is
@@ -169,20 +132,28 @@ impl Producer {
 
     /// Whether [`Self::begin_unchecked`] finds a slot: at once in a live stream, else after a short wait for the daemon at most.
     pub(crate) fn has_room(&mut self) -> Result<bool, ProducerError> {
-        Ok(self.writer.wait_for_room(Deadline::after(LOOK_AGAIN))?)
+        Ok(self
+            .session
+            .writer
+            .wait_for_room(Deadline::after(LOOK_AGAIN))?)
     }
 
     /// [`Self::begin`] for who has just called [`Self::check`] and [`Self::has_room`].
     pub(crate) fn begin_unchecked(&mut self) -> Result<Frame<'_>, ProducerError> {
         Ok(Frame {
-            slot: self.writer.begin()?,
+            slot: self.session.writer.begin()?,
             next_frame: &mut self.next_frame,
         })
     }
 
+    /// Whether the parked frame is this session's.
+    pub(crate) fn knows(&self, parked: &ParkedFrame) -> bool {
+        self.session.writer.knows(&parked.slot)
+    }
+
     /// The frame that was parked, to go on with; none if it is another session's, which is over then.
     pub fn resume(&mut self, parked: ParkedFrame) -> Option<Frame<'_>> {
-        let slot = self.writer.resume(parked.slot)?;
+        let slot = self.session.writer.resume(parked.slot)?;
         self.next_frame = parked.number;
         Some(Frame {
             slot,
@@ -203,12 +174,12 @@ impl Producer {
 
     /// How many frames this session has committed.
     pub fn committed(&self) -> u64 {
-        self.writer.committed()
+        self.session.writer.committed()
     }
 
     /// How many of them gave way to newer ones because the ring was full.
     pub fn superseded(&self) -> u64 {
-        self.writer.superseded()
+        self.session.writer.superseded()
     }
 
     /// Ends the session in good order: the daemon takes what it still wants and says what became of every frame. A recording's end is waited
@@ -216,20 +187,8 @@ impl Producer {
     ///
     /// # Errors
     /// [`ProducerError::Gone`], [`ProducerError::NoAnswer`] and the like; the session is over all the same.
-    pub fn close(mut self) -> Result<FrameCounts, ProducerError> {
-        self.connection.send(&Request::Close {}, PATIENCE)?;
-        let recorded = self.writer.policy() == Policy::Lossless;
-        let reply = loop {
-            match self.connection.receive(PATIENCE) {
-                Err(ProducerError::NoAnswer { .. }) if recorded => {}
-                reply => break reply?,
-            }
-        };
-        match reply {
-            Reply::Closed(counts) => Ok(counts),
-            Reply::Ended(ended) => Err(ProducerError::Ended(ended)),
-            other => Err(unexpected(&other)),
-        }
+    pub fn close(self) -> Result<FrameCounts, ProducerError> {
+        self.session.close()
     }
 }
 
@@ -304,17 +263,4 @@ impl ParkedFrame {
 pub fn now() -> Captured {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Captured(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
-}
-
-fn unexpected(reply: &Reply) -> ProducerError {
-    let name = match reply {
-        Reply::Opened(_) => "opened",
-        Reply::Refused(refused) => &refused.message,
-        Reply::Ended(_) => "ended",
-        Reply::Closed(_) => "closed",
-        Reply::Status { .. } => "status",
-        Reply::Done {} => "done",
-    };
-    let what = format!("unexpected: {name}");
-    ProducerError::Protocol { what }
 }

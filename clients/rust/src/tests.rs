@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use ringgear_ring::layout::Policy;
+use ringgear_ring::layout::{Policy, SlotFormat};
 use ringgear_ring::{Deadline, MemoryKind, Reader, RingMemory};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
@@ -66,11 +66,15 @@ struct Peer {
 }
 
 impl Peer {
-    fn accept(listener: &UnixListener) -> (Self, Open) {
+    fn connected(listener: &UnixListener) -> Self {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let lines = BufReader::new(stream.try_clone().unwrap());
-        let mut peer = Self { stream, lines };
+        Self { stream, lines }
+    }
+
+    fn accept(listener: &UnixListener) -> (Self, Open) {
+        let mut peer = Self::connected(listener);
         let Request::Open(open) = peer.request() else {
             panic!("no open")
         };
@@ -98,7 +102,7 @@ impl Peer {
         let _ = (&self.stream).write_all(&line[1..]);
     }
 
-    fn opened(&self, memory: &RingMemory) -> Opened {
+    fn opened<F: SlotFormat>(&self, memory: &RingMemory<F>) -> Opened {
         Opened {
             protocol: PROTOCOL,
             session: 1,
@@ -111,7 +115,11 @@ impl Peer {
     }
 
     fn open_ring(&self) -> Reader {
-        let memory = RingMemory::create(&format(), 3).unwrap();
+        self.open_ring_of(&format(), 3)
+    }
+
+    fn open_ring_of<F: SlotFormat>(&self, format: &F, slots: u32) -> Reader<F> {
+        let memory = RingMemory::create(format, slots).unwrap();
         self.say(&Reply::Opened(self.opened(&memory)), &[memory.fd()]);
         Reader::new(memory)
     }
@@ -204,6 +212,82 @@ fn a_named_lossless_ring_takes_every_frame_and_the_daemons_end_is_noticed_while_
     drop(peer);
     let error = client.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(error, ProducerError::Gone), "{error}");
+}
+
+#[test]
+fn sound_goes_in_blocks_that_say_which_sample_is_their_first_and_when_it_was_heard() {
+    let folder = Folder::new("sound");
+    let listener = listen(&folder.socket());
+    let format = SoundFormat::new(SampleFormat::S16le, 8000, 2).unwrap();
+    let options = AudioProducerOptions {
+        socket: folder.socket(),
+        take_over: true,
+        ..AudioProducerOptions::new("door", format)
+    };
+    let (to_test, from_client) = channel();
+    let (to_client, go_on) = channel::<()>();
+    let client = on_thread(move || {
+        let mut producer = AudioProducer::open(options, |_| ()).unwrap();
+        assert!(producer.write(&[1; 4 * 80], None).unwrap());
+        // Two blocks and a half: an eighth of a second each.
+        assert!(producer.write(&[2; 4 * 2500], Some(Captured(77))).unwrap());
+        let error = producer.write(&[0; 6], None).unwrap_err();
+        let uneven = RingError::BlockUneven {
+            bytes: 6,
+            sample: 4,
+        };
+        assert!(matches!(error, ProducerError::Ring(known) if known == uneven));
+        assert_eq!((producer.samples(), producer.committed()), (2580, 4));
+        to_test.send(()).unwrap();
+        go_on.recv_timeout(PATIENCE).unwrap_err();
+        let deadline = Instant::now() + PATIENCE;
+        while producer.dropped() == 0 || !producer.is_connected() {
+            assert!(Instant::now() < deadline);
+            producer.write(&[3; 4], None).unwrap();
+        }
+        assert_eq!(producer.sessions(), 2);
+        let before = (producer.samples() - 1, producer.dropped());
+        producer.write(&[4; 4], None).unwrap();
+        to_test.send(()).unwrap();
+        before
+    });
+    let mut peer = Peer::connected(&listener);
+    let Request::OpenSound(open) = peer.request() else {
+        panic!("no sound")
+    };
+    let asked = (open.format.as_str(), open.rate, open.channels);
+    assert_eq!(asked, ("s16le", 8000, 2));
+    assert!(open.take_over && open.slots.is_none());
+    let mut reader = peer.open_ring_of(&format, 8);
+    from_client.recv_timeout(PATIENCE).unwrap();
+    let mut block = Vec::new();
+    let known = |nanos: u64| Some(Captured(77 + nanos));
+    for (count, first, captured) in [
+        (80, 0, None),
+        (1000, 80, known(0)),
+        (1000, 1080, known(125_000_000)),
+        (500, 2080, known(250_000_000)),
+    ] {
+        let taken = reader.take_oldest().unwrap().unwrap();
+        assert_eq!((taken.frame_number(), taken.captured()), (first, captured));
+        taken.copy_block(&mut block).unwrap();
+        assert_eq!(block.len(), 4 * count);
+    }
+    drop((peer, reader, to_client));
+    let mut peer = Peer::connected(&listener);
+    let Request::OpenSound(open) = peer.request() else {
+        panic!("no sound")
+    };
+    assert!(!open.take_over, "who took over once does not do so again");
+    let mut reader = peer.open_ring_of(&format, 8);
+    from_client.recv_timeout(PATIENCE).unwrap();
+    let (number, dropped) = client.recv_timeout(PATIENCE).unwrap();
+    assert!(number > 2580 && dropped > 0);
+    let mut last = None;
+    while let Some(taken) = reader.take_oldest().unwrap() {
+        last = Some(taken.frame_number());
+    }
+    assert_eq!(last, Some(number + 1), "dropped samples are counted");
 }
 
 /// Opens a session against a daemon that answers by `answer`.

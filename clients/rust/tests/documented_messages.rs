@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use ringgear_producer::MemoryKind;
 use ringgear_producer::messages::{
-    DEFAULT_SOCKET, EndCode, MAX_LINE, Open, PROTOCOL, RefusalCode, Reply, Request,
+    DEFAULT_SOCKET, EndCode, MAX_LINE, Open, OpenSound, PROTOCOL, RefusalCode, Reply, Request,
 };
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ fn every_example_is_a_message_with_no_field_that_the_code_does_not_know() {
         // `status` is a request, and a reply where it has a status.
         let asked = given.get("status").is_none();
         let again = match kind.as_str() {
-            "open" | "close" | "stop" => None,
+            "open" | "open_sound" | "close" | "stop" => None,
             "status" if asked => None,
             _ => Some(serde_json::from_str::<Reply>(&example)),
         };
@@ -77,6 +77,7 @@ fn every_example_is_a_message_with_no_field_that_the_code_does_not_know() {
         "done",
         "ended",
         "open",
+        "open_sound",
         "opened",
         "refused",
         "status",
@@ -103,6 +104,28 @@ fn the_fields_of_open_are_the_documented_ones() {
     let known = serde_json::to_value(open).unwrap();
     let known: BTreeSet<String> = known.as_object().unwrap().keys().cloned().collect();
     let documented = column(&page(), "### `open`", "| field |");
+    let documented = documented
+        .iter()
+        .map(|name| name.trim_matches('`').to_owned());
+    assert_eq!(documented.collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
+fn the_fields_of_open_sound_are_the_documented_ones() {
+    let open = OpenSound {
+        protocol: PROTOCOL,
+        stream: "door".to_owned(),
+        format: "s16le".to_owned(),
+        rate: 8000,
+        channels: 1,
+        slots: Some(3),
+        memory: MemoryKind::Named,
+        take_over: true,
+        client: Some("mymic/1.0".to_owned()),
+    };
+    let known = serde_json::to_value(open).unwrap();
+    let known: BTreeSet<String> = known.as_object().unwrap().keys().cloned().collect();
+    let documented = column(&page(), "### `open_sound`", "| field |");
     let documented = documented
         .iter()
         .map(|name| name.trim_matches('`').to_owned());

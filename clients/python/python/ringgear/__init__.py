@@ -7,9 +7,10 @@
             producer.write(camera.read())
 
 Frames go through shared memory. The camera's loop never waits for the daemon, and finds it again
-when it was restarted. What happens to the link is logged to the logger ``ringgear``.
+when it was restarted. `AudioProducer` feeds a stream's sound, likewise. What happens to the link is logged to the logger ``ringgear``.
 """
 
+from ._audio import AudioProducer
 from ._errors import (
     DaemonUnavailable,
     FrameError,
@@ -27,6 +28,7 @@ from ._errors import (
 from ._producer import Closed, Producer, Slot
 
 __all__ = [
+    "AudioProducer",
     "Closed",
     "DaemonUnavailable",
     "FrameError",

@@ -49,7 +49,7 @@ class NoSlot(RinggearError):
 
 
 class FrameError(RinggearError, ValueError):
-    """A frame, or the format that was asked for, does not fit."""
+    """A frame, samples, or the format that was asked for, do not fit."""
 
 
 class ProtocolError(RinggearError):

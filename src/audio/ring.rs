@@ -1,0 +1,414 @@
+//! A producer's session of sound: out of its ring into an inlet, on a thread of its own. The thread sleeps until a block is committed, so that one whose
+//! producer knows no capture time still has a good one: looking as often as the thread that publishes turns would make that up to 10 ms worse.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::thread;
+use std::time::Duration;
+
+use ringgear_producer::messages::{EndCode, Ended, FrameCounts};
+use ringgear_ring::layout::MAX_SLOTS;
+use ringgear_ring::sound::SoundFormat;
+use ringgear_ring::{Deadline, Reader, ReadySlot};
+use tokio::sync::{oneshot, watch};
+
+use super::blocks::{Blocks, SoundError};
+use super::downmix::Downmix;
+use super::{Capture, Entrance, Filler, Moment, Pcm};
+use crate::clock::{Anchor, MonotonicTime};
+use crate::control::Hold;
+use crate::ingest::{Count, possible};
+
+/// How long a block of a producer that wakes nobody waits at most, and how soon a close is seen.
+const TURN: Duration = Duration::from_millis(10);
+/// However fast a producer commits, no more than one look in this time.
+const BREATH: Duration = Duration::from_millis(1);
+/// So much sound may be taken at once, after a time in which none was...
+const AT_ONCE: Duration = Duration::from_secs(4);
+/// ...and so many times as much as is heard in the long run. The rest stays in the ring, whose producer takes its oldest back.
+const PACE: i64 = 2;
+
+/// What a session has had, for status.
+#[derive(Debug, Default)]
+pub(crate) struct SoundCounters {
+    /// Blocks committed.
+    pub(crate) committed: Count,
+    /// Blocks that were passed over.
+    pub(crate) superseded: Count,
+    /// Capture times that were not believed.
+    pub(crate) disbelieved: Count,
+}
+
+/// A session.
+pub(crate) struct SoundSession {
+    /// The daemon's end of its ring.
+    pub(crate) reader: Reader<SoundFormat>,
+    /// The stream's sound.
+    pub(crate) entrance: Entrance,
+    pub(crate) anchor: Anchor,
+    pub(crate) counters: Arc<SoundCounters>,
+    /// Where the producer is told that its ring can't be read on.
+    pub(crate) ended: watch::Sender<Option<Ended>>,
+    /// Who waits for the account, once the producer has closed; its sender is gone once nobody does.
+    pub(crate) closing: Receiver<oneshot::Sender<FrameCounts>>,
+    /// After the reader: it counts until the memory is gone.
+    pub(crate) hold: Hold,
+}
+
+impl SoundSession {
+    /// Runs until the session's end.
+    pub(crate) fn run(self) {
+        let format = *self.reader.format();
+        let rate = NonZeroU32::new(format.rate()).expect("a sound format has a rate");
+        // It began before this thread did: at most a second.
+        let started = MonotonicTime(self.anchor.monotonic().0.saturating_sub(1_000_000_000));
+        let mut work = Work {
+            reader: self.reader,
+            filler: self.entrance.begin_at(rate, rate.get() as usize),
+            entrance: self.entrance,
+            rate,
+            anchor: self.anchor,
+            counters: self.counters,
+            downmix: Downmix::new(&format),
+            sample_bytes: format.sample_bytes() as u64,
+            blocks: Blocks::new(format.rate()),
+            allowance: Allowance::new(rate),
+            committed: 0,
+            looked: started,
+            last: 0,
+            used: 0,
+            bytes: Vec::new(),
+            samples: Vec::new(),
+        };
+        let outcome = loop {
+            match self.closing.try_recv() {
+                Ok(done) => {
+                    // The producer may be gone; then nobody asks.
+                    break work.account().map(|account| _ = done.send(account));
+                }
+                Err(TryRecvError::Disconnected) => break Ok(()),
+                Err(TryRecvError::Empty) => {}
+            }
+            if let Err(error) = work.turn() {
+                break Err(error);
+            }
+        };
+        if let Err(error) = outcome {
+            self.ended.send_replace(Some(Ended {
+                code: EndCode::RingCorrupt,
+                message: error.to_string(),
+            }));
+        }
+        drop(work);
+        drop(self.hold);
+    }
+}
+
+struct Work {
+    reader: Reader<SoundFormat>,
+    filler: Filler,
+    entrance: Entrance,
+    rate: NonZeroU32,
+    anchor: Anchor,
+    counters: Arc<SoundCounters>,
+    downmix: Downmix,
+    sample_bytes: u64,
+    blocks: Blocks,
+    allowance: Allowance,
+    /// How many blocks were committed at the last look, and when that was.
+    committed: u64,
+    looked: MonotonicTime,
+    /// The newest block that was taken, and how many were.
+    last: u64,
+    used: u64,
+    /// Kept for their memory.
+    bytes: Vec<u8>,
+    samples: Vec<Pcm>,
+}
+
+impl Work {
+    /// Waits for blocks, for a moment at most, and takes those that are there.
+    fn turn(&mut self) -> Result<(), SoundError> {
+        if !self.reader.wait(Deadline::after(TURN))? {
+            return Ok(());
+        }
+        let now = self.anchor.monotonic();
+        self.take_all(now)?;
+        thread::sleep(if self.allowance.is_used_up(now) {
+            TURN
+        } else {
+            BREATH
+        });
+        Ok(())
+    }
+
+    fn take_all(&mut self, now: MonotonicTime) -> Result<(), SoundError> {
+        let ready = self.reader.ready()?;
+        let committed = self.reader.committed()?;
+        let blocks = committed.saturating_sub(self.committed);
+        let within = now.saturating_since(self.looked);
+        if !possible(blocks, within) {
+            return Err(SoundError::TooMany { blocks, within });
+        }
+        (self.committed, self.looked) = (committed, now);
+        for slot in ready.iter().take(MAX_SLOTS as usize) {
+            if self.allowance.is_used_up(now) {
+                break;
+            }
+            self.take(*slot, now)?;
+        }
+        self.counters.committed.set(committed);
+        let passed_over = self.last.saturating_sub(self.used);
+        self.counters.superseded.set(passed_over);
+        self.counters.disbelieved.set(self.blocks.disbelieved());
+        Ok(())
+    }
+
+    fn take(&mut self, slot: ReadySlot, now: MonotonicTime) -> Result<(), SoundError> {
+        // The producer may have taken it back meanwhile: then it is missing, by the next one's number.
+        let Some(taken) = self.reader.take(slot) else {
+            return Ok(());
+        };
+        taken.copy_block(&mut self.bytes)?;
+        let (sequence, first, captured) =
+            (taken.sequence(), taken.frame_number(), taken.captured());
+        drop(taken);
+        self.last = sequence;
+        self.used += 1;
+        let count = self.bytes.len() as u64 / self.sample_bytes;
+        self.allowance.use_up(count);
+        let clocks = (now, self.anchor.suspended());
+        let heard = self.blocks.take(first, count, captured, clocks)?;
+        self.samples.clear();
+        match heard.missing {
+            // No gap is longer than memory.
+            Some(missing) => {
+                let missing = usize::try_from(missing).unwrap_or(0);
+                self.samples.resize(missing, [0.0; 2]);
+            }
+            None => self.filler = self.entrance.begin_at(self.rate, self.rate.get() as usize),
+        }
+        self.downmix.mix(&self.bytes, &mut self.samples);
+        let moment = Moment {
+            captured: heard.captured.map_or(Capture::Unknown, Capture::Told),
+            came: now,
+        };
+        if !self.filler.offer(&self.samples, moment) {
+            // Nobody listens yet, or this comes faster than it is heard: what waits is old.
+            self.filler.clear();
+            self.filler.offer(&self.samples, moment);
+        }
+        Ok(())
+    }
+
+    /// Takes what was committed before the close, and says what became of all blocks.
+    fn account(&mut self) -> Result<FrameCounts, SoundError> {
+        let before = self.reader.committed()?;
+        let now = self.anchor.monotonic();
+        self.take_all(now)?;
+        let committed = self.reader.committed()?;
+        Ok(FrameCounts {
+            used: self.used,
+            superseded: before.max(self.last).saturating_sub(self.used),
+            late: committed.saturating_sub(before.max(self.last)),
+        })
+    }
+}
+
+/// How many samples may be taken, by the time that has passed.
+#[derive(Debug)]
+struct Allowance {
+    rate: NonZeroU32,
+    /// In samples. A block is taken whole, so it may fall below nothing, and is paid back.
+    left: i64,
+    looked: Option<MonotonicTime>,
+}
+
+impl Allowance {
+    fn new(rate: NonZeroU32) -> Self {
+        Self {
+            rate,
+            left: Self::samples_in(rate, AT_ONCE),
+            looked: None,
+        }
+    }
+
+    fn samples_in(rate: NonZeroU32, time: Duration) -> i64 {
+        let samples = time.as_nanos() * u128::from(rate.get()) / 1_000_000_000;
+        i64::try_from(samples).unwrap_or(i64::MAX)
+    }
+
+    fn is_used_up(&mut self, now: MonotonicTime) -> bool {
+        let since = now.saturating_since(*self.looked.get_or_insert(now));
+        let more = Self::samples_in(self.rate, since.min(AT_ONCE)) * PACE;
+        if more > 0 {
+            let most = Self::samples_in(self.rate, AT_ONCE);
+            self.left = (self.left + more).min(most);
+            self.looked = Some(now);
+        }
+        self.left <= 0
+    }
+
+    fn use_up(&mut self, samples: u64) {
+        let samples = i64::try_from(samples).unwrap_or(i64::MAX);
+        self.left = self.left.saturating_sub(samples);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::time::Instant;
+
+    use ringgear_ring::sound::SampleFormat;
+    use ringgear_ring::{Captured, RingMemory, Writer};
+
+    use super::super::Event;
+    use super::super::inlet::Inlet;
+    use super::*;
+    use crate::config::Limits;
+    use crate::control::Accounts;
+
+    /// A session on a thread, its producer's end, and what comes out.
+    struct Scene {
+        writer: Writer<SoundFormat>,
+        counters: Arc<SoundCounters>,
+        ended: watch::Receiver<Option<Ended>>,
+        closing: Sender<oneshot::Sender<FrameCounts>>,
+        desk: Receiver<Event>,
+        thread: thread::JoinHandle<()>,
+    }
+
+    fn scene(rate: u32, channels: u32) -> Scene {
+        let format = SoundFormat::new(SampleFormat::S16le, rate, channels).unwrap();
+        let memory = RingMemory::create(&format, 8).unwrap();
+        let fd = memory.fd().try_clone_to_owned().unwrap();
+        let bytes = memory.bytes() as u64;
+        let writer = Writer::from_fd(fd, &format, bytes, 8).unwrap();
+        let (events, desk) = channel();
+        let (ended, said) = watch::channel(None);
+        let (closing, closed) = channel();
+        let counters = Arc::<SoundCounters>::default();
+        let session = SoundSession {
+            reader: Reader::new(memory),
+            entrance: Entrance(events),
+            anchor: Anchor::new(Arc::new(crate::clock::SystemClock)),
+            counters: Arc::clone(&counters),
+            ended,
+            closing: closed,
+            hold: Accounts::new(Limits::default()).session(0, 1).unwrap(),
+        };
+        Scene {
+            writer,
+            counters,
+            ended: said,
+            closing,
+            desk,
+            thread: thread::spawn(move || session.run()),
+        }
+    }
+
+    impl Scene {
+        fn put(&mut self, values: &[i16], first: u64, captured: Option<Captured>) {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let slot = self.writer.begin().unwrap();
+            slot.commit_block(&bytes, first, captured).unwrap();
+        }
+
+        fn inlet(&self) -> Inlet {
+            let within = Duration::from_secs(20);
+            match self.desk.recv_timeout(within).unwrap() {
+                Event::Inlet(inlet) => inlet,
+                _ => panic!("no inlet"),
+            }
+        }
+
+        fn close(self) -> FrameCounts {
+            let (done, account) = oneshot::channel();
+            self.closing.send(done).unwrap();
+            let account = account.blocking_recv().unwrap();
+            self.thread.join().unwrap();
+            account
+        }
+    }
+
+    /// Waits until `count` samples are there, and takes them.
+    fn heard(inlet: &Inlet, count: usize) -> Vec<Pcm> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            assert!(Instant::now() < deadline, "{}", taken.len());
+            inlet.take(count - taken.len(), |samples| taken.extend(samples));
+            thread::yield_now();
+        }
+        taken
+    }
+
+    #[test]
+    fn blocks_are_heard_in_stereo_with_silence_for_what_is_missing() {
+        let mut scene = scene(8000, 1);
+        let inlet = scene.inlet();
+        assert_eq!(inlet.rate().get(), 8000);
+        scene.put(&[16_384; 2], 0, None);
+        scene.put(&[8192], 5, Some(Captured(7)));
+        let silent = [0.0; 2];
+        let (half, quarter) = ([0.5; 2], [0.25; 2]);
+        assert_eq!(
+            heard(&inlet, 6),
+            [half, half, silent, silent, silent, quarter]
+        );
+        assert!(
+            inlet
+                .arrivals()
+                .iter()
+                .all(|a| a.moment.captured == Capture::Unknown)
+        );
+        let counters = Arc::clone(&scene.counters);
+        let account = scene.close();
+        assert_eq!((account.used, account.superseded, account.late), (2, 0, 0));
+        let told = (counters.committed.get(), counters.disbelieved.get());
+        assert_eq!(told, (2, 1));
+        assert!(inlet.is_over());
+    }
+
+    #[test]
+    fn after_a_long_gap_the_sound_begins_anew() {
+        let mut scene = scene(8000, 2);
+        let first = scene.inlet();
+        scene.put(&[1; 4], 0, None);
+        heard(&first, 2);
+        scene.put(&[1; 4], 1 << 50, None);
+        let second = scene.inlet();
+        heard(&second, 2);
+        assert!(first.is_over());
+        scene.close();
+    }
+
+    #[test]
+    fn a_producer_that_lies_is_told_about_what() {
+        let mut scene = scene(8000, 2);
+        scene.put(&[1; 4], 100, None);
+        scene.put(&[1; 4], 101, None);
+        scene.thread.join().unwrap();
+        let ended = scene.ended.borrow().clone().unwrap();
+        assert_eq!(ended.code, EndCode::RingCorrupt);
+        let named = ended.message.contains("sample 101") && ended.message.contains("102");
+        assert!(named, "{}", ended.message);
+    }
+
+    #[test]
+    fn no_more_sound_is_taken_than_twice_what_can_be_heard() {
+        let rate = NonZeroU32::new(8000).unwrap();
+        let mut allowance = Allowance::new(rate);
+        let at = |millis: u64| MonotonicTime(1_000_000 * millis);
+        let mut taken = 0;
+        for millis in 0..10_000 {
+            while !allowance.is_used_up(at(millis)) {
+                allowance.use_up(80);
+                taken += 80;
+            }
+        }
+        assert!((8000 * 23..8000 * 25).contains(&taken), "{taken}");
+    }
+}
