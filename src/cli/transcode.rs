@@ -18,7 +18,7 @@ const LINE: Duration = Duration::from_secs(10);
 /// The stream's name in what the program itself writes.
 const STREAM: &str = "transcode";
 
-/// Makes HLS and DASH of a whole file, each picture once, as fast as it can be encoded.
+/// Makes HLS and DASH of a whole file, each picture once, as fast as it can be encoded; or copied.
 #[derive(Debug, clap::Args)]
 pub(super) struct TranscodeArgs {
     /// A file or URL
@@ -31,6 +31,9 @@ pub(super) struct TranscodeArgs {
     /// The encoder, by FFmpeg's name [default: libx264]
     #[arg(long)]
     codec: Option<String>,
+    /// Copy the input's H.264 or HEVC instead of encoding it: segments begin at its own keyframes
+    #[arg(long, conflicts_with_all = ["codec", "preset", "framerate"])]
+    copy: bool,
     /// The encoder's preset
     #[arg(long)]
     preset: Option<String>,
@@ -77,6 +80,10 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     be_empty(&args.out_dir)?;
     // What of the arguments is wrong shows before anything is opened.
     let plan = plan_of(&args, args.framerate.as_deref().unwrap_or("25"))?;
+    if args.copy {
+        let stream = stream_of(&plan)?.clone();
+        return transcode(&args, &plan, stream);
+    }
     let found = source::look(&args.ffmpeg, source_of(stream_of(&plan)?)?);
     let found = found.map_err(|error| CliError::Failed(of_the_command_line(&error)))?;
     let plan = match (&args.framerate, found.framerate) {
@@ -157,9 +164,8 @@ fn be_empty(folder: &Path) -> Result<(), CliError> {
 fn plan_of(args: &TranscodeArgs, framerate: &str) -> Result<Plan, CliError> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut text = format!(
-        "[ffmpeg]\npath = {}\n[streams.{STREAM}]\nmode = \"vod\"\nframerate = {}\nsource = {}\n",
+        "[ffmpeg]\npath = {}\n[streams.{STREAM}]\nmode = \"vod\"\nsource = {}\n",
         quoted(&args.ffmpeg.to_string_lossy()),
-        quoted(framerate),
         quoted(&args.input)
     );
     let mut key = |key: &str, value: Option<&str>| {
@@ -168,6 +174,7 @@ fn plan_of(args: &TranscodeArgs, framerate: &str) -> Result<Plan, CliError> {
         }
     };
     key("segment", args.segment.as_deref());
+    key("framerate", Some(framerate).filter(|_| !args.copy));
     let alone = [Rendition {
         name: config::defaults::RENDITION.to_owned(),
         size: None,
@@ -183,7 +190,13 @@ fn plan_of(args: &TranscodeArgs, framerate: &str) -> Result<Plan, CliError> {
             ("name", Some(rendition.name.as_str())),
             ("size", rendition.size.as_deref()),
             ("bitrate", rendition.bitrate.as_deref()),
-            ("codec", args.codec.as_deref()),
+            (
+                "codec",
+                match args.copy {
+                    true => Some(config::defaults::COPY),
+                    false => args.codec.as_deref(),
+                },
+            ),
             ("preset", args.preset.as_deref()),
         ];
         for (key, value) in keys {

@@ -169,6 +169,12 @@ impl StreamPlan {
         self.encoder_timeout + super::defaults::ENCODER_START
     }
 
+    /// Whether its source is published as it is, without being encoded.
+    pub fn copies(&self) -> bool {
+        let mut renditions = self.renditions.iter();
+        renditions.any(|rendition| rendition.codec == super::defaults::COPY)
+    }
+
     /// How long a segment stays in memory: while the playlists list it, and as long again for players that have it in theirs.
     pub fn retention(&self) -> Duration {
         let grid = &self.grid;

@@ -3,6 +3,7 @@
 mod any;
 mod backlog;
 mod changes;
+mod copier;
 mod curtain;
 mod gate;
 mod intake;
@@ -13,6 +14,8 @@ mod owner;
 mod recorder;
 mod seat;
 mod shared;
+mod shelf;
+mod shortage;
 mod transcode;
 
 use std::collections::BTreeMap;

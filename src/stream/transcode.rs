@@ -35,7 +35,8 @@ impl Transcode {
         super::hear_panics();
         descriptors::raise_limit();
         let ffmpeg = encode::find_ffmpeg(&plan.ffmpeg).map_err(|error| error.to_string())?;
-        for rendition in &stream.renditions {
+        let encoded = stream.renditions.iter().filter(|_| !stream.copies());
+        for rendition in encoded {
             let needed = rendition.fallback.as_ref().unwrap_or(&rendition.codec);
             ffmpeg
                 .require_encoder(needed)
