@@ -574,6 +574,29 @@ mod tests {
     }
 
     #[test]
+    fn a_copied_stream_has_the_longest_segments_that_round_to_its_target() {
+        for (millis, nominal, longest) in [
+            (2000, 180_000, 224_999),
+            (6000, 540_000, 584_999),
+            (1500, 135_000, 224_999),
+            (2490, 224_100, 224_999),
+            (500, 45_000, 134_999),
+        ] {
+            let grid = Grid::copied(Duration::from_millis(millis));
+            assert_eq!(grid.cut.map(NonZeroU32::get), Some(nominal), "{millis}");
+            assert_eq!(grid.ticks_per_segment.get(), longest, "{millis}");
+            let stored = serde_json::to_string(&grid).unwrap();
+            assert_eq!(serde_json::from_str::<Grid>(&stored).unwrap(), grid);
+        }
+        let now = UnixTime::from_nanos(1_795_416_192_123_456_789);
+        let grid = Grid::copied(Duration::from_secs(2));
+        let tick = grid.tick_at(now);
+        assert!(now.saturating_since(grid.time_of(tick)) < Duration::from_micros(12));
+        assert!(grid.starts_segment(tick) && grid.part_of(tick) == 0);
+        assert_eq!(Framerate::copied(3003).reduced(), rate("29.97"));
+    }
+
+    #[test]
     fn segments_and_parts_are_whole_steps() {
         let ms = Duration::from_millis;
         for (framerate, step, segment, part) in [

@@ -26,7 +26,7 @@ _FRAMERATE = Fraction(25)
 _FORMATS = {1: "gray", 2: "gray", 3: "bgr24", 4: "bgra"}
 _RGB = {"bgr24": "rgb24", "bgra": "rgba"}
 #: What a daemon says that has no audio, or not for recordings.
-_REFUSED_AUDIO = re.compile(r'no key "audio"|has audio')
+_REFUSED_AUDIO = re.compile(r'no key "audio"|ha(s|ve) audio')
 #: How long is waited for the reason why the daemon is gone.
 _REASON = 5.0
 
