@@ -161,6 +161,9 @@ fn told(source: &SourceStatus) -> String {
         size.map(|(width, height)| format!("{width}x{height}")),
         source.framerate.map(|framerate| format!("{framerate} fps")),
         source
+            .keyframe_seconds
+            .map(|seconds| format!("keyframes {seconds:.1} s apart")),
+        source
             .next_try
             .as_ref()
             .map(|time| format!("next try at {time}")),

@@ -227,16 +227,26 @@ fn source_of(stream: &StreamPlan) -> Result<&config::SourcePlan, CliError> {
 /// What is told of a stream's table in a config, told of the arguments.
 fn of_the_command_line(told: &str) -> String {
     let table = format!("[streams.{STREAM}]");
-    [
+    let mends = [
+        ("set segment = ".to_owned(), "give --segment "),
+        (format!(" in {table}, or a shorter"), ", or a shorter"),
+        (
+            format!("write an encoder instead of codec = \"copy\" in {table}"),
+            "leave out --copy",
+        ),
+        (
+            ", or write an encoder instead of codec = \"copy\"".to_owned(),
+            ", or leave out --copy",
+        ),
         (
             format!("another source in {table}, or its format in input_args: [\"-f\", \"...\"]"),
             "another INPUT",
         ),
         (format!("another source in {table}"), "another INPUT"),
         (format!("source of {table}"), "INPUT"),
-    ]
-    .iter()
-    .fold(told.to_owned(), |told, (config, here)| {
+    ];
+    let mends = mends.iter();
+    mends.fold(told.to_owned(), |told, (config, here)| {
         told.replace(config, here)
     })
 }
@@ -345,5 +355,11 @@ mod tests {
         let told = "there is no such file as x: put it there, or name another in source of [streams.transcode]";
         let here = of_the_command_line(told);
         assert!(here.ends_with("name another in INPUT"), "{here}");
+        let told = "too long; set segment = \"10000ms\" in [streams.transcode], or a shorter keyframe interval (GOP) at the source, or write an encoder instead of codec = \"copy\"";
+        let here = of_the_command_line(told);
+        assert_eq!(
+            here,
+            "too long; give --segment \"10000ms\", or a shorter keyframe interval (GOP) at the source, or leave out --copy"
+        );
     }
 }

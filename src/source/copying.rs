@@ -299,7 +299,9 @@ impl Source {
                 .track
                 .keyframe(&packet.data)
                 .map_err(|error| Halt::Refused(format!("{}: {error}", self.status.source)))?;
-            if keyframe.changed && copying.tried.as_ref() != Some(&opened.entry) {
+            // A file would begin again from its beginning.
+            let anew = opened.tempo == Tempo::Own && copying.tried.as_ref() != Some(&opened.entry);
+            if keyframe.changed && anew {
                 copying.tried = Some(opened.entry.clone());
                 return Err(End::Changed);
             }

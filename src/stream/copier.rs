@@ -40,6 +40,8 @@ pub(super) struct Copier {
     discontinuity: bool,
     /// Of a recording: what waits for the publish folder.
     shelf: Option<Shelf>,
+    /// Of a recording: when its first segment was whole.
+    began: Option<UnixTime>,
     /// Whether the source gives nothing for now.
     away: bool,
     shortage: ShortageTeller,
@@ -70,6 +72,7 @@ impl Copier {
             stop: stop.clone(),
             discontinuity: ground.discontinuity,
             shelf: recorded.then(Shelf::default),
+            began: None,
             away: true,
             shortage: ShortageTeller::default(),
             unshown: Vec::new(),
@@ -129,10 +132,7 @@ impl Copier {
             return;
         }
         self.begin_period(&segment, init, now);
-        let captured = match self.plan.mode.is_recorded() {
-            true => now,
-            false => self.grid.time_of(segment.first).min(now),
-        };
+        let captured = self.captured(&segment, now);
         let number = self.window.next_number();
         let part = match whole_segment(&self.grid, number, &segment.samples, captured) {
             Ok(part) => part,
@@ -152,6 +152,20 @@ impl Copier {
             }
         }
         self.dirty = true;
+    }
+
+    /// When a segment was captured, as far as that can be told of one that is whole `now`. A file that is recorded comes faster than that: its times go
+    /// on from when it began.
+    fn captured(&mut self, segment: &CopiedSegment, now: UnixTime) -> UnixTime {
+        let on_grid = self.grid.time_of(segment.first);
+        if self.shelf.is_none() {
+            return on_grid.min(now);
+        }
+        let began = *self.began.get_or_insert(now);
+        let ticks = segment.samples.iter().map(|one| u64::from(one.duration));
+        let length = self.grid.framerate.duration_of(ticks.sum());
+        let follows = began.saturating_add(on_grid.saturating_since(UnixTime::default()));
+        follows.max(now.saturating_sub(length))
     }
 
     /// The encoding of `segment`: that of the newest period, if only the framerate differs, which is measured anew each time.

@@ -35,11 +35,9 @@ impl Transcode {
         super::hear_panics();
         descriptors::raise_limit();
         let ffmpeg = encode::find_ffmpeg(&plan.ffmpeg).map_err(|error| error.to_string())?;
-        let encoded = stream.renditions.iter().filter(|_| !stream.copies());
-        for rendition in encoded {
-            let needed = rendition.fallback.as_ref().unwrap_or(&rendition.codec);
+        for encoder in stream.needed_encoders() {
             ffmpeg
-                .require_encoder(needed)
+                .require_encoder(encoder)
                 .map_err(|error| error.to_string())?;
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()

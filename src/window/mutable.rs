@@ -400,7 +400,7 @@ impl Window {
         let period = self.period.as_ref()?.of(track);
         let next = self.next_number();
         if period.grid.cut.is_some() {
-            return Some(self.end_of_cut(track).unwrap_or(period.first_tick));
+            return self.end_of_cut(track).max(Some(period.first_tick));
         }
         if period.grid.segment_of(period.first_tick) == next {
             return Some(period.first_tick);
