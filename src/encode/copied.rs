@@ -137,13 +137,20 @@ impl CopiedTrack {
                 .ok_or_else(|| unfit("a NAL unit is cut"))?;
             sample = rest;
             if self.codec.is_parameter_set(nal) {
-                changed |= !self.parameter_sets.iter().any(|known| known == nal);
+                let mut known = self.parameter_sets.iter();
+                changed |= !known.any(|known| without_zeros(known) == without_zeros(nal));
             }
             idr = idr.or(self.codec.picture(nal));
         }
         let idr = idr.ok_or_else(|| unfit("it holds no picture"))?;
         Ok(Keyframe { idr, changed })
     }
+}
+
+/// A parameter set without the zeros behind it, which belong to the next start code: FFmpeg leaves one where it has found the set in a stream.
+fn without_zeros(set: &[u8]) -> &[u8] {
+    let end = set.iter().rposition(|byte| *byte != 0);
+    &set[..end.map_or(0, |last| last + 1)]
 }
 
 /// A sample entry's name for people.
@@ -278,6 +285,8 @@ mod tests {
         assert_eq!(look(&[&[6, 1], &[0x65, 1]]), keyframe(true, false));
         let sets = look(&[&[0x67, 9], &[0x68, 0xFD], &[0x65]]);
         assert_eq!(sets, keyframe(true, false));
+        let padded = look(&[&[0x67, 9, 0], &[0x68, 0xFD], &[0x65]]);
+        assert_eq!(padded, keyframe(true, false));
         assert_eq!(look(&[&[0x41, 1]]), keyframe(false, false));
         assert_eq!(look(&[&[0x67, 8], &[0x65]]), keyframe(true, true));
         assert!(look(&[&[6, 1]]).is_err());

@@ -302,6 +302,10 @@ impl Source {
             // A file would begin again from its beginning.
             let anew = opened.tempo == Tempo::Own && copying.tried.as_ref() != Some(&opened.entry);
             if keyframe.changed && anew {
+                tracing::info!(
+                    stream = %self.parts.stream, source = %self.status.source,
+                    "the source's pictures are encoded differently now: it is opened anew"
+                );
                 copying.tried = Some(opened.entry.clone());
                 return Err(End::Changed);
             }
