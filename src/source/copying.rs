@@ -172,7 +172,10 @@ impl Source {
                 return Outcome::Learnt;
             }
             End::Uncut(uncut) => {
-                let why = self.explain(uncut);
+                let why = uncut.told(&self.status.source, &self.parts.stream);
+                if let Uncut::Sparse { distance, .. } = uncut {
+                    self.tell(|status| status.keyframe_seconds = Some(distance.as_secs_f64()));
+                }
                 let _ = copying.say(Copied::Unfit(why.clone()));
                 Halt::Refused(why)
             }
@@ -355,50 +358,7 @@ impl Source {
         }
         Ok(())
     }
-
-    /// Why no segments can be made of it, for people.
-    fn explain(&mut self, uncut: Uncut) -> String {
-        let (shown, stream) = (self.status.source.clone(), self.parts.stream.clone());
-        let (distance, beyond, open) = match uncut {
-            Uncut::Large(bytes) => {
-                return format!(
-                    "{shown} has a segment of {} MiB, more than is published: make segment of [streams.{stream}] shorter, or lower the source's bitrate",
-                    bytes >> 20
-                );
-            }
-            Uncut::Sparse {
-                distance,
-                beyond,
-                open,
-            } => (distance, beyond, open),
-        };
-        self.tell(|status| status.keyframe_seconds = Some(distance.as_secs_f64()));
-        let apart = seconds(distance);
-        let apart = match beyond {
-            true => format!("more than {apart} s apart"),
-            false => format!("{apart} s apart"),
-        };
-        let mend = match distance <= LONGEST_SEGMENT {
-            true => format!(
-                "set segment = \"{}ms\" in [streams.{stream}], or a shorter keyframe interval (GOP) at the source",
-                distance.as_nanos().div_ceil(1_000_000)
-            ),
-            false => "set a keyframe interval (GOP) of a few seconds at the source".to_owned(),
-        };
-        let open = match open {
-            true => {
-                ", those left out that are of open groups of pictures, at which no player can begin"
-            }
-            false => "",
-        };
-        format!(
-            "the keyframes of {shown} are {apart}{open}: segments of stream '{stream}' would be too long; {mend}, or write an encoder instead of codec = \"copy\""
-        )
-    }
 }
-
-/// `segment` can't be longer.
-const LONGEST_SEGMENT: Duration = Duration::from_secs(20);
 
 /// Pictures a second as FFmpeg tells.
 fn rate(found: Option<&Found>) -> Option<f64> {
@@ -417,12 +377,6 @@ fn rate_of(found: Option<f64>, segment: &Segment) -> Framerate {
     Framerate::copied(durations.get(durations.len() / 2).copied().unwrap_or(3600))
 }
 
-/// Seconds to the hundredth, without needless zeros.
-fn seconds(duration: Duration) -> String {
-    let text = format!("{:.2}", duration.as_secs_f64());
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,7 +389,5 @@ mod tests {
             assert_eq!(rate.reduced().to_string(), shown);
         }
         assert_eq!(rate_of(None, &Vec::new()).reduced().to_string(), "25");
-        assert_eq!(seconds(Duration::from_millis(10_000)), "10");
-        assert_eq!(seconds(Duration::from_millis(2400)), "2.4");
     }
 }

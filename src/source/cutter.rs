@@ -12,6 +12,8 @@ use super::fragments::Packet;
 const EARLY: u64 = 20;
 /// Until then, the next keyframe is waited for, so that people can be told how far they are apart.
 const LONGEST_SEARCH: u64 = 60 * 90_000;
+/// `segment` can't be longer.
+const LONGEST_SEGMENT: Duration = Duration::from_secs(20);
 /// A sample that seems to last longer is followed by a leap in the source's times.
 const LONGEST_SAMPLE: u64 = 10 * 90_000;
 
@@ -40,6 +42,47 @@ pub(super) enum Uncut {
     },
     /// A segment would have so many bytes.
     Large(usize),
+}
+
+impl Uncut {
+    /// One line: why no segments can be made of the source `shown` of stream `stream`, and the mend.
+    pub(super) fn told(&self, shown: &str, stream: &str) -> String {
+        let (distance, beyond, open) = match *self {
+            Self::Large(bytes) => {
+                return format!(
+                    "{shown} has a segment of {} MiB, more than is published: make segment of [streams.{stream}] shorter, or lower the source's bitrate",
+                    bytes >> 20
+                );
+            }
+            Self::Sparse {
+                distance,
+                beyond,
+                open,
+            } => (distance, beyond, open),
+        };
+        let more = if beyond { "more than " } else { "" };
+        let open = match open {
+            true => " without those of open groups of pictures, at which no player can begin",
+            false => "",
+        };
+        let mend = match distance <= LONGEST_SEGMENT {
+            true => format!(
+                "set segment = \"{}ms\" in [streams.{stream}], or a shorter keyframe interval (GOP) at the source",
+                distance.as_nanos().div_ceil(1_000_000)
+            ),
+            false => "set a keyframe interval (GOP) of a few seconds at the source".to_owned(),
+        };
+        format!(
+            "the keyframes of {shown} are {more}{} s apart{open}: segments of stream '{stream}' would be too long; {mend}, or write an encoder instead of codec = \"copy\"",
+            seconds(distance)
+        )
+    }
+}
+
+/// Seconds to the hundredth, without needless zeros.
+fn seconds(duration: Duration) -> String {
+    let text = format!("{:.2}", duration.as_secs_f64());
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Cuts one opening of a source.
@@ -282,6 +325,11 @@ mod tests {
             open: false,
         };
         assert_eq!(error, sparse(Duration::from_secs(5), false));
+        let told = error.told("rtsp://cam/1", "door");
+        assert_eq!(
+            told,
+            "the keyframes of rtsp://cam/1 are 5 s apart: segments of stream 'door' would be too long; set segment = \"5000ms\" in [streams.door], or a shorter keyframe interval (GOP) at the source, or write an encoder instead of codec = \"copy\""
+        );
         let never = lengths(2000, &[0], 80_000).unwrap_err();
         assert_eq!(never, sparse(Duration::from_millis(60_040), true));
         assert_eq!(lengths(10_000, &[0], 9000), Ok(vec![9000]));
