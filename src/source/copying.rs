@@ -165,6 +165,11 @@ impl Source {
             // An owner that has died needs no last segment.
             let _ = copying.deliver(&opened.track, rate(opened.found.as_ref()), last);
         }
+        let uncut = opened.as_ref().and_then(|opened| opened.cutter.uncut());
+        let end = match (end, uncut) {
+            (End::Halt(Halt::Break(Break::Closed)), Some(uncut)) => End::Uncut(uncut),
+            (end, _) => end,
+        };
         let halt = match end {
             End::Changed => {
                 drop(pipe);

@@ -97,8 +97,8 @@ pub(super) struct Cutter {
     keyframe: Option<usize>,
     /// Since the last keyframe there was one of an open group.
     open: bool,
-    /// The keyframe after which none came in time.
-    sparse: Option<u64>,
+    /// The keyframe after which none came in time, and how long ago that is.
+    sparse: Option<(u64, u64)>,
     /// The longest time from one keyframe to the next, and the last keyframe.
     distance: u64,
     last_keyframe: Option<u64>,
@@ -146,7 +146,7 @@ impl Cutter {
     /// When no segment can be made of the source.
     pub(super) fn push(&mut self, taken: Taken) -> Result<Vec<Segment>, Uncut> {
         let at = taken.packet.decode_time;
-        if let Some(since) = self.sparse {
+        if let Some((since, _)) = self.sparse {
             return self.search(since, at, taken.idr);
         }
         if let Some(last) = self.held.last_mut() {
@@ -162,7 +162,6 @@ impl Cutter {
                 Some(index) => whole.push(self.cut(index)),
                 None => {
                     let since = self.start(at);
-                    self.sparse = Some(since);
                     self.held.clear();
                     return self.search(since, at, taken.idr);
                 }
@@ -205,6 +204,15 @@ impl Cutter {
         Some(segment)
     }
 
+    /// Why there is no more to finish, if the source has ended while its next keyframe was looked for.
+    pub(super) fn uncut(&self) -> Option<Uncut> {
+        self.sparse.map(|(_, distance)| Uncut::Sparse {
+            distance: duration_of(distance),
+            beyond: true,
+            open: self.open,
+        })
+    }
+
     /// When the one under way begins; `at` if none is.
     fn start(&self, at: u64) -> u64 {
         let first = self.held.first();
@@ -230,6 +238,7 @@ impl Cutter {
     /// No segment can be made of the source; only how far apart its keyframes are is not known yet.
     fn search(&mut self, since: u64, at: u64, idr: bool) -> Result<Vec<Segment>, Uncut> {
         let distance = at.saturating_sub(since);
+        self.sparse = Some((since, distance));
         let beyond = distance > LONGEST_SEARCH;
         if !idr && !beyond {
             return Ok(Vec::new());
@@ -333,6 +342,13 @@ mod tests {
         let never = lengths(2000, &[0], 80_000).unwrap_err();
         assert_eq!(never, sparse(Duration::from_millis(60_040), true));
         assert_eq!(lengths(10_000, &[0], 9000), Ok(vec![9000]));
+        let mut cutter = cutter(Duration::from_secs(2));
+        for millis in (0..4000).step_by(40) {
+            assert_eq!(cutter.push(taken(millis, millis == 0)), Ok(Vec::new()));
+        }
+        assert_eq!(cutter.finish(), None);
+        let over = sparse(Duration::from_millis(3960), true);
+        assert_eq!(cutter.uncut(), Some(over));
     }
 
     #[test]

@@ -74,6 +74,12 @@ fn a_file_is_copied_byte_for_byte_without_a_daemon_and_what_cannot_be_is_said() 
         25,
         "-c:v libx265 -x265-params log-level=none:open-gop=0",
     );
+    video(
+        &path("open.mkv"),
+        4,
+        25,
+        "-c:v libx265 -x265-params log-level=none:open-gop=1",
+    );
     let transcode = |input: &str, out: &str, more: &[&str]| {
         let mut command = place.command(Who::Daemon);
         command
@@ -121,6 +127,13 @@ fn a_file_is_copied_byte_for_byte_without_a_daemon_and_what_cannot_be_is_said() 
     }
     let done = transcode("far.mp4", "far", &["--segment", "5s"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let open = transcode("open.mkv", "open", &["--segment", "2s"]);
+    assert_eq!(open.code, Some(1), "{}", open.stderr);
+    assert!(
+        open.stderr.contains("open groups of pictures"),
+        "{}",
+        open.stderr
+    );
     let other = transcode("old.mp4", "old", &[]);
     assert!(
         other.stderr.contains("only H.264 and HEVC can be copied"),
