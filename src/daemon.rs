@@ -10,7 +10,7 @@ use ringgear_producer::messages::{RefusalCode, Refused};
 use tokio::sync::watch;
 
 use crate::clock::{Anchor, StepWatch, SystemClock};
-use crate::config::Plan;
+use crate::config::{Plan, StreamPlan};
 use crate::control::{self, Accounts, ControlError, Desk, Granted, Offer, Peer};
 use crate::descriptors::{self, Descriptors};
 use crate::encode::{self, EncodeError, ProbeCache};
@@ -103,9 +103,8 @@ impl Daemon {
             .build()
             .map_err(DaemonError::Runtime)?;
         let ffmpeg = encode::find_ffmpeg(&plan.ffmpeg)?;
-        for rendition in plan.streams.values().flat_map(|stream| &stream.renditions) {
-            // A codec that has a fallback may be missing.
-            ffmpeg.require_encoder(rendition.fallback.as_ref().unwrap_or(&rendition.codec))?;
+        for encoder in plan.streams.values().flat_map(StreamPlan::needed_encoders) {
+            ffmpeg.require_encoder(encoder)?;
         }
         let streams = plan.streams.values();
         for rendition in streams.flat_map(|stream| stream.audio_renditions()) {

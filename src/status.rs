@@ -58,7 +58,7 @@ pub struct StreamStatus {
     pub detail: Option<String>,
     /// `live`, `event` or `vod`.
     pub mode: String,
-    /// `30` or `30000/1001`.
+    /// `30` or `30000/1001`; of a copied stream the source's, empty before that is known.
     pub framerate: String,
     /// When its first tick of this run was fed, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -288,6 +288,9 @@ pub struct SourceStatus {
     /// How many it has a second, as far as FFmpeg can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framerate: Option<f64>,
+    /// How far apart its keyframes are at most, if it is copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyframe_seconds: Option<f64>,
     /// How long it is, if it has an end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<f64>,

@@ -104,6 +104,12 @@ pub enum FramerateError {
 }
 
 impl Framerate {
+    /// What the ticks of a copied stream are counted in: 90 kHz, which every usual timestamp is a whole number of.
+    pub const COPIED: Self = Self {
+        num: NonZeroU32::new(90_000).expect("it is not zero"),
+        den: NonZeroU32::MIN,
+    };
+
     /// The framerate `num/den`, reduced. It has to lie between 1 and 240 frames per second, with `num` up to 240000.
     pub fn new(num: u32, den: u32) -> Result<Self, FramerateError> {
         let range = || FramerateError::Range(format!("{num}/{den}"));
@@ -144,6 +150,21 @@ impl Framerate {
     /// Denominator: one tick's duration in units of the timescale.
     pub const fn den(self) -> u32 {
         self.den.get()
+    }
+
+    /// The rate of samples that last `ticks` ticks of [`Self::COPIED`], as near to it as a rate can be.
+    pub fn copied(ticks: u32) -> Self {
+        let den = ticks.clamp(Self::COPIED.num() / 240, Self::COPIED.num());
+        Self {
+            den: NonZeroU32::new(den).unwrap_or(NonZeroU32::MIN),
+            ..Self::COPIED
+        }
+    }
+
+    /// The same rate in lowest terms.
+    #[must_use]
+    pub fn reduced(self) -> Self {
+        Self::new(self.num(), self.den()).unwrap_or(self)
     }
 
     /// Numerator and denominator.
@@ -237,6 +258,9 @@ impl TryFrom<(u32, u32)> for Framerate {
     type Error = FramerateError;
 
     fn try_from((num, den): (u32, u32)) -> Result<Self, Self::Error> {
+        if (num, den) == Self::COPIED.into() {
+            return Ok(Self::COPIED);
+        }
         // Not reduced: what was stored comes back with its timescale.
         Self::new(num, den)?;
         match (NonZeroU32::new(num), NonZeroU32::new(den)) {
@@ -327,6 +351,11 @@ pub struct Grid {
     /// What makes it the grid of an audio track; none for video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<AudioEdges>,
+    /// Of a copied stream: how many ticks a segment has at least, if its source's keyframes allow it. There a segment begins at any tick, and
+    /// ends after [`Self::ticks_per_segment`] ticks at the latest; its number is one more than that of the segment before it, and follows
+    /// from no tick.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<NonZeroU32>,
 }
 
 impl Grid {
@@ -390,6 +419,25 @@ impl Grid {
             ticks_per_part,
             number_offset: 0,
             audio: None,
+            cut: None,
+        }
+    }
+
+    /// The grid of a copied stream: segments of `segment` or, where a keyframe comes later, as much longer as rounds to as many whole seconds.
+    /// Each is one part.
+    pub fn copied(segment: Duration) -> Self {
+        let framerate = Framerate::COPIED;
+        let second = u64::from(framerate.num());
+        let target = (segment + Duration::from_millis(500)).as_secs().max(1);
+        let longest = u32::try_from(target * second + second / 2 - 1).unwrap_or(u32::MAX);
+        let longest = NonZeroU32::new(longest).unwrap_or(NonZeroU32::MIN);
+        Self {
+            framerate,
+            ticks_per_segment: longest,
+            ticks_per_part: longest,
+            number_offset: 0,
+            audio: None,
+            cut: Some(framerate.ticks_in(segment).min(longest)),
         }
     }
 
@@ -437,11 +485,14 @@ impl Grid {
 
     /// The first tick of the segment that holds `tick`.
     pub fn segment_start(&self, tick: Tick) -> Tick {
+        if self.cut.is_some() {
+            return tick;
+        }
         let start = self.first_of_index(self.segment_index(tick));
         start.expect("it is not after the tick")
     }
 
-    /// The first tick of the segment after the one that holds `tick`.
+    /// The first tick of the segment after the one that holds `tick`; of a copied stream, after the longest that begins there.
     pub fn segment_end(&self, tick: Tick) -> Tick {
         match &self.audio {
             Some(edges) => edges.first_frame(edges.segment_index(tick).saturating_add(1)),
@@ -487,6 +538,7 @@ impl Grid {
         self.framerate == other.framerate
             && self.ticks_per_segment == other.ticks_per_segment
             && self.audio == other.audio
+            && self.cut == other.cut
     }
 
     /// This grid with the smallest offset that makes the segment holding `first` come after segment `last`.
@@ -519,6 +571,29 @@ mod tests {
         assert_eq!(rate("30").every(NonZeroU32::new(31).unwrap()), None);
         let stored = <(u32, u32)>::from(half);
         assert_eq!(Framerate::try_from(stored), Ok(half));
+    }
+
+    #[test]
+    fn a_copied_stream_has_the_longest_segments_that_round_to_its_target() {
+        for (millis, nominal, longest) in [
+            (2000, 180_000, 224_999),
+            (6000, 540_000, 584_999),
+            (1500, 135_000, 224_999),
+            (2490, 224_100, 224_999),
+            (500, 45_000, 134_999),
+        ] {
+            let grid = Grid::copied(Duration::from_millis(millis));
+            assert_eq!(grid.cut.map(NonZeroU32::get), Some(nominal), "{millis}");
+            assert_eq!(grid.ticks_per_segment.get(), longest, "{millis}");
+            let stored = serde_json::to_string(&grid).unwrap();
+            assert_eq!(serde_json::from_str::<Grid>(&stored).unwrap(), grid);
+        }
+        let now = UnixTime::from_nanos(1_795_416_192_123_456_789);
+        let grid = Grid::copied(Duration::from_secs(2));
+        let tick = grid.tick_at(now);
+        assert!(now.saturating_since(grid.time_of(tick)) < Duration::from_micros(12));
+        assert!(grid.starts_segment(tick) && grid.part_of(tick) == 0);
+        assert_eq!(Framerate::copied(3003).reduced(), rate("29.97"));
     }
 
     #[test]

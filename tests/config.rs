@@ -43,6 +43,48 @@ fn audio(rest: &str) -> String {
     ))
 }
 
+/// A stream that is copied, with `more` in its own table and `rest` in its rendition's.
+fn copied(more: &str, rest: &str) -> String {
+    format!(
+        "[streams.door]\nsource = \"rtsp://cam/1\"\n{more}\n[[streams.door.renditions]]\nname = \"cam\"\ncodec = \"copy\"\n{rest}\n"
+    )
+}
+
+#[test]
+fn a_copied_stream_needs_no_framerate_and_has_nothing_of_an_encoder() {
+    let plan = plan(&copied("segment = \"4s\"", ""));
+    let door = &plan.streams["door"];
+    assert!(door.copies());
+    assert_eq!(door.grid.framerate.to_string(), "90000");
+    assert_eq!(door.grid.cut.map(|ticks| ticks.get()), Some(360_000));
+    for (text, said) in [
+        (copied("framerate = 25", ""), "can't have a framerate"),
+        (copied("", "size = \"64x64\""), "can't have size"),
+        (copied("", "bitrate = \"1M\""), "can't have bitrate"),
+        (copied("", "preset = \"fast\""), "can't have preset"),
+        (copied("", "filter = \"hflip\""), "can't have filter"),
+        (copied("", "options = { bf = 0 }"), "can't have options"),
+        (
+            copied("", "[[streams.door.renditions]]\nname = \"low\""),
+            "is one of 2",
+        ),
+        (
+            copied("", "[streams.door.audio]\nsource = \"a.ogg\""),
+            "can't have audio",
+        ),
+        (
+            "[streams.door]\n[[streams.door.renditions]]\nname = \"a\"\ncodec = \"copy\"\n"
+                .to_owned(),
+            "fed by producers can't be copied",
+        ),
+    ] {
+        let errors = parse(&text).map(|_| ()).unwrap_err().to_string();
+        assert!(errors.contains(said), "{said}: {errors}");
+    }
+    let warned = parse(&copied("slack = 2\npart = \"200ms\"", "")).unwrap();
+    assert_eq!(warned.warnings.len(), 2, "{:?}", warned.warnings);
+}
+
 #[test]
 fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
     let parse = |text: &str| {

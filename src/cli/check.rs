@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -100,21 +101,41 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
         )
     };
     let _ = writeln!(text, "\nstream {}", stream.name);
-    line(text, 1, "framerate", rate);
-    line(text, 1, "segment", ticks(grid.ticks_per_segment.get()));
-    line(text, 1, "part", ticks(grid.ticks_per_part.get()));
+    match grid.cut {
+        None => {
+            line(text, 1, "framerate", rate);
+            line(text, 1, "segment", ticks(grid.ticks_per_segment.get()));
+            line(text, 1, "part", ticks(grid.ticks_per_part.get()));
+        }
+        Some(nominal) => {
+            let length =
+                |ticks: NonZeroU32| seconds(rate.duration_of(ticks.get().into()).as_secs_f64());
+            let most = length(grid.ticks_per_segment);
+            let least = length(nominal);
+            let from = format!("from {least} to the source's next keyframe, at most {most}");
+            line(text, 1, "framerate", "the source's");
+            line(text, 1, "segment", from);
+        }
+    }
     line(text, 1, "window", seconds(stream.window.as_secs_f64()));
     let at_exit = match stream.at_exit {
         AtExit::Keep => "the window stays, a restart goes on from it",
         AtExit::End => "the stream ends",
     };
     line(text, 1, "at exit", at_exit);
-    line(text, 1, "replay", replay(plan, stream));
+    if !stream.copies() {
+        line(text, 1, "replay", replay(plan, stream));
+    }
     match &stream.source {
         Some(source) => line(text, 1, "source", described(source)),
         None => line(text, 1, "fed by", &stream.feeders),
     }
     for rendition in &stream.renditions {
+        if stream.copies() {
+            let copied = format!("{}: the source's, not encoded", rendition.name);
+            line(text, 1, "rendition", copied);
+            continue;
+        }
         let size = match rendition.size {
             Some(size) => size.to_string(),
             None => "the source's size".to_owned(),
@@ -212,6 +233,9 @@ fn picture_memory(plan: &Plan) -> String {
 const EXAMPLE: Size = Size::new(1920, 1080);
 
 fn kept_pictures(stream: &StreamPlan) -> u32 {
+    if stream.copies() {
+        return 0;
+    }
     stream.grid.framerate.ticks_in(stream.replay()).get()
 }
 

@@ -186,6 +186,9 @@ fn told(source: &SourceStatus) -> String {
             .as_ref()
             .map(|codec| format!("{codec} sound")),
         source
+            .keyframe_seconds
+            .map(|seconds| format!("keyframes {seconds:.1} s apart")),
+        source
             .next_try
             .as_ref()
             .map(|time| format!("next try at {time}")),

@@ -18,7 +18,7 @@ const LINE: Duration = Duration::from_secs(10);
 /// The stream's name in what the program itself writes.
 const STREAM: &str = "transcode";
 
-/// Makes HLS and DASH of a whole file, each picture once, as fast as it can be encoded.
+/// Makes HLS and DASH of a whole file, each picture once, as fast as it can be encoded; or copied.
 #[derive(Debug, clap::Args)]
 pub(super) struct TranscodeArgs {
     /// A file or URL
@@ -31,6 +31,9 @@ pub(super) struct TranscodeArgs {
     /// The encoder, by FFmpeg's name [default: libx264]
     #[arg(long)]
     codec: Option<String>,
+    /// Copy the input's H.264 or HEVC instead of encoding it: segments begin at its own keyframes
+    #[arg(long, conflicts_with_all = ["codec", "preset", "framerate"])]
+    copy: bool,
     /// The encoder's preset
     #[arg(long)]
     preset: Option<String>,
@@ -80,6 +83,10 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     be_empty(&args.out_dir)?;
     // What of the arguments is wrong shows before anything is opened.
     let plan = plan_of(&args, args.framerate.as_deref().unwrap_or("25"), false)?;
+    if args.copy {
+        let stream = stream_of(&plan)?.clone();
+        return transcode(&args, &plan, stream);
+    }
     let found = source::look(&args.ffmpeg, source_of(stream_of(&plan)?)?);
     let found = found.map_err(|error| CliError::Failed(of_the_command_line(&error)))?;
     let sound = found.sound.is_some() && !args.no_audio;
@@ -166,9 +173,8 @@ fn be_empty(folder: &Path) -> Result<(), CliError> {
 fn plan_of(args: &TranscodeArgs, framerate: &str, sound: bool) -> Result<Plan, CliError> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut text = format!(
-        "[ffmpeg]\npath = {}\n[streams.{STREAM}]\nmode = \"vod\"\nframerate = {}\nsource = {}\n",
+        "[ffmpeg]\npath = {}\n[streams.{STREAM}]\nmode = \"vod\"\nsource = {}\n",
         quoted(&args.ffmpeg.to_string_lossy()),
-        quoted(framerate),
         quoted(&args.input)
     );
     let mut key = |key: &str, value: Option<&str>| {
@@ -177,6 +183,7 @@ fn plan_of(args: &TranscodeArgs, framerate: &str, sound: bool) -> Result<Plan, C
         }
     };
     key("segment", args.segment.as_deref());
+    key("framerate", Some(framerate).filter(|_| !args.copy));
     if sound {
         let _ = writeln!(text, "[streams.{STREAM}.audio]");
     }
@@ -195,7 +202,13 @@ fn plan_of(args: &TranscodeArgs, framerate: &str, sound: bool) -> Result<Plan, C
             ("name", Some(rendition.name.as_str())),
             ("size", rendition.size.as_deref()),
             ("bitrate", rendition.bitrate.as_deref()),
-            ("codec", args.codec.as_deref()),
+            (
+                "codec",
+                match args.copy {
+                    true => Some(config::defaults::COPY),
+                    false => args.codec.as_deref(),
+                },
+            ),
             ("preset", args.preset.as_deref()),
         ];
         for (key, value) in keys {
@@ -226,16 +239,26 @@ fn source_of(stream: &StreamPlan) -> Result<&config::SourcePlan, CliError> {
 /// What is told of a stream's table in a config, told of the arguments.
 fn of_the_command_line(told: &str) -> String {
     let table = format!("[streams.{STREAM}]");
-    [
+    let mends = [
+        ("set segment = ".to_owned(), "give --segment "),
+        (format!(" in {table}, or a shorter"), ", or a shorter"),
+        (
+            format!("write an encoder instead of codec = \"copy\" in {table}"),
+            "leave out --copy",
+        ),
+        (
+            ", or write an encoder instead of codec = \"copy\"".to_owned(),
+            ", or leave out --copy",
+        ),
         (
             format!("another source in {table}, or its format in input_args: [\"-f\", \"...\"]"),
             "another INPUT",
         ),
         (format!("another source in {table}"), "another INPUT"),
         (format!("source of {table}"), "INPUT"),
-    ]
-    .iter()
-    .fold(told.to_owned(), |told, (config, here)| {
+    ];
+    let mends = mends.iter();
+    mends.fold(told.to_owned(), |told, (config, here)| {
         told.replace(config, here)
     })
 }
@@ -344,5 +367,11 @@ mod tests {
         let told = "there is no such file as x: put it there, or name another in source of [streams.transcode]";
         let here = of_the_command_line(told);
         assert!(here.ends_with("name another in INPUT"), "{here}");
+        let told = "too long; set segment = \"10000ms\" in [streams.transcode], or a shorter keyframe interval (GOP) at the source, or write an encoder instead of codec = \"copy\"";
+        let here = of_the_command_line(told);
+        assert_eq!(
+            here,
+            "too long; give --segment \"10000ms\", or a shorter keyframe interval (GOP) at the source, or leave out --copy"
+        );
     }
 }

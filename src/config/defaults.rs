@@ -70,6 +70,9 @@ pub const RENDITION: &str = "source";
 /// `codec`.
 pub const CODEC: &str = "libx264";
 
+/// The `codec` that is none: the source's pictures are published as they are.
+pub const COPY: &str = "copy";
+
 /// `loop` of `audio`.
 pub const AUDIO_LOOP: bool = true;
 /// The name of the audio rendition of a stream that names none.

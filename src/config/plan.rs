@@ -169,6 +169,24 @@ impl StreamPlan {
         self.encoder_timeout + super::defaults::ENCODER_START
     }
 
+    /// Whether its source is published as it is, without being encoded.
+    pub fn copies(&self) -> bool {
+        let mut renditions = self.renditions.iter();
+        renditions.any(|rendition| rendition.codec == super::defaults::COPY)
+    }
+
+    /// The video encoders that it can't do without: a codec that has a fallback may be missing.
+    pub fn needed_encoders(&self) -> impl Iterator<Item = &str> {
+        let encoded = self.renditions.iter().filter(|_| !self.copies());
+        encoded.map(|rendition| {
+            rendition
+                .fallback
+                .as_ref()
+                .unwrap_or(&rendition.codec)
+                .as_str()
+        })
+    }
+
     /// How long a segment stays in memory: while the playlists list it, and as long again for players that have it in theirs.
     pub fn retention(&self) -> Duration {
         let grid = &self.grid;

@@ -81,7 +81,7 @@ pub(super) fn check_all(
         let (plan, codec) = check(item, framerate, &plans, report);
         check_upload(&plan, &plans, at, report);
         plans.push(plan);
-        codecs.push(codec);
+        codecs.extend(codec);
     }
     (plans, codecs)
 }
@@ -108,12 +108,23 @@ fn check(
     framerate: Option<Framerate>,
     before: &[RenditionPlan],
     report: &mut Report,
-) -> (RenditionPlan, (String, Offset)) {
+) -> (RenditionPlan, Option<(String, Offset)>) {
     let (mut table, at) = table::as_table("a rendition", item, report);
     let extra = table.remove("options");
     let section = table::read::<Rendition>("a rendition", table, at, report);
     let name = check_rendition_name(&section, before, report);
     let (codec, codec_at) = check_codec(&section, report);
+    if codec == defaults::COPY {
+        check_copy(&section, extra.map(|extra| extra.span().start), report);
+        let plan = RenditionPlan {
+            name,
+            codec,
+            preset: None,
+            rate: RateControl::Crf(0),
+            ..source()
+        };
+        return (plan, None);
+    }
     let preset = check_preset(&codec, &section, report);
     let rate = check_rate(&codec, &section, report);
     let fallback = check_fallback(&codec, rate, &section, report);
@@ -139,7 +150,29 @@ fn check(
         rate,
         options,
     };
-    (plan, required)
+    (plan, Some(required))
+}
+
+/// What is copied has nothing that an encoder could be told.
+fn check_copy(section: &Section<Rendition>, options: Option<Offset>, report: &mut Report) {
+    const OF_ENCODERS: [&str; 9] = [
+        "size",
+        "framerate",
+        "bitrate",
+        "crf",
+        "device",
+        "fallback",
+        "preset",
+        "filter",
+        "output_args",
+    ];
+    let keys = OF_ENCODERS.map(|key| (key, section.place_of(key)));
+    for (key, at) in keys.into_iter().chain([("options", options)]) {
+        if let Some(at) = at {
+            let what = format!("codec \"copy\" can't have {key}: nothing is encoded");
+            report.error(at, what, "remove it, or name an encoder in codec");
+        }
+    }
 }
 
 fn check_rendition_name(
@@ -252,7 +285,7 @@ fn check_codec(section: &Section<Rendition>, report: &mut Report) -> (String, Of
         return (defaults::CODEC.into(), section.at);
     };
     let (codec, at) = (&entry.get_ref().0.0, entry.span().start);
-    if codec_family(codec).is_none() {
+    if codec_family(codec).is_none() && codec != defaults::COPY {
         let what = format!("codec {codec:?} is no encoder of H.264, HEVC, AV1 or VP9");
         let mend = match table::nearest(codec, &CODECS) {
             Some(near) => format!("did you mean \"{near}\"?"),

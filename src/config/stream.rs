@@ -96,10 +96,6 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let stream = &section.values;
 
     let framerate = stream.framerate.as_ref().map(|rate| rate.get_ref().0);
-    if is_table && !section.has("framerate") {
-        let what = format!("stream {shown:?} has no framerate");
-        report.error(at, what, "add framerate = 30, or what its camera gives");
-    }
     let mode = check_mode(&section, report);
     warn_of_live_keys(mode, &section, report);
     let (segment, part) = check_lengths(framerate, mode, &section, report);
@@ -107,9 +103,17 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let (hls, dash) = check_formats(&section, report);
     let (renditions, mut codecs) = rendition::check_all(renditions, framerate, at, report);
     let step = check_steps(framerate, segment, &renditions, at, report);
+    let audio_at = audio.as_ref().map(|audio| audio.span().start);
     let (audio, audio_codecs) = audio::check(audio, &renditions, section.has("source"), report);
     let is_fed = |audio: &AudioPlan| audio.source == AudioInput::Producer;
     let sound_is_fed = audio.as_ref().is_some_and(is_fed);
+    let copies = renditions.iter().any(|one| one.codec == defaults::COPY);
+    if copies {
+        check_copied(&section, &renditions, audio_at, at, report);
+    } else if is_table && !section.has("framerate") {
+        let what = format!("stream {shown:?} has no framerate");
+        report.error(at, what, "add framerate = 30, or what its camera gives");
+    }
     let (source, source_at) = source::check(mode, sound_is_fed, &section, report).unzip();
     codecs.extend(audio_codecs);
     if let (true, Some(entry)) = (sound_is_fed && mode.is_recorded(), &section.values.mode) {
@@ -126,7 +130,10 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let plan = StreamPlan {
         name: name.to_owned(),
         mode,
-        grid: Grid::in_steps(framerate, segment, part, step),
+        grid: match copies {
+            true => Grid::copied(segment),
+            false => Grid::in_steps(framerate, segment, part, step),
+        },
         window,
         stale_after: length(&stream.stale_after, |l| l.0).unwrap_or(defaults::STALE_AFTER),
         slack: length(&stream.slack, |s| s.0).unwrap_or(defaults::SLACK),
@@ -148,6 +155,50 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         plan,
         codecs,
         source_at: source_at.unwrap_or(at),
+    }
+}
+
+/// Checks what a stream has beside a rendition that is copied: a source, and nothing that needs pictures.
+fn check_copied(
+    section: &Section<Stream>,
+    renditions: &[RenditionPlan],
+    audio_at: Option<Offset>,
+    at: Offset,
+    report: &mut Report,
+) {
+    const OF_PICTURES: [&str; 7] = [
+        "part",
+        "stale_after",
+        "slack",
+        "pace",
+        "backfill",
+        "encoder_timeout",
+        "degrade",
+    ];
+    if !section.has("source") {
+        let what = "a stream that is fed by producers can't be copied: it has nothing but pictures";
+        let mend = "add source = \"...\", or name an encoder in codec";
+        report.error(at, what, mend);
+    }
+    if renditions.len() > 1 {
+        let what = format!("a copied rendition is one of {}", renditions.len());
+        let mend = "copy it alone, and make another stream of the same source for what is encoded";
+        report.error(at, what, mend);
+    }
+    if let Some(at) = section.place_of("framerate") {
+        let what = "a copied stream can't have a framerate: its pictures have the source's times";
+        report.error(at, what, "remove it, or name an encoder in codec");
+    }
+    if let Some(at) = audio_at {
+        let what = "a copied stream can't have audio in this version";
+        let mend = "remove one of them, or name an encoder in codec";
+        report.error(at, what, mend);
+    }
+    for key in OF_PICTURES {
+        if let Some(at) = section.place_of(key) {
+            let what = format!("{key} has no effect on a copied stream");
+            report.warning(at, what, "leave it out, or name an encoder in codec");
+        }
     }
 }
 

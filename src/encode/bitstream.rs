@@ -38,8 +38,8 @@ pub enum BitstreamError {
     SampleEntry(&'static str),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum NalCodec {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NalCodec {
     H264,
     Hevc,
 }
@@ -168,7 +168,7 @@ impl SampleMaker {
 }
 
 impl NalCodec {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::H264 => "H.264",
             Self::Hevc => "HEVC",
@@ -183,12 +183,12 @@ impl NalCodec {
         }
     }
 
-    fn is_parameter_set(self, nal: &[u8]) -> bool {
+    pub(super) fn is_parameter_set(self, nal: &[u8]) -> bool {
         is_parameter_set(self == Self::Hevc, self.nal_type(nal))
     }
 
     /// Whether it holds picture data, and if so whether that is an IDR picture's.
-    fn picture(self, nal: &[u8]) -> Option<bool> {
+    pub(super) fn picture(self, nal: &[u8]) -> Option<bool> {
         match (self, self.nal_type(nal)) {
             (Self::H264, kind @ 1..=5) => Some(kind == 5),
             (Self::Hevc, kind @ 0..=31) => Some(kind == 19 || kind == 20),

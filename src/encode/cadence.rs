@@ -138,6 +138,7 @@ mod tests {
             ticks_per_part: NonZeroU32::new(part).unwrap(),
             number_offset: 0,
             audio: None,
+            cut: None,
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::bitstream::is_parameter_set;
 
 /// The fixed fields of a visual sample entry, box header included (ISO/IEC 14496-12, 12.1.3).
-const VISUAL_SAMPLE_ENTRY: usize = 86;
+pub(super) const VISUAL_SAMPLE_ENTRY: usize = 86;
 
 /// What a sample entry's configuration box says.
 pub(super) enum Configuration {
@@ -25,7 +25,7 @@ pub(super) enum Configuration {
 }
 
 /// The first sample entry of the first track in an MP4 file.
-pub(super) fn sample_entry(file: &[u8]) -> Result<Bytes, &'static str> {
+pub(crate) fn sample_entry(file: &[u8]) -> Result<Bytes, &'static str> {
     let mut bytes = file;
     for name in [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"] {
         bytes = boxes(bytes)
@@ -65,7 +65,7 @@ pub(super) fn sample_entry_configuration(entry: &[u8]) -> Result<Configuration, 
 }
 
 /// The codecs parameter of a sample entry.
-pub(super) fn codecs(entry: &[u8]) -> Result<String, &'static str> {
+pub(crate) fn codecs(entry: &[u8]) -> Result<String, &'static str> {
     let kind = entry.get(4..8).ok_or("it is cut")?;
     let find = |name: &[u8; 4]| {
         boxes(entry.get(VISUAL_SAMPLE_ENTRY..).unwrap_or(&[]))
@@ -186,7 +186,7 @@ pub(super) fn has_codec_data(entry: &[u8], data: &[u8]) -> bool {
 }
 
 /// The boxes in `bytes`, each with its name and whole; ends where one does not fit.
-fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+pub(crate) fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let size = u32::from_be_bytes(*bytes.first_chunk()?) as usize;
         let kind = *bytes.get(4..)?.first_chunk()?;

@@ -189,8 +189,9 @@ async fn answer_item(
                 Item::LowLatencyMpd => Document::LowLatencyMpd,
                 _ => Document::Multivariant,
             };
-            if snapshot.mode.is_recorded() && item == Item::LowLatencyMpd {
-                let message = "a recording has no low-latency manifest: take manifest.mpd";
+            if !snapshot.has_parts() && item == Item::LowLatencyMpd {
+                let message =
+                    "a recording or a copied stream has no low-latency manifest: take manifest.mpd";
                 return reply::not_found("recorded", message);
             }
             match every_track_listed(&snapshot) && is_published(&snapshot) {
@@ -200,7 +201,7 @@ async fn answer_item(
         }
         Item::Media(rendition) => match track(&snapshot, rendition) {
             Some(_) if !is_published(&snapshot) => waiting(port),
-            Some((index, track)) if snapshot.mode.is_recorded() && !track.listed.is_empty() => {
+            Some((index, track)) if !snapshot.has_parts() && !track.listed.is_empty() => {
                 document(asked, port, &snapshot, Document::Media(index, Extent::Full))
             }
             Some((index, track)) if !track.listed.is_empty() => {

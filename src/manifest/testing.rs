@@ -21,6 +21,7 @@ pub(super) fn grid(rate: &str, ticks_per_segment: u32) -> Grid {
         ticks_per_part: NonZeroU32::new(ticks_per_segment.div_ceil(4)).unwrap(),
         number_offset: 0,
         audio: None,
+        cut: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod packager;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::tick::{PartNumber, SegmentNumber, Tick, UnixTime};
 
 pub use init::{init_segment, init_version};
 pub use packager::{MAX_PART_BYTES, PackageError, TrackPackager};
+pub use whole::whole_segment;
 
 /// A few samples of one track in one CMAF chunk (moof + mdat): what the window lists, stores and serves.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,6 +21,7 @@ fn grid(rate: &str, ticks_per_segment: u32, ticks_per_part: u32) -> Grid {
         ticks_per_part: NonZeroU32::new(ticks_per_part).unwrap(),
         number_offset: 0,
         audio: None,
+        cut: None,
     }
 }
 
@@ -419,6 +420,7 @@ proptest! {
             ticks_per_part: NonZeroU32::new(part.min(ticks_per_segment)).unwrap(),
             number_offset: 7,
             audio: None,
+            cut: None,
         };
         let first = grid.tick_at(UnixTime::from_secs(second)).plus(late);
         let mut packager = TrackPackager::start_at(0, grid, first);

@@ -22,6 +22,8 @@ pub(super) const MAX_STATE_BYTES: u64 = 16 << 20;
 const VERSION: u32 = 1;
 /// Ticks stay below this: the year 2100 at 240 frames per second is far below, and decode times fit 64 bits.
 const MAX_TICK: u64 = 1 << 45;
+/// The same of a copied stream, whose ticks are its decode times: the year 2300.
+const MAX_COPIED_TICK: u64 = 1 << 50;
 pub(super) const MAX_NUMBER: u64 = 1 << 60;
 /// The year 2200. All streams follow the furthest state, so one that claims to come from later is not believed.
 const LATEST: UnixTime = UnixTime::from_secs(7_258_118_400);
@@ -363,7 +365,8 @@ impl State {
         let grid_fits = self
             .grid
             .is_none_or(|grid| grid.number_offset < MAX_NUMBER && grid.audio.is_none());
-        if !grid_fits || self.last_tick.is_some_and(|tick| tick.0 >= MAX_TICK) {
+        let most = self.grid.as_ref().map_or(MAX_TICK, most_ticks);
+        if !grid_fits || self.last_tick.is_some_and(|tick| tick.0 >= most) {
             return Err("the grid or the last tick is out of range".to_owned());
         }
         self.check_end()?;
@@ -399,7 +402,7 @@ impl State {
             period.is_some_and(|period| period.grid.audio.is_none())
         });
         let newest = video.map(|(_, segment)| segment.number).max();
-        let fits = newest.is_none_or(|newest| grid.segment_of(last) == newest);
+        let fits = newest.is_none_or(|newest| numbers(&grid, last, newest));
         if fits && grid.time_of(last.next()) < LATEST {
             Ok(())
         } else {
@@ -437,7 +440,7 @@ impl State {
         };
         let grid = &period.grid;
         if segment.number.0 >= MAX_NUMBER
-            || segment.first_tick.0 >= MAX_TICK
+            || segment.first_tick.0 >= most_ticks(grid)
             || segment.first_tick < period.first_tick
         {
             return impossible();
@@ -450,7 +453,7 @@ impl State {
             .parts
             .iter()
             .try_fold(0_u64, |sum, part| sum.checked_add(part.bytes));
-        let fits = grid.segment_of(segment.first_tick) == segment.number
+        let fits = numbers(grid, segment.first_tick, segment.number)
             && segment.ticks > 0
             && u64::from(segment.ticks) <= room
             && bytes.is_some_and(|bytes| bytes <= MAX_FILE_BYTES)
@@ -495,7 +498,10 @@ impl PeriodState {
                     && init.bytes <= MAX_FILE_BYTES
                     && self.fits_audio(init)
             });
-        if inits && self.first_tick.0 < MAX_TICK && self.grid.number_offset < MAX_NUMBER {
+        if inits
+            && self.first_tick.0 < most_ticks(&self.grid)
+            && self.grid.number_offset < MAX_NUMBER
+        {
             Ok(())
         } else {
             Err(format!(
@@ -531,6 +537,19 @@ impl PartState {
             independent: part.independent,
         }
     }
+}
+
+/// The ticks of `grid` stay below this.
+fn most_ticks(grid: &Grid) -> u64 {
+    match grid.cut {
+        Some(_) => MAX_COPIED_TICK,
+        None => MAX_TICK,
+    }
+}
+
+/// Whether `tick` may be in segment `number`: of a copied stream, any may.
+fn numbers(grid: &Grid, tick: Tick, number: SegmentNumber) -> bool {
+    grid.cut.is_some() || grid.segment_of(tick) == number
 }
 
 fn to_hex(bytes: &[u8]) -> String {

@@ -239,6 +239,48 @@ fn the_folder_holds_exactly_what_the_window_holds() {
 }
 
 #[test]
+fn a_restart_finds_a_copied_stream_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let grid = Grid::copied(Duration::from_secs(2));
+    let start = grid.tick_at(time(START));
+    let mut window = Window::new(settings(&["hi"]), None);
+    window.begin_cut_period(grid, start, inits(1, "a"), false, time(START));
+    let mut now = time(START);
+    for ticks in [180_000, 175_000, 200_001] {
+        let first_tick = window.next_tick(0).unwrap();
+        now = grid.time_of(first_tick.plus(ticks));
+        let part = Part {
+            segment: window.next_number(),
+            number: 0,
+            first_tick,
+            ticks: u32::try_from(ticks).unwrap(),
+            independent: true,
+            last: true,
+            captured: time(START),
+            bytes: Bytes::from(vec![7; 100]),
+        };
+        window.push(0, part, now).unwrap();
+    }
+    window.mark_away(start.plus(555_001 + 180_000), now);
+    let before = window.snapshot(now);
+    copy(dir.path(), Ledger::default())
+        .bring(&before, None)
+        .unwrap();
+    let restored = restore(dir.path(), "door", &names(&["hi"]), now).unwrap();
+    assert_eq!(restored.notes, Vec::<String>::new());
+    assert_eq!(restored.grid_for(&grid, start), (grid, false));
+    let after = restored.snapshot.unwrap();
+    let listed = |snapshot: &Snapshot| -> Vec<_> {
+        let segments = snapshot.tracks[0].listed.iter();
+        let of =
+            |one: &Arc<crate::window::Segment>| (one.number, one.first_tick, one.ticks, one.gap);
+        segments.map(of).collect()
+    };
+    assert_eq!(listed(&after), listed(&before));
+    assert_eq!(listed(&after).len(), 4);
+}
+
+#[test]
 fn a_restart_finds_the_window_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let (_, before) = published(dir.path(), &["hi", "lo"], 70);

@@ -93,6 +93,36 @@ pub(super) fn line(
     pipe: RawFd,
     sound: Option<RawFd>,
 ) -> Vec<String> {
+    let mut line = opening(plan, true);
+    let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
+    // V leaves out the covers of records.
+    add(&["-map", "0:V:0", "-vf", &filter.graph()]);
+    // Each picture once, at its own time: the time base has to be finer than the framerate's for that.
+    add(&["-fps_mode", "passthrough", "-enc_time_base", "1:90000"]);
+    add(&["-c:v", "rawvideo", "-pix_fmt", "yuv420p"]);
+    add(&["-write_index", "0", "-f", "nut", &format!("pipe:{pipe}")]);
+    if let Some(sound) = sound {
+        add(&["-map", "0:a:0", "-ac", "2", "-ar", "48000"]);
+        add(&["-c:a", "pcm_f32le", "-flush_packets", "1"]);
+        add(&["-write_index", "0", "-f", "nut", &format!("pipe:{sound}")]);
+    }
+    line
+}
+
+/// The command line that opens the source and writes its samples as they are to the inherited descriptor `pipe`: each in a fragment of its own,
+/// as soon as it is known how long it lasts.
+pub(super) fn copying(plan: &SourcePlan, pipe: RawFd) -> Vec<String> {
+    let mut line = opening(plan, false);
+    let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
+    add(&["-map", "0:V:0", "-c:v", "copy", "-map_metadata", "-1"]);
+    add(&["-video_track_timescale", "90000", "-write_btrt", "0"]);
+    add(&["-movflags", "frag_every_frame+empty_moov+default_base_moof"]);
+    add(&["-flush_packets", "1", "-f", "mp4", &format!("pipe:{pipe}")]);
+    line
+}
+
+/// What a command line begins with, up to the input; `decodes` if its pictures are wanted.
+fn opening(plan: &SourcePlan, decodes: bool) -> Vec<String> {
     let mut line = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
     // Verbose, because it is said there when pictures change their size.
@@ -104,7 +134,7 @@ pub(super) fn line(
         "level+verbose",
     ]);
     let has = |option: &str| plan.input_args.iter().any(|word| word == option);
-    if Tempo::of(plan) == Tempo::Own && !has("-threads") && !has("-thread_type") {
+    if decodes && Tempo::of(plan) == Tempo::Own && !has("-threads") && !has("-thread_type") {
         // A decoder with a thread for each picture holds as many of them back.
         add(&["-thread_type", "slice"]);
     }
@@ -131,18 +161,6 @@ pub(super) fn line(
         SourceInput::Device { name, .. } => name.clone(),
         SourceInput::Url { url, .. } => url.clone(),
     });
-    let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
-    // V leaves out the covers of records.
-    add(&["-map", "0:V:0", "-vf", &filter.graph()]);
-    // Each picture once, at its own time: the time base has to be finer than the framerate's for that.
-    add(&["-fps_mode", "passthrough", "-enc_time_base", "1:90000"]);
-    add(&["-c:v", "rawvideo", "-pix_fmt", "yuv420p"]);
-    add(&["-write_index", "0", "-f", "nut", &format!("pipe:{pipe}")]);
-    if let Some(sound) = sound {
-        add(&["-map", "0:a:0", "-ac", "2", "-ar", "48000"]);
-        add(&["-c:a", "pcm_f32le", "-flush_packets", "1"]);
-        add(&["-write_index", "0", "-f", "nut", &format!("pipe:{sound}")]);
-    }
     line
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Stop;
+use super::fragments::FragmentError;
 use crate::encode::nut::{self, NutError, NutHead};
 
 /// How often a wait looks up.
@@ -31,15 +32,23 @@ pub(super) enum Break {
     /// What FFmpeg writes makes no sense.
     #[error(transparent)]
     Nut(#[from] NutError),
+    /// The same of what is copied.
+    #[error(transparent)]
+    Mp4(#[from] FragmentError),
 }
 
 /// The pipe.
-pub(super) struct Input<'a> {
-    pipe: PipeReader,
-    nut: nut::Reader,
+pub(super) struct Pipe<'a> {
+    reader: PipeReader,
     stop: &'a Stop,
     /// How long it may be silent.
     pub(super) patience: Duration,
+}
+
+/// The pipe with pictures in it.
+pub(super) struct Input<'a> {
+    pub(super) pipe: Pipe<'a>,
+    nut: nut::Reader,
 }
 
 impl<'a> Input<'a> {
@@ -51,10 +60,8 @@ impl<'a> Input<'a> {
         patience: Duration,
     ) -> Self {
         Self {
-            pipe,
+            pipe: Pipe::new(pipe, stop, patience),
             nut: nut::Reader::new(max_picture),
-            stop,
-            patience,
         }
     }
 
@@ -65,7 +72,7 @@ impl<'a> Input<'a> {
             if let Some(head) = self.nut.head()? {
                 return Ok(head);
             }
-            let count = self.read(&mut buffer)?;
+            let count = self.pipe.read(&mut buffer)?;
             self.nut.push(&buffer[..count]);
         }
     }
@@ -74,20 +81,31 @@ impl<'a> Input<'a> {
     pub(super) fn fill(&mut self, place: &mut [u8]) -> Result<(), Break> {
         let mut done = self.nut.take(place);
         while done < place.len() {
-            let count = self.read(&mut place[done..])?;
+            let count = self.pipe.read(&mut place[done..])?;
             self.nut.passed(count);
             done += count;
         }
         Ok(())
     }
+}
 
-    fn read(&mut self, into: &mut [u8]) -> Result<usize, Break> {
+impl<'a> Pipe<'a> {
+    pub(super) fn new(reader: PipeReader, stop: &'a Stop, patience: Duration) -> Self {
+        Self {
+            reader,
+            stop,
+            patience,
+        }
+    }
+
+    /// What has come, waited for: at least a byte.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Break> {
         let since = Instant::now();
         loop {
             if self.stop.is_set() {
                 return Err(Break::Stopped);
             }
-            let mut ready = [PollFd::new(&self.pipe, PollFlags::IN)];
+            let mut ready = [PollFd::new(&self.reader, PollFlags::IN)];
             match poll(&mut ready, Some(&LOOK_UP)) {
                 Ok(0) if since.elapsed() >= self.patience => {
                     return Err(Break::Silent(self.patience));
@@ -96,7 +114,7 @@ impl<'a> Input<'a> {
                 Ok(_) => {}
                 Err(_) => return Err(Break::Closed),
             }
-            match self.pipe.read(into) {
+            match self.reader.read(into) {
                 Ok(0) => return Err(Break::Closed),
                 Ok(count) => return Ok(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

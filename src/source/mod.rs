@@ -3,9 +3,13 @@
 //! the stream meanwhile does what it does without a producer.
 
 mod arguments;
+mod copying;
+mod cutter;
 mod ffmpeg;
+mod fragments;
 mod heard;
 mod input;
+mod placing;
 mod session;
 mod sound;
 mod timing;
@@ -26,6 +30,8 @@ use crate::picture::Size;
 use crate::status::{SourceState, SourceStatus};
 use crate::tick::{Framerate, Tick};
 use arguments::Filter;
+use copying::Copying;
+pub(crate) use copying::{Copied, CopiedSegment, CopyDesk};
 use session::Outcome;
 pub(crate) use session::look;
 
@@ -51,7 +57,7 @@ impl Stop {
         changed.notify_all();
     }
 
-    fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,6 +98,8 @@ pub(crate) struct SourceParts {
     /// Where its state is told.
     pub(crate) tell: Box<dyn Fn(&SourceStatus) + Send>,
     pub(crate) stop: Stop,
+    /// If its samples are copied: where they go, past the seat.
+    pub(crate) copy: Option<CopyDesk>,
 }
 
 /// A running source.
@@ -131,6 +139,7 @@ impl Source {
     /// Runs until it is told to stop.
     pub(crate) fn run(mut self) {
         let (mut failures, mut at_once) = (0, 0);
+        let mut copying = self.parts.copy.take().map(Copying::new);
         while !self.parts.stop.is_set() {
             self.tell(|status| {
                 status.state = SourceState::Connecting;
@@ -138,7 +147,10 @@ impl Source {
             });
             let before = self.pictures;
             let begun = Instant::now();
-            let outcome = self.open();
+            let outcome = match &mut copying {
+                Some(copying) => self.copy(copying),
+                None => self.open(),
+            };
             self.tell(|status| status.pid = None);
             if self.pictures > before && begun.elapsed() >= HEALTHY {
                 (failures, at_once) = (0, 0);

@@ -26,11 +26,11 @@ use crate::picture::Size;
 use crate::status::SourceState;
 
 /// Until the first picture, a source is given at least this long: some cameras send a keyframe every ten seconds.
-const LONGEST_START: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_START: Duration = Duration::from_secs(15);
 /// How long FFmpeg may take to end once it has closed its pipe.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// A recording that stops so much before the end that it announced has broken off.
-const BROKEN_OFF: Duration = Duration::from_secs(2);
+pub(super) const BROKEN_OFF: Duration = Duration::from_secs(2);
 /// How long a full ring is waited for until it is asked again whether that is still wanted.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
@@ -51,7 +51,7 @@ pub(super) enum Outcome {
 }
 
 /// Why pictures stop to flow.
-enum Halt {
+pub(super) enum Halt {
     Break(Break),
     Resized(Size),
     /// For people.
@@ -209,7 +209,7 @@ impl Source {
     }
 
     /// Whether all of what a server announces is asked for. What is missing of a file was never there.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         const PARTS: [&str; 4] = ["-t", "-to", "-ss", "-sseof"];
         let asked = &self.parts.plan.input_args;
         matches!(self.parts.plan.input, SourceInput::Url { .. })
@@ -254,7 +254,7 @@ impl Source {
     }
 
     /// Tells that the source is open.
-    fn opened(&mut self, found: Option<&Found>, size: Size) {
+    pub(super) fn opened(&mut self, found: Option<&Found>, size: Size) {
         self.logged = None;
         let what = found.map_or_else(|| format!("pictures of {size}"), Found::to_string);
         let sound = found.and_then(|found| found.sound.clone());
@@ -304,7 +304,7 @@ impl Source {
                 Ok(at) => played = at,
                 Err(halt) => return (halt, played),
             }
-            input.patience = self.parts.plan.timeout;
+            input.pipe.patience = self.parts.plan.timeout;
         }
     }
 
@@ -394,9 +394,9 @@ impl Source {
 
     /// Ends FFmpeg, and says what that means. `fed` is there once pictures have flowed: who kept their pace, and the length of a recording
     /// that did not reach it.
-    fn halted(
+    pub(super) fn halted(
         &mut self,
-        input: Input<'_>,
+        input: impl Sized,
         ffmpeg: Ffmpeg,
         halt: Halt,
         fed: Option<(Tempo, Option<Duration>)>,
@@ -427,7 +427,7 @@ impl Source {
                     "{shown} has given nothing for {time}: look whether it still works, or raise source_timeout of [streams.{stream}]"
                 ))
             }
-            Halt::Break(broken @ Break::Nut(_)) => Outcome::Failed(format!(
+            Halt::Break(broken @ (Break::Nut(_) | Break::Mp4(_))) => Outcome::Failed(format!(
                 "{shown}: what FFmpeg makes of it can't be read: {broken}"
             )),
         };

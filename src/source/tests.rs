@@ -93,6 +93,7 @@ impl Running {
             })
         };
         let source = Source::new(SourceParts {
+            copy: None,
             stream: "door".to_owned(),
             plan,
             framerate: Framerate::new(25, 1).unwrap(),

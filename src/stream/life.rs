@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{getegid, geteuid};
 use tokio::sync::watch;
 
+use super::copier::Copier;
 use super::curtain::Curtain;
 use super::gate::Gate;
 use super::intake::Intake;
@@ -31,7 +32,7 @@ use crate::encode::{FfmpegInfo, ProbeCache};
 use crate::ingest::{Command, Farewell, TickLog};
 use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskDesk, DiskLimits, DiskPlan, DiskPublisher, Ledger};
-use crate::source::{Source, SourceParts, Stop};
+use crate::source::{Copied, CopyDesk, Source, SourceParts, Stop};
 use crate::tick::{Grid, Tick};
 use crate::window::{Window, WindowMemory, WindowSettings};
 
@@ -196,8 +197,13 @@ impl Ground {
         }
     }
 
-    /// The stream's source, if it has one; it ends with `stop`.
-    fn source(&self, first_tick: Tick, sound: Option<Entrance>, stop: &Stop) -> Option<Source> {
+    /// The stream's source, if it has one; it ends with `stop`. If it is copied, its samples go to `copy`; else its sound goes to `sound`.
+    fn source(
+        &self,
+        first_tick: Tick,
+        (sound, copy): (Option<Entrance>, Option<CopyDesk>),
+        stop: &Stop,
+    ) -> Option<Source> {
         let plan = self.plan.source.clone()?;
         let (bench, anchor) = (self.bench.clone(), self.anchor.clone());
         let shared = Arc::clone(&self.shared);
@@ -208,6 +214,7 @@ impl Ground {
             first_tick,
             sound,
             policy: policy_of(self.plan.mode),
+            copy,
             ffmpeg: self.ffmpeg.path.clone(),
             anchor: self.anchor.clone(),
             seat: Box::new(move |open, pid| {
@@ -241,8 +248,8 @@ impl Ground {
 
 /// The running threads.
 pub(super) struct Life {
-    commands: Sender<Command>,
-    events: SyncSender<Event>,
+    /// What its ingest and its owner listen to; none of a copied stream, whose owner listens to its source.
+    wires: Option<(Sender<Command>, SyncSender<Event>)>,
     /// The source's, if there is one.
     source: Stop,
     threads: Vec<JoinHandle<()>>,
@@ -254,6 +261,51 @@ impl Life {
     /// # Errors
     /// When a thread or the log for tests can't be had; nothing of it is left running then.
     pub(super) fn start(ground: &mut Ground, crew: Crew) -> Result<Self, StreamError> {
+        match ground.plan.copies() {
+            true => Self::copying(ground, &crew),
+            false => Self::encoding(ground, crew),
+        }
+    }
+
+    /// Starts what copies a source: it, and the owner.
+    fn copying(ground: &mut Ground, crew: &Crew) -> Result<Self, StreamError> {
+        let window = ground.window();
+        let (deliver, news) = sync_channel(1);
+        let mut life = Self {
+            wires: None,
+            source: Stop::default(),
+            threads: Vec::new(),
+        };
+        let desk = CopyDesk {
+            grid: ground.grid,
+            next: window.next_tick(0).unwrap_or_default(),
+            deliver: deliver.clone(),
+        };
+        let copier = Copier::new(ground, window, news, &life.source);
+        let owner = crew.spawn(OWNER, move || copier.run());
+        life.threads
+            .push(owner.map_err(|source| ground.no_thread(source))?);
+        ground.shared.report().broken = false;
+        let source = ground.source(Tick(0), (None, Some(desk)), &life.source);
+        let body = move || {
+            if let Some(source) = source {
+                source.run();
+            }
+            // Its segments came before this, so the owner has them all. If it has died, nobody has to be told.
+            let _ = deliver.send(Copied::Over);
+        };
+        match crew.spawn(SOURCE, body) {
+            Ok(thread) => life.threads.push(thread),
+            Err(source) => {
+                life.abandon();
+                return Err(ground.no_thread(source));
+            }
+        }
+        Ok(life)
+    }
+
+    /// Starts what encodes pictures.
+    fn encoding(ground: &mut Ground, crew: Crew) -> Result<Self, StreamError> {
         let recorded = ground.plan.mode.is_recorded();
         let tick_log = ground
             .tick_log
@@ -322,8 +374,7 @@ impl Life {
             None => intake.ticking(ground, tick_log),
         };
         let mut life = Self {
-            commands: ground.bench.commands(),
-            events: events.clone(),
+            wires: Some((ground.bench.commands(), events.clone())),
             source: Stop::default(),
             threads: Vec::new(),
         };
@@ -357,7 +408,7 @@ impl Life {
         if let Some(entrance) = from_producers {
             ground.sound_bench.reopen(entrance);
         }
-        if let Some(source) = ground.source(first_tick, beside_pictures, &life.source) {
+        if let Some(source) = ground.source(first_tick, (beside_pictures, None), &life.source) {
             match crew.spawn(SOURCE, move || source.run()) {
                 Ok(thread) => life.threads.push(thread),
                 Err(source) => {
@@ -372,14 +423,18 @@ impl Life {
     /// Takes no more frames, and ends once what is under way is published.
     pub(super) fn stop(&self) {
         self.source.set();
-        // Threads that have died have nothing to stop.
-        let _ = self.commands.send(Command::Stop);
+        if let Some((commands, _)) = &self.wires {
+            // Threads that have died have nothing to stop.
+            let _ = commands.send(Command::Stop);
+        }
     }
 
     /// Ends what still runs, without publishing what is under way, and waits for it.
     pub(super) fn abandon(self) {
         self.stop();
-        let _ = self.events.send(Event::Abandon);
+        if let Some((_, events)) = &self.wires {
+            let _ = events.send(Event::Abandon);
+        }
         for thread in self.threads {
             // How it ended, the keeper has heard.
             let _ = thread.join();

@@ -22,9 +22,9 @@ impl crate::http::Manifests for OriginManifests {
     }
 
     fn media(&self, snapshot: &Snapshot, track: usize, extent: Extent) -> String {
-        match snapshot.mode.is_recorded() {
-            true => hls::media(snapshot, track),
-            false => hls::low_latency_media(snapshot, track, extent),
+        match snapshot.has_parts() {
+            true => hls::low_latency_media(snapshot, track, extent),
+            false => hls::media(snapshot, track),
         }
     }
 

@@ -4,6 +4,7 @@ mod any;
 mod backlog;
 mod chair;
 mod changes;
+mod copier;
 mod curtain;
 mod gate;
 mod intake;
@@ -14,6 +15,8 @@ mod owner;
 mod recorder;
 mod seat;
 mod shared;
+mod shelf;
+mod shortage;
 mod sound_seat;
 mod transcode;
 

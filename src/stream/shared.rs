@@ -123,7 +123,7 @@ impl Shared {
             state,
             detail,
             mode: plan.mode.name().to_owned(),
-            framerate: plan.grid.framerate.to_string(),
+            framerate: framerate(plan, snapshot),
             started: report.started.map(UnixTime::rfc3339),
             restarts: report.restarts,
             source: report.source,
@@ -166,6 +166,18 @@ fn audio(
 }
 
 /// Why a source gives no pictures.
+/// A stream's framerate; of a copied one what its source has, and nothing before that is known.
+fn framerate(plan: &StreamPlan, snapshot: &Snapshot) -> String {
+    if !plan.copies() {
+        return plan.grid.framerate.to_string();
+    }
+    let view = snapshot.tracks.first();
+    let period = view.and_then(|view| view.newest_period());
+    let track = period.and_then(|period| period.tracks.first());
+    let rate = track.map(|track| track.description.framerate.reduced().to_string());
+    rate.unwrap_or_default()
+}
+
 fn source_detail(source: &SourceStatus) -> Option<String> {
     match (&source.error, source.state) {
         (None, SourceState::Ended) => Some(format!("its source has ended: {}", source.source)),

@@ -35,10 +35,9 @@ impl Transcode {
         super::hear_panics();
         descriptors::raise_limit();
         let ffmpeg = encode::find_ffmpeg(&plan.ffmpeg).map_err(|error| error.to_string())?;
-        for rendition in &stream.renditions {
-            let needed = rendition.fallback.as_ref().unwrap_or(&rendition.codec);
+        for encoder in stream.needed_encoders() {
             ffmpeg
-                .require_encoder(needed)
+                .require_encoder(encoder)
                 .map_err(|error| error.to_string())?;
         }
         for rendition in stream.audio_renditions() {

@@ -103,6 +103,7 @@ impl Grid {
             ticks_per_part: count(in_samples(self.ticks_per_part) / frame),
             number_offset: self.number_offset,
             audio: Some(edges),
+            cut: None,
         })
     }
 

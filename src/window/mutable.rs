@@ -7,6 +7,7 @@
 //! window makes only as many entries as the window lists; and there are hard limits on what is listed and retained, which
 //! only a stream of nothing but shortened segments, or a clock that stands still, can reach.
 
+mod cut;
 mod gaps;
 mod recorded;
 mod room;
@@ -398,6 +399,9 @@ impl Window {
         }
         let period = self.period.as_ref()?.of(track);
         let next = self.next_number();
+        if period.grid.cut.is_some() {
+            return self.end_of_cut(track).max(Some(period.first_tick));
+        }
         if period.grid.segment_of(period.first_tick) == next {
             return Some(period.first_tick);
         }
@@ -500,7 +504,8 @@ impl Window {
             .unwrap_or(self.columns.len())
     }
 
-    fn next_number(&self) -> SegmentNumber {
+    /// The number of the segment after the newest.
+    pub fn next_number(&self) -> SegmentNumber {
         self.columns
             .back()
             .map_or(self.media_sequence, |column| column.number.next())

@@ -187,6 +187,15 @@ pub struct Snapshot {
     pub updated: UnixTime,
 }
 
+impl Snapshot {
+    /// Whether players may have segments part by part: not those of a recording, nor those of a copied stream, which are cut once they are whole.
+    pub fn has_parts(&self) -> bool {
+        let view = self.tracks.first();
+        let period = view.and_then(|view| view.newest_period());
+        !self.mode.is_recorded() && period.is_none_or(|period| period.grid.cut.is_none())
+    }
+}
+
 impl Segment {
     /// The segment's size in bytes.
     pub fn len(&self) -> u64 {

@@ -17,6 +17,7 @@ mod camera_faults;
 mod checker_itself;
 mod clocks;
 mod config_errors;
+mod copies;
 mod crashes;
 mod disk;
 mod encoder;

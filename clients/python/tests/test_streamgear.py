@@ -79,6 +79,12 @@ def decoded(manifest):
     return len(levels(manifest))
 
 
+def packets(video):
+    """A hash of each of its packets."""
+    line = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_data_hash", "md5", "-show_entries", "packet=data_hash", "-of", "csv=p=0", str(video)]
+    return subprocess.run(line, check=True, capture_output=True).stdout.split()
+
+
 def counted(manifest):
     """How many pictures each video track has."""
     line = ["ffprobe", "-v", "error", "-select_streams", "v", "-count_packets", "-show_entries", "stream=index,nb_read_packets", "-of", "json", str(manifest)]
@@ -343,9 +349,11 @@ def test_single_source_with_another_encoder(film):
     assert {codec for codec, _, _ in tracks("hls_out.m3u8")} == {"hevc"} and decoded("hls_out.m3u8") == FRAMES
 
 
-def test_a_source_that_is_copied_is_whole(film):
+def test_a_source_that_is_copied_is_whole(film, caplog):
     transcode("hls", **{"-video_source": film, "-vcodec": "copy"})
     assert decoded("hls_out.m3u8") == FRAMES
+    assert packets("hls_out.m3u8") == packets(film)
+    assert "becomes libx264" not in caplog.text
 
 
 def test_a_source_that_is_gone_raises_what_subprocess_would(film, place):

@@ -192,6 +192,15 @@ def test_what_vidgear_drops_itself_or_what_is_so_anyway_is_not_told(told):
     assert told() == []
 
 
+def test_a_source_that_is_copied_has_nothing_of_an_encoder(told):
+    text = config({"-vcodec": "copy"}, live=True, source="in.mp4")
+    assert renditions(text) == [{"name": '"stream0"', "codec": '"copy"'}]
+    assert not any(key in text for key in ("framerate", "slack", "stale_after"))
+    assert told() == []
+    several = renditions(config({"-vcodec": "copy", "-streams": [{"-resolution": "160x90", "-video_bitrate": "100k"}]}, source="in.mp4"))
+    assert [rendition["codec"] for rendition in several] == ['"libx264"'] * 2
+
+
 def test_words_for_the_command_line_go_on():
     (primary,) = renditions(config({"-clones": ["-map", "0:v:0", "-strict", "-2"], "-core0": ["-dump_attachment:t", "x"]}))
     assert primary["output_args"] == '["-strict", "-2", "-dump_attachment:t", "x"]'

@@ -22,6 +22,7 @@ use super::curtain::Curtain;
 use super::gate::Gate;
 use super::keeper::Crew;
 use super::shared::Shared;
+use super::shortage::ShortageTeller;
 use crate::audio::{AudioDesk, AudioNews, Beside};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{AtExit, BreakerPlan, StreamPlan};
@@ -33,7 +34,7 @@ use crate::picture::{Picture, Size};
 use crate::publish::DiskDesk;
 use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick, UnixTime};
-use crate::window::{GivenUp, Window};
+use crate::window::Window;
 use audio::Sound;
 use breaker::Breaker;
 use encoding::State;
@@ -135,8 +136,7 @@ pub(super) struct Owner {
     stopping: Option<MonotonicTime>,
     /// When the first pictures of the parts were captured that the window has got since it was last shown.
     unshown: Vec<UnixTime>,
-    /// What was last told of the window's lack of memory, and when.
-    told_shortage: Option<(GivenUp, UnixTime)>,
+    shortage: ShortageTeller,
     recording: Option<Recording>,
     dirty: bool,
     done: bool,
@@ -175,7 +175,7 @@ impl Owner {
             delay: Duration::ZERO,
             stopping: None,
             unshown: Vec::new(),
-            told_shortage: None,
+            shortage: ShortageTeller::default(),
             recording,
             dirty: true,
             done: false,
@@ -549,7 +549,7 @@ impl Owner {
         if std::mem::take(&mut self.dirty) {
             let snapshot = self.parts.window.snapshot(self.parts.anchor.now());
             if let Some(recording) = &mut self.recording {
-                recording.note_shown(&snapshot);
+                recording.shelf.note_shown(&snapshot);
             }
             let parts = std::mem::take(&mut self.unshown);
             self.parts.curtain.show(snapshot, parts, Instant::now());

@@ -1,7 +1,6 @@
 //! What is different about a recording: no tick is ever left out or filled in, nothing is too late, and what can't be encoded or written
 //! yet holds its producer back.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +9,11 @@ use super::{LOOKAHEAD, Owner};
 use crate::picture::Picture;
 use crate::stream::backlog::Backlog;
 use crate::stream::gate::Gate;
-use crate::tick::{SegmentNumber, Tick, UnixTime};
-use crate::window::Snapshot;
+use crate::stream::shelf::{MOST_HELD, MOST_SEGMENTS, Shelf};
+use crate::tick::Tick;
 
 /// How long the encoder may return nothing at the end; then the recording ends without what it holds.
 pub(super) const DRAIN: Duration = Duration::from_secs(60);
-/// What may be in memory until the publish folder has it, in bytes; beyond, no more is encoded.
-const MOST_HELD: u64 = 64 << 20;
-/// A recording ends with so many segments, because its playlists name them all: a day of the default length, and an hour.
-const MOST_SEGMENTS: usize = 15_000;
 /// How soon the encoder's queue is looked at again while pictures wait for it: nothing tells of room in it.
 const SOON: Duration = Duration::from_millis(2);
 
@@ -27,10 +22,8 @@ pub(super) struct Recording {
     gate: Arc<Gate>,
     /// The ticks before this one have left the gate.
     left: Tick,
-    /// What the publisher was shown, until it says that the folder has it: when that was, and the newest segment.
-    shown: VecDeque<(UnixTime, SegmentNumber)>,
-    /// The newest segment that was shown.
-    newest: Option<SegmentNumber>,
+    /// What waits for the publish folder.
+    pub(super) shelf: Shelf,
     /// Whether more waits for the disk than may.
     held_back: bool,
 }
@@ -47,22 +40,8 @@ impl Recording {
         Self {
             gate,
             left: Tick(0),
-            shown: VecDeque::new(),
-            newest: None,
+            shelf: Shelf::default(),
             held_back: false,
-        }
-    }
-
-    /// Notes what the publisher is given to do.
-    pub(super) fn note_shown(&mut self, snapshot: &Snapshot) {
-        let newest = snapshot.tracks.iter().map(|view| view.listed.last());
-        let newest = newest.map(|last| last.map(|segment| segment.number)).min();
-        let newest = newest.flatten();
-        if let Some(number) = newest
-            && newest > self.newest
-        {
-            self.newest = newest;
-            self.shown.push_back((snapshot.updated, number));
         }
     }
 
@@ -137,14 +116,7 @@ impl Owner {
         let Some(published) = self.parts.disk.status().published else {
             return;
         };
-        let mut stored = None;
-        while let Some((updated, newest)) = recording.shown.front()
-            && *updated <= published
-        {
-            stored = Some(*newest);
-            recording.shown.pop_front();
-        }
-        if let Some(newest) = stored {
+        if let Some(newest) = recording.shelf.stored(published) {
             if self.parts.window.segments() >= MOST_SEGMENTS {
                 recording.gate.shut();
             }

@@ -1,15 +1,10 @@
-//! A stream whose window has no room: what comes is left out by the window itself, and told here.
-
-use std::time::Duration;
+//! A stream whose window has no room: what comes is left out by the window itself.
 
 use super::Owner;
 use crate::package::Part;
 use crate::sample::TrackIndex;
 use crate::tick::UnixTime;
 use crate::window::PushError;
-
-/// The same lack is told of so often.
-const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
 impl Owner {
     /// Puts a part, whose first picture was `captured`, into the window.
@@ -33,21 +28,10 @@ impl Owner {
         }
     }
 
-    /// Says what the window had to give up for want of memory: in the log now and then, in `status` while it lasts.
+    /// Says what the window had to give up for want of memory.
     pub(super) fn tell_shortage(&mut self) {
         let now = self.parts.anchor.now();
-        let shortage = self.parts.window.shortage(now);
-        if let Some(shortage) = shortage {
-            let told = self.told_shortage.is_some_and(|(given_up, at)| {
-                given_up >= shortage.given_up && now.saturating_since(at) < BETWEEN_LINES
-            });
-            if !told {
-                self.told_shortage = Some((shortage.given_up, now));
-                tracing::warn!(stream = %self.name(), "the stream's window has too little memory, and {shortage}");
-            }
-        }
-        let shortage =
-            shortage.map(|shortage| format!("the window has too little memory, and {shortage}"));
-        self.parts.shared.report().window = shortage;
+        let (window, stream) = (&self.parts.window, &self.parts.plan.name);
+        self.parts.shared.report().window = self.shortage.tell(window, stream, now);
     }
 }

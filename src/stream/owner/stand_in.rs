@@ -328,6 +328,7 @@ mod tests {
             ticks_per_part: NonZeroU32::new(part).unwrap(),
             number_offset: 0,
             audio: None,
+            cut: None,
         }
     }
 

@@ -122,7 +122,10 @@ impl Window {
 
     fn give_up_newest(&mut self, track: TrackIndex, part: &Part, now: UnixTime) {
         let index = self.frontier(track);
-        if index == self.columns.len() {
+        if self.is_cut() {
+            let period = self.period_for(part.first_tick);
+            self.push_gap(&period, part.first_tick, part.ticks);
+        } else if index == self.columns.len() {
             self.add_column(part.segment, part.first_tick);
         }
         for column in self.columns.iter_mut().take(index + 1) {

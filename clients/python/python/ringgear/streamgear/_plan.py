@@ -109,15 +109,18 @@ def config(wishes: Wishes, picture: Picture, place: Place, audio: Audio | None =
 def _stream(wishes: Wishes, picture: Picture, source: str | None) -> Iterator[str]:
     segment = _segment(wishes, picture.framerate)
     kind = mode(wishes)
-    yield f'framerate = "{picture.framerate.numerator}/{picture.framerate.denominator}"'
+    copied = _copies(wishes, source)
+    if not copied:
+        yield f'framerate = "{picture.framerate.numerator}/{picture.framerate.denominator}"'
     yield f'mode = "{kind}"'
     yield f'segment = "{round(segment * 1e6)}us"'
     if kind == "live":
         yield f'window = "{round(_window(wishes, segment) * 1e6)}us"'
-        # A script that has no frame yet shows the one before for as long as it takes, as it always did.
-        yield 'stale_after = "1h"'
-        # Its frames come at the stream's pace, but not evenly: none is passed over for a newer one.
-        yield "slack = 4"
+        if not copied:
+            # A script that has no frame yet shows the one before for as long as it takes, as it always did.
+            yield 'stale_after = "1h"'
+            # Its frames come at the stream's pace, but not evenly: none is passed over for a newer one.
+            yield "slack = 4"
         yield 'at_exit = "end"'
     if source is not None:
         yield f"source = {_quoted(source)}"
@@ -151,10 +154,15 @@ def _window(wishes: Wishes, segment: float) -> float:
     return window
 
 
+def _copies(wishes: Wishes, source: str | None) -> bool:
+    """Whether the source is published as it is."""
+    return wishes.codec == "copy" and source is not None and not wishes.streams
+
+
 def _renditions(wishes: Wishes, picture: Picture, source: str | None) -> Iterator[list[str]]:
     codec = wishes.codec or "libx264"
     if codec == "copy":
-        if source is not None and not wishes.streams:
+        if _copies(wishes, source):
             yield ['name = "stream0"', 'codec = "copy"']
             return
         reason = "each of -streams is encoded" if source is not None else "frames have to be encoded"

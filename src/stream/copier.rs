@@ -1,0 +1,288 @@
+//! The owner of a copied stream: one thread that puts whole segments of its source into the window. It has no encoder, so there is nothing to
+//! feed, to replay or to stand in for; while the source is away, the window goes on with gaps.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::curtain::Curtain;
+use super::life::Ground;
+use super::shared::Shared;
+use super::shelf::{MOST_HELD, MOST_SEGMENTS, Shelf};
+use super::shortage::ShortageTeller;
+use crate::clock::Anchor;
+use crate::config::{AtExit, StreamPlan};
+use crate::faults;
+use crate::package::whole_segment;
+use crate::publish::DiskDesk;
+use crate::source::{Copied, CopiedSegment, Stop};
+use crate::tick::{Grid, UnixTime};
+use crate::window::{PushError, TrackInit, Window};
+
+/// How long it sleeps when nothing happens.
+const NAP: Duration = Duration::from_millis(100);
+/// How soon the disk is looked at again while it is waited for: nothing tells of that.
+const SOON: Duration = Duration::from_millis(20);
+
+/// What becomes of a source's segments.
+pub(super) struct Copier {
+    plan: StreamPlan,
+    grid: Grid,
+    anchor: Anchor,
+    shared: Arc<Shared>,
+    window: Window,
+    curtain: Curtain,
+    disk: DiskDesk,
+    news: Receiver<Copied>,
+    /// The source's.
+    stop: Stop,
+    /// Whether the first period breaks with what an earlier run published.
+    discontinuity: bool,
+    /// Of a recording: what waits for the publish folder.
+    shelf: Option<Shelf>,
+    /// Of a recording: when its first segment was whole.
+    began: Option<UnixTime>,
+    /// Whether the source gives nothing for now.
+    away: bool,
+    shortage: ShortageTeller,
+    /// When the first pictures of the segments were captured that the window has got since it was last shown.
+    unshown: Vec<UnixTime>,
+    dirty: bool,
+    done: bool,
+}
+
+impl Copier {
+    /// The owner of the stream of `ground` and of its `window`, which hears of its source by `news`; the source ends with `stop`.
+    pub(super) fn new(
+        ground: &Ground,
+        window: Window,
+        news: Receiver<Copied>,
+        stop: &Stop,
+    ) -> Self {
+        let recorded = ground.plan.mode.is_recorded();
+        Self {
+            plan: ground.plan.clone(),
+            grid: ground.grid,
+            anchor: ground.anchor.clone(),
+            shared: Arc::clone(&ground.shared),
+            window,
+            curtain: ground.curtain.clone(),
+            disk: ground.desk.clone(),
+            news,
+            stop: stop.clone(),
+            discontinuity: ground.discontinuity,
+            shelf: recorded.then(Shelf::default),
+            began: None,
+            away: true,
+            shortage: ShortageTeller::default(),
+            unshown: Vec::new(),
+            dirty: true,
+            done: false,
+        }
+    }
+
+    /// Runs until the source has said its last.
+    pub(super) fn run(mut self) {
+        while !self.done {
+            faults::point("stream", &self.plan.name);
+            self.shared.counters.turned.set(self.anchor.monotonic().0);
+            let wait = self.curtain.lift_when_late(Instant::now()).unwrap_or(NAP);
+            if self.is_held_back() {
+                std::thread::sleep(wait.min(SOON));
+            } else {
+                match self.news.recv_timeout(wait) {
+                    Ok(news) => self.hear(news),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    // The source has panicked: the next life goes on from the window.
+                    Err(RecvTimeoutError::Disconnected) => self.done = true,
+                }
+            }
+            self.tend();
+            self.publish();
+        }
+    }
+
+    /// Whether the source has to wait for the disk. At a stop it has no more than it holds.
+    fn is_held_back(&self) -> bool {
+        self.shelf.is_some() && self.window.held_bytes() > MOST_HELD && !self.stop.is_set()
+    }
+
+    fn hear(&mut self, news: Copied) {
+        match news {
+            Copied::Opened => self.away = false,
+            Copied::Segment(segment) => self.take(segment),
+            Copied::Unfit(why) => {
+                let mut report = self.shared.report();
+                (report.failure, report.broken) = (Some(why), true);
+            }
+            Copied::Away => {
+                self.away = true;
+                self.shared.report().no_signal = true;
+            }
+            Copied::Over => self.end(),
+        }
+    }
+
+    fn take(&mut self, segment: CopiedSegment) {
+        let now = self.anchor.now();
+        let init = self.init_of(&segment);
+        let next = self.window.next_tick(0);
+        if next.is_some_and(|next| segment.first < next) {
+            tracing::debug!(stream = %self.plan.name, tick = %segment.first, "a segment is left out: its time is published already");
+            return;
+        }
+        self.begin_period(&segment, init, now);
+        let captured = self.captured(&segment, now);
+        let number = self.window.next_number();
+        let part = match whole_segment(&self.grid, number, &segment.samples, captured) {
+            Ok(part) => part,
+            Err(error) => {
+                // What follows begins a period of its own.
+                tracing::error!(stream = %self.plan.name, %error, "a segment is left out: there is no memory for it");
+                return;
+            }
+        };
+        self.count(&segment);
+        match self.window.push(0, part, now) {
+            Ok(()) => self.unshown.push(captured),
+            // It has become a gap, which viewers have to be told of, too.
+            Err(PushError::Memory { .. }) => {}
+            Err(error) => {
+                tracing::error!(stream = %self.plan.name, %error, "a segment does not fit the window");
+            }
+        }
+        self.dirty = true;
+    }
+
+    /// When a segment was captured, as far as that can be told of one that is whole `now`. A file that is recorded comes faster than that: its times go
+    /// on from when it began.
+    fn captured(&mut self, segment: &CopiedSegment, now: UnixTime) -> UnixTime {
+        let on_grid = self.grid.time_of(segment.first);
+        if self.shelf.is_none() {
+            return on_grid.min(now);
+        }
+        let began = *self.began.get_or_insert(now);
+        let ticks = segment.samples.iter().map(|one| u64::from(one.duration));
+        let length = self.grid.framerate.duration_of(ticks.sum());
+        let follows = began.saturating_add(on_grid.saturating_since(UnixTime::default()));
+        follows.max(now.saturating_sub(length))
+    }
+
+    /// The encoding of `segment`: that of the newest period, if only the framerate differs, which is measured anew each time.
+    fn init_of(&self, segment: &CopiedSegment) -> TrackInit {
+        let before = self
+            .window
+            .period()
+            .and_then(|period| period.tracks.first());
+        if let Some(before) = before {
+            let same = segment.track.description(before.description.framerate);
+            if same == before.description {
+                return before.clone();
+            }
+        }
+        TrackInit::new(segment.track.description(segment.framerate))
+    }
+
+    /// Makes sure that the window's period is of this encoding and reaches the segment.
+    fn begin_period(&mut self, segment: &CopiedSegment, init: TrackInit, now: UnixTime) {
+        let tracks = vec![init];
+        let before = self.window.period();
+        let same = before.is_some_and(|before| before.tracks == tracks);
+        let goes_on = same
+            && before.is_some_and(|before| before.grid == self.grid)
+            && !self.window.ended()
+            && !self.discontinuity
+            && self.window.next_tick(0) == Some(segment.first);
+        if goes_on {
+            return;
+        }
+        let other = before.is_some() && !same;
+        let other = std::mem::take(&mut self.discontinuity) || other;
+        if other {
+            tracing::warn!(stream = %self.plan.name, tick = %segment.first, "the encoding changes: players see a discontinuity");
+        }
+        self.window
+            .begin_cut_period(self.grid, segment.first, tracks, other, now);
+    }
+
+    fn count(&self, segment: &CopiedSegment) {
+        let counters = &self.shared.counters;
+        let count = segment.samples.len() as u64;
+        for counter in [&counters.received, &counters.used, &counters.fresh] {
+            counter.add(count);
+        }
+        if let Some(last) = segment.samples.last() {
+            counters.last_tick.raise(last.decode_time);
+        }
+        let rate =
+            (segment.framerate.num() + segment.framerate.den() / 2) / segment.framerate.den();
+        counters.used_last_second.set(rate.into());
+        let mut report = self.shared.report();
+        (report.failure, report.broken, report.no_signal) = (None, false, false);
+        report.started.get_or_insert_with(|| self.anchor.now());
+    }
+
+    /// Whatever is due: gaps, what has left, what is stored.
+    fn tend(&mut self) {
+        let now = self.anchor.now();
+        self.dirty |= self.window.expire(now);
+        let shortage = self.shortage.tell(&self.window, &self.plan.name, now);
+        let mut report = self.shared.report();
+        report.window = shortage;
+        report.disk = self.disk.status().error;
+        drop(report);
+        if self.shelf.is_some() {
+            self.let_go_of_stored();
+        } else if self.away {
+            self.go_on_without(now);
+        }
+    }
+
+    /// A player wants a new segment every so often, be it a gap.
+    fn go_on_without(&mut self, now: UnixTime) {
+        let (Some(nominal), Some(next)) = (self.grid.cut, self.window.next_tick(0)) else {
+            return;
+        };
+        let same = |period: &Arc<crate::window::Period>| period.grid == self.grid;
+        let missing = self.grid.tick_at(now).since(next);
+        if self.window.period().is_some_and(same)
+            && missing >= u64::from(self.grid.ticks_per_segment.get())
+        {
+            let whole = missing - missing % u64::from(nominal.get());
+            self.window.mark_away(next.plus(whole), now);
+            self.dirty = true;
+        }
+    }
+
+    fn let_go_of_stored(&mut self) {
+        let (Some(shelf), Some(published)) = (&mut self.shelf, self.disk.status().published) else {
+            return;
+        };
+        if let Some(newest) = shelf.stored(published) {
+            if self.window.segments() >= MOST_SEGMENTS {
+                self.stop.set();
+            }
+            self.window.keep_in_folder(newest);
+            self.dirty = true;
+        }
+    }
+
+    fn end(&mut self) {
+        if self.shelf.is_some() || self.plan.at_exit == AtExit::End {
+            self.window.end(self.anchor.now());
+        }
+        self.dirty = true;
+        self.done = true;
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.dirty) {
+            let snapshot = self.window.snapshot(self.anchor.now());
+            if let Some(shelf) = &mut self.shelf {
+                shelf.note_shown(&snapshot);
+            }
+            let parts = std::mem::take(&mut self.unshown);
+            self.curtain.show(snapshot, parts, Instant::now());
+        }
+    }
+}

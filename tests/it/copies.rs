@@ -1,0 +1,279 @@
+//! Streams that are copied: what is published are the source's own bytes at its own distances, cut at its own keyframes, and the rules of a window
+//! hold for them as for any other (LIVE-RULES 1 to 9, 21 to 32, without parts).
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use ringgear::status::StreamState;
+
+use crate::harness::checker::Checker;
+use crate::harness::daemon::Daemon;
+use crate::harness::place::{Place, Who};
+use crate::harness::process::run;
+use crate::harness::rtsp::RtspCamera;
+use crate::harness::{beside_others, hls, media, wait_for};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// So many seconds of 25 pictures each, with a keyframe after so many; `more` are FFmpeg's arguments.
+fn video(path: &Path, seconds: u32, keyframes: u32, more: &str) {
+    let out = run(
+        Command::new("ffmpeg")
+            .args(["-v", "error", "-f", "lavfi", "-i"])
+            .arg(format!("testsrc2=size=320x180:rate=25:duration={seconds}"))
+            .args(["-preset", "ultrafast", "-sc_threshold", "0", "-g"])
+            .arg(keyframes.to_string())
+            .args(more.split_ascii_whitespace())
+            .arg(path),
+        PATIENCE,
+    );
+    assert_eq!(out.code, Some(0), "{}", out.stderr);
+}
+
+/// Every packet of a file: when it is shown, in milliseconds since the first, and a hash of its bytes.
+#[track_caller]
+fn packets(file: &Path) -> Vec<(i64, String)> {
+    let out = run(
+        Command::new("ffprobe")
+            .args(["-v", "error", "-select_streams", "v:0", "-of", "csv=p=0"])
+            .args(["-show_data_hash", "md5", "-show_entries"])
+            .arg("packet=pts_time,data_hash")
+            .arg(file),
+        PATIENCE,
+    );
+    assert_eq!(out.stderr, "", "ffprobe {}", file.display());
+    let mut packets: Vec<(i64, String)> = Vec::new();
+    let mut first = None;
+    for line in out.stdout.lines() {
+        let (time, hash) = line.split_once(',').unwrap();
+        let time: f64 = time.parse().unwrap();
+        #[expect(clippy::cast_possible_truncation, reason = "a few seconds")]
+        let millis = ((time - *first.get_or_insert(time)) * 1000.0).round() as i64;
+        packets.push((millis, hash.to_owned()));
+    }
+    packets
+}
+
+fn copied_stream(name: &str, keys: &str) -> String {
+    format!(
+        "[streams.{name}]\nsegment = \"1s\"\n{keys}\n[[streams.{name}.renditions]]\nname = \"cam\"\ncodec = \"copy\"\n"
+    )
+}
+
+#[test]
+fn a_file_is_copied_byte_for_byte_without_a_daemon_and_what_cannot_be_is_said() {
+    let place = Place::new();
+    let path = |name: &str| place.path().join(name);
+    video(&path("in.mp4"), 7, 25, "-c:v libx264 -bf 2");
+    video(&path("far.mp4"), 6, 125, "-c:v libx264");
+    video(&path("old.mp4"), 2, 25, "-c:v mpeg4");
+    video(
+        &path("hevc.mkv"),
+        3,
+        25,
+        "-c:v libx265 -x265-params log-level=none:open-gop=0",
+    );
+    video(
+        &path("open.mkv"),
+        4,
+        25,
+        "-c:v libx265 -x265-params log-level=none:open-gop=1",
+    );
+    let transcode = |input: &str, out: &str, more: &[&str]| {
+        let mut command = place.command(Who::Daemon);
+        command
+            .args(["transcode", "--copy"])
+            .arg(path(input))
+            .arg(path(out))
+            .args(more);
+        run(&mut command, PATIENCE)
+    };
+    for (input, out, lengths) in [
+        ("in.mp4", "out", &[2.0, 2.0, 2.0, 1.0][..]),
+        ("hevc.mkv", "hevc", &[2.0, 1.0]),
+    ] {
+        let done = transcode(input, out, &["--segment", "2s"]);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let folder = path(out).join("source");
+        let text = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
+        let listed = hls::media(&text).unwrap();
+        let found: Vec<f64> = listed.segments.iter().map(|one| one.seconds).collect();
+        assert!(listed.ended && listed.target_duration == 2, "{text}");
+        assert_eq!(found, lengths, "{text}");
+        let whole = path(&format!("{out}.mp4"));
+        media::join(&folder, &listed, &whole);
+        let published = packets(&whole);
+        if out == "out" {
+            assert_eq!(published, packets(&path(input)));
+        } else {
+            // Matroska has the pictures' times in milliseconds, and the same bytes.
+            assert_eq!(published.len(), 75);
+            let hashes = |packets: Vec<(i64, String)>| -> Vec<String> {
+                packets.into_iter().map(|(_, hash)| hash).collect()
+            };
+            assert_eq!(hashes(published), hashes(packets(&path(input))));
+        }
+    }
+    let multivariant = std::fs::read_to_string(path("hevc").join("index.m3u8")).unwrap();
+    assert!(
+        multivariant.contains("CODECS=\"hvc1.") && multivariant.contains("FRAME-RATE=25.000"),
+        "{multivariant}"
+    );
+    let too_far = transcode("far.mp4", "new", &["--segment", "2s"]);
+    assert_eq!(too_far.code, Some(1), "{}", too_far.stderr);
+    for said in ["5 s apart", "\"5000ms\""] {
+        assert!(too_far.stderr.contains(said), "{}", too_far.stderr);
+    }
+    let done = transcode("far.mp4", "far", &["--segment", "5s"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let open = transcode("open.mkv", "open", &["--segment", "2s"]);
+    assert_eq!(open.code, Some(1), "{}", open.stderr);
+    assert!(
+        open.stderr.contains("open groups of pictures"),
+        "{}",
+        open.stderr
+    );
+    let other = transcode("old.mp4", "old", &[]);
+    assert!(
+        other.stderr.contains("only H.264 and HEVC can be copied"),
+        "{}",
+        other.stderr
+    );
+}
+
+#[test]
+fn a_copied_file_obeys_the_rules_of_a_window_and_goes_on_after_a_restart() {
+    let _machine = beside_others();
+    let place = Place::new();
+    video(&place.path().join("again.mp4"), 5, 25, "-c:v libx264 -bf 2");
+    video(&place.path().join("far.mp4"), 6, 125, "-c:v libx264");
+    let streams = [
+        copied_stream(
+            "again",
+            "window = \"6s\"\nsource = \"again.mp4\"\nsource_loop = true",
+        ),
+        copied_stream("far", "source = \"far.mp4\"\nsource_loop = true"),
+    ];
+    let mut daemon = Daemon::start_in(place, &streams.concat(), &[]);
+    daemon.wait_until_playable("again");
+    let checkers = [
+        Checker::over_http(&daemon, "again"),
+        Checker::of_folder(&daemon, "again"),
+    ];
+    let status = wait_for("it has been through its file", PATIENCE, || {
+        let status = daemon.stream("again");
+        (status.window.last_segment? >= 8).then_some(status)
+    });
+    for checker in checkers {
+        checker.finish().assert_clean();
+    }
+    assert_eq!(status.state, StreamState::Live);
+    assert_eq!(status.framerate, "25");
+    let source = status.source.unwrap();
+    assert_eq!(
+        (source.codec.as_deref(), source.keyframe_seconds),
+        (Some("h264"), Some(1.0))
+    );
+    assert_eq!(daemon.get("/again/manifest-ll.mpd").status, 404);
+    let playlist = |daemon: &Daemon| {
+        let answer = daemon.get("/again/cam/media.m3u8");
+        hls::media(&answer.text()).unwrap()
+    };
+    let before = playlist(&daemon);
+    assert!(
+        before
+            .segments
+            .iter()
+            .all(|one| !one.discontinuity && !one.gap)
+    );
+    assert_loops(&daemon, &before);
+
+    let failed = daemon.wait_for_state("far", StreamState::Failed, PATIENCE);
+    let detail = failed.detail.unwrap();
+    for said in ["5 s apart", "set segment = \"5000ms\" in [streams.far]"] {
+        assert!(detail.contains(said), "{detail}");
+    }
+
+    daemon.kill();
+    daemon.restart();
+    let last = before.segments.last().unwrap().number;
+    let after = wait_for("it goes on", PATIENCE, || {
+        let listed = playlist(&daemon);
+        (listed.segments.last()?.number >= last + 3).then_some(listed)
+    });
+    let mut next = None;
+    for segment in &after.segments {
+        assert_eq!(segment.number, next.unwrap_or(segment.number));
+        next = Some(segment.number + 1);
+    }
+    let overlap = after.segments.iter().find(|one| one.number == last);
+    assert!(overlap.is_some(), "{after:?}");
+}
+
+/// What is listed are the file's packets, again and again.
+#[track_caller]
+fn assert_loops(daemon: &Daemon, listed: &hls::MediaPlaylist) {
+    let folder = daemon.place.live().join("again").join("cam");
+    let whole = daemon.place.path().join("listed.mp4");
+    let mut newest = listed.clone();
+    // Those that leave the window while this reads are gone.
+    newest.segments = newest.segments.split_off(newest.segments.len() - 3);
+    media::join(&folder, &newest, &whole);
+    let file = packets(&daemon.place.path().join("again.mp4"));
+    let published = packets(&whole);
+    assert_eq!(published.len(), 75);
+    let start = file
+        .iter()
+        .position(|(_, hash)| *hash == published[0].1)
+        .expect("its first packet is one of the file's");
+    for (index, (_, hash)) in published.iter().enumerate() {
+        assert_eq!(
+            *hash,
+            file[(start + index) % file.len()].1,
+            "packet {index}"
+        );
+    }
+}
+
+#[test]
+fn a_copied_camera_that_comes_back_with_another_size_is_a_discontinuity() {
+    let _machine = beside_others();
+    let camera = RtspCamera::start(0, "320x180");
+    let port = camera.port;
+    let keys = format!(
+        "window = \"30s\"\nsource = \"rtsp://127.0.0.1:{port}/1\"\nsource_timeout = \"2s\""
+    );
+    let daemon = Daemon::start(&copied_stream("cam", &keys));
+    daemon.wait_until_playable("cam");
+    let checker = Checker::over_http(&daemon, "cam");
+    wait_for("some segments", PATIENCE, || {
+        let window = daemon.stream("cam").window;
+        (window.segments >= 3).then_some(())
+    });
+    let listed = hls::media(&daemon.get("/cam/cam/media.m3u8").text()).unwrap();
+    assert!(
+        listed
+            .segments
+            .iter()
+            .all(|one| !one.gap && !one.discontinuity)
+    );
+    checker.finish().assert_clean();
+
+    drop(camera);
+    daemon.wait_for_state("cam", StreamState::NoSignal, PATIENCE);
+    let _camera = RtspCamera::start(port, "640x480");
+    let stream = wait_for("it is back, with another size", PATIENCE, || {
+        let stream = daemon.stream("cam");
+        let is_new = stream.renditions[0].width == Some(640);
+        (is_new && stream.state == StreamState::Live).then_some(stream)
+    });
+    assert_eq!(stream.detail, None);
+    let text = daemon.get("/cam/cam/media.m3u8").text();
+    let listed = hls::media(&text).unwrap();
+    let breaks = listed.segments.iter().filter(|one| one.discontinuity);
+    assert_eq!(breaks.count(), 1, "{text}");
+    let mut inits: Vec<_> = listed.segments.iter().map(|one| &one.map).collect();
+    inits.dedup();
+    assert_eq!(inits.len(), 2, "{text}");
+}
