@@ -319,6 +319,10 @@ async fn still(site: &Site, asked: &Asked, port: &StreamPort, query: Option<&str
         fields.find_map(|field| field.strip_prefix("width=")?.parse().ok())
     });
     let Some(picture) = port.picture.borrow().clone() else {
+        if port.window.borrow().is_copied() {
+            let message = "a copied stream is not decoded: there is no picture of it";
+            return reply::not_found("copied", message);
+        }
         return waiting(port);
     };
     match port.stills.get(picture, width, &site.anchor).await {

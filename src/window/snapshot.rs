@@ -190,9 +190,14 @@ pub struct Snapshot {
 impl Snapshot {
     /// Whether players may have segments part by part: not those of a recording, nor those of a copied stream, which are cut once they are whole.
     pub fn has_parts(&self) -> bool {
+        !self.mode.is_recorded() && !self.is_copied()
+    }
+
+    /// Whether it is a copied stream's; not known before its first segment.
+    pub fn is_copied(&self) -> bool {
         let view = self.tracks.first();
         let period = view.and_then(|view| view.newest_period());
-        !self.mode.is_recorded() && period.is_none_or(|period| period.grid.cut.is_none())
+        period.is_some_and(|period| period.grid.cut.is_some())
     }
 }
 
