@@ -28,7 +28,7 @@ use crate::config::{AudioPlan, BreakerPlan, StreamPlan};
 use crate::control::Peer;
 use crate::descriptors::{Descriptors, Share};
 use crate::encode::{FfmpegInfo, ProbeCache};
-use crate::ingest::{Command, Count, Farewell, TickLog};
+use crate::ingest::{Command, Farewell, TickLog};
 use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskDesk, DiskLimits, DiskPlan, DiskPublisher, Ledger};
 use crate::source::{Copied, CopyDesk, Source, SourceParts, Stop};
