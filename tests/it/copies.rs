@@ -221,6 +221,10 @@ fn assert_loops(daemon: &Daemon, listed: &hls::MediaPlaylist) {
     let mut newest = listed.clone();
     // Those that leave the window while this reads are gone.
     newest.segments = newest.segments.split_off(newest.segments.len() - 3);
+    let last = folder.join(&newest.segments.last().unwrap().uri);
+    wait_for("a slow disk has what is listed", PATIENCE, || {
+        last.exists().then_some(())
+    });
     media::join(&folder, &newest, &whole);
     let file = packets(&daemon.place.path().join("again.mp4"));
     let published = packets(&whole);
