@@ -166,7 +166,9 @@ impl Source {
             // An owner that has died needs no last segment.
             let _ = copying.deliver(&opened.track, rate(opened.found.as_ref()), last);
         }
-        let uncut = opened.as_ref().and_then(|opened| opened.cutter.uncut());
+        // One that hangs up may have had its next keyframe on its way.
+        let whole = opened.as_ref().filter(|opened| opened.tempo == Tempo::Kept);
+        let uncut = whole.and_then(|opened| opened.cutter.uncut());
         let end = match (end, uncut) {
             (End::Halt(Halt::Break(Break::Closed)), Some(uncut)) => End::Uncut(uncut),
             (end, _) => end,
@@ -288,7 +290,7 @@ impl Source {
             entry,
             found,
             tempo,
-            cutter: Cutter::new(&copying.desk.grid),
+            cutter: Cutter::new(&copying.desk.grid, tempo == Tempo::Own),
             played: Duration::ZERO,
         })
     }

@@ -99,14 +99,17 @@ pub(super) struct Cutter {
     open: bool,
     /// The keyframe after which none came in time, and how long ago that is.
     sparse: Option<(u64, u64)>,
+    /// Whether the source may lose a keyframe on its way, and whether the next one that is missing is taken for lost.
+    lossy: bool,
+    forgives: bool,
     /// The longest time from one keyframe to the next, and the last keyframe.
     distance: u64,
     last_keyframe: Option<u64>,
 }
 
 impl Cutter {
-    /// For the segments of `grid`, which is a copied stream's.
-    pub(super) fn new(grid: &Grid) -> Self {
+    /// For the segments of `grid`, which is a copied stream's. One keyframe of a `lossy` source may be missing: its pictures are left out until the next.
+    pub(super) fn new(grid: &Grid, lossy: bool) -> Self {
         let longest = u64::from(grid.ticks_per_segment.get());
         Self {
             nominal: grid.cut.map_or(longest, |ticks| u64::from(ticks.get())),
@@ -116,6 +119,8 @@ impl Cutter {
             keyframe: None,
             open: false,
             sparse: None,
+            lossy,
+            forgives: lossy,
             distance: 0,
             last_keyframe: None,
         }
@@ -147,7 +152,10 @@ impl Cutter {
     pub(super) fn push(&mut self, taken: Taken) -> Result<Vec<Segment>, Uncut> {
         let at = taken.packet.decode_time;
         if let Some((since, _)) = self.sparse {
-            return self.search(since, at, taken.idr);
+            self.search(since, at, taken.idr)?;
+            if !taken.idr {
+                return Ok(Vec::new());
+            }
         }
         if let Some(last) = self.held.last_mut() {
             let lasts = at.saturating_sub(last.packet.decode_time);
@@ -163,7 +171,11 @@ impl Cutter {
                 None => {
                     let since = self.start(at);
                     self.held.clear();
-                    return self.search(since, at, taken.idr);
+                    self.bytes = 0;
+                    self.search(since, at, taken.idr)?;
+                    if !taken.idr {
+                        return Ok(whole);
+                    }
                 }
             }
         }
@@ -176,6 +188,7 @@ impl Cutter {
                 self.keyframe = Some(self.held.len());
             }
         }
+        self.forgives |= self.lossy && !whole.is_empty();
         self.bytes += taken.packet.data.len();
         self.held.push(taken);
         if self.bytes > MAX_PART_BYTES {
@@ -236,12 +249,16 @@ impl Cutter {
     }
 
     /// No segment can be made of the source; only how far apart its keyframes are is not known yet.
-    fn search(&mut self, since: u64, at: u64, idr: bool) -> Result<Vec<Segment>, Uncut> {
+    fn search(&mut self, since: u64, at: u64, idr: bool) -> Result<(), Uncut> {
         let distance = at.saturating_sub(since);
         self.sparse = Some((since, distance));
         let beyond = distance > LONGEST_SEARCH;
         if !idr && !beyond {
-            return Ok(Vec::new());
+            return Ok(());
+        }
+        if self.forgives && !beyond {
+            (self.forgives, self.sparse, self.last_keyframe) = (false, None, None);
+            return Ok(());
         }
         self.distance = self.distance.max(distance);
         Err(Uncut::Sparse {
@@ -265,7 +282,7 @@ mod tests {
     const SECOND: u64 = 90_000;
 
     fn cutter(segment: Duration) -> Cutter {
-        Cutter::new(&Grid::copied(segment))
+        Cutter::new(&Grid::copied(segment), false)
     }
 
     fn taken(millis: u64, idr: bool) -> Taken {
@@ -349,6 +366,23 @@ mod tests {
         assert_eq!(cutter.finish(), None);
         let over = sparse(Duration::from_millis(3960), true);
         assert_eq!(cutter.uncut(), Some(over));
+    }
+
+    #[test]
+    fn a_keyframe_that_a_camera_loses_costs_its_segment_and_no_more_if_it_is_alone() {
+        let run = |keyframes: &[u64]| {
+            let mut cutter = Cutter::new(&Grid::copied(Duration::from_secs(1)), true);
+            let mut begun = Vec::new();
+            for millis in (0..8000).step_by(40) {
+                let whole = cutter.push(taken(millis, keyframes.contains(&millis)))?;
+                begun.extend(whole.iter().map(|one| one[0].packet.decode_time / 90));
+            }
+            Ok(begun)
+        };
+        let lost = run(&[0, 1000, 3000, 4000, 5000, 7000]);
+        assert_eq!(lost, Ok(vec![0, 3000, 4000]));
+        let sparse: Result<_, Uncut> = run(&[0, 2000, 4000, 6000]);
+        assert!(sparse.is_err());
     }
 
     #[test]
