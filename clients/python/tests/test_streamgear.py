@@ -352,8 +352,8 @@ def test_single_source_with_another_encoder(film):
 def test_a_source_that_is_copied_is_whole(film, caplog):
     transcode("hls", **{"-video_source": film, "-vcodec": "copy"})
     assert decoded("hls_out.m3u8") == FRAMES
-    assert packets("hls_out.m3u8") == packets(film)
-    assert "becomes libx264" not in caplog.text
+    assert packets("hls_out.m3u8") == packets(film) and not tracks("hls_out.m3u8", "a")
+    assert "becomes libx264" not in caplog.text and "audio is left out" in caplog.text
 
 
 def test_a_source_that_is_gone_raises_what_subprocess_would(film, place):

@@ -99,7 +99,9 @@ def config(wishes: Wishes, picture: Picture, place: Place, audio: Audio | None =
     formats = '["hls", "dash"]' if place.listen is not None else '["hls"]' if wishes.hls else '["dash"]'
     lines.append(f"formats = {formats}")
     lines += _stream(wishes, picture, source)
-    if audio is not None:
+    if audio is not None and _copies(wishes, source):
+        log.error("audio is left out: with -vcodec copy there are the pictures alone; any encoder in -vcodec brings it back")
+    elif audio is not None:
         lines += _audio(wishes, audio, place.stream)
     for rendition in _renditions(wishes, picture, source):
         lines += [f"[[streams.{place.stream}.renditions]]", *rendition]
