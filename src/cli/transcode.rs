@@ -84,6 +84,12 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     // What of the arguments is wrong shows before anything is opened.
     let plan = plan_of(&args, args.framerate.as_deref().unwrap_or("25"), false)?;
     if args.copy {
+        if !args.no_audio {
+            let input = &args.input;
+            eprintln!(
+                "{input}: the pictures are copied; a copy has no sound (--no-audio: that is meant)"
+            );
+        }
         let stream = stream_of(&plan)?.clone();
         return transcode(&args, &plan, stream);
     }

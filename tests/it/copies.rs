@@ -95,6 +95,7 @@ fn a_file_is_copied_byte_for_byte_without_a_daemon_and_what_cannot_be_is_said() 
     ] {
         let done = transcode(input, out, &["--segment", "2s"]);
         assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert!(done.stderr.contains("a copy has no sound"));
         let folder = path(out).join("source");
         let text = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
         let listed = hls::media(&text).unwrap();
