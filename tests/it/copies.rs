@@ -270,10 +270,15 @@ fn a_copied_camera_that_comes_back_with_another_size_is_a_discontinuity() {
         (is_new && stream.state == StreamState::Live).then_some(stream)
     });
     assert_eq!(stream.detail, None);
-    let text = daemon.get("/cam/cam/media.m3u8").text();
-    let listed = hls::media(&text).unwrap();
-    let breaks = listed.segments.iter().filter(|one| one.discontinuity);
-    assert!(breaks.count() >= 1, "{text}");
+    // Its period begins before its first segment is whole and shown.
+    let (text, listed) = wait_for("a break is listed", PATIENCE, || {
+        let text = daemon.get("/cam/cam/media.m3u8").text();
+        let listed = hls::media(&text).unwrap();
+        let first = &listed.segments[0].map;
+        let is_break = |one: &hls::Listed| one.discontinuity && one.map != *first;
+        let breaks = listed.segments.iter().any(is_break);
+        breaks.then_some((text, listed))
+    });
     let mut inits: Vec<_> = listed.segments.iter().map(|one| &one.map).collect();
     inits.dedup();
     assert_eq!(inits.len(), 2, "{text}");
