@@ -254,8 +254,8 @@ int ringgear_audio_open(const ringgear_audio_options *options, ringgear_audio **
 /*
  * Copies samples into shared memory, as many as there are: size bytes, whole samples, a value for each channel in turn. Ten milliseconds at
  * a time are a good measure. captured_ns is when the first of them was heard, in nanoseconds of CLOCK_MONOTONIC; 0: they have just
- * come. Waits for nothing: write sound as it is recorded, for what comes faster than it is heard is lost. RINGGEAR_DROPPED: the daemon
- * is away. An error that is not E_ARGUMENT is final, and every later call returns it too.
+ * come. Waits for nothing in a live stream: write sound as it is recorded, for what comes faster than it is heard is lost. In a recorded
+ * stream nothing is lost: it waits while there is no room. RINGGEAR_DROPPED: the daemon is away. An error that is not E_ARGUMENT is final, and every later call returns it too.
  */
 int ringgear_audio_write(ringgear_audio *audio, const void *samples, size_t size, uint64_t captured_ns);
 

@@ -26,6 +26,8 @@ mod sync;
 
 // The model checker has atomics of its own, which no shared memory can hold: it checks `slots` alone.
 #[cfg(not(loom))]
+mod blocks;
+#[cfg(not(loom))]
 mod mapping;
 #[cfg(not(loom))]
 mod memory;
@@ -40,6 +42,8 @@ mod sigbus;
 #[cfg(not(loom))]
 mod writer;
 
+#[cfg(not(loom))]
+pub use blocks::{Block, BlockPool, Kept};
 pub use error::RingError;
 #[cfg(not(loom))]
 pub use memory::{MemoryKind, RingMemory};

@@ -186,16 +186,20 @@ fn map_memfd<F>(fd: &OwnedFd, layout: &Layout<F>) -> Result<Mapping, RingError> 
     Ok(mapping)
 }
 
+/// A memfd that can be sealed.
+pub(crate) fn memfd(name: &str) -> Result<OwnedFd, Errno> {
+    let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
+    // Nobody runs a program from it, which some systems (`vm.memfd_noexec`) want to hear; kernels before 6.3 don't know the flag.
+    match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => memfd_create(name, flags),
+        made => made,
+    }
+}
+
 /// A memfd of `bytes` bytes, allocated and sealed.
 fn sealed_memfd(bytes: usize) -> Result<OwnedFd, RingError> {
     let failed = |call| move |error| RingError::System { call, bytes, error };
-    let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
-    // Nobody runs a program from it, which some systems (`vm.memfd_noexec`) want to hear; kernels before 6.3 don't know the flag.
-    let fd = match memfd_create(MEMFD_NAME, flags | MemfdFlags::NOEXEC_SEAL) {
-        Err(Errno::INVAL) => memfd_create(MEMFD_NAME, flags),
-        made => made,
-    }
-    .map_err(failed("memfd_create"))?;
+    let fd = memfd(MEMFD_NAME).map_err(failed("memfd_create"))?;
     ftruncate(&fd, bytes as u64).map_err(failed("ftruncate"))?;
     // Every page now, so that a machine without memory says so here, and not by a signal at the first write.
     fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64).map_err(failed("fallocate"))?;

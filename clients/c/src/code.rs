@@ -122,9 +122,10 @@ fn code_of(error: &ProducerError) -> c_int {
         | ProducerError::Connect { .. } => E_NO_DAEMON,
         ProducerError::NoPermission { .. } => E_PERMISSION,
         ProducerError::Refused(refused) => match refused.code {
-            RefusalCode::ProtocolMismatch | RefusalCode::BadRequest | RefusalCode::OutOfOrder => {
-                E_PROTOCOL
-            }
+            RefusalCode::ProtocolMismatch
+            | RefusalCode::BadRequest
+            | RefusalCode::OutOfOrder
+            | RefusalCode::BadConfig => E_PROTOCOL,
             RefusalCode::UnknownStream => E_UNKNOWN_STREAM,
             RefusalCode::UnknownFormat | RefusalCode::BadSize => E_FORMAT,
             RefusalCode::StreamBusy => E_BUSY,
@@ -196,6 +197,7 @@ mod tests {
             refused(RefusalCode::OutOfResources),
             refused(RefusalCode::Stopping),
             refused(RefusalCode::OutOfOrder),
+            refused(RefusalCode::BadConfig),
             ended,
             ProducerError::Gone,
             ProducerError::NoAnswer { seconds: 5 },

@@ -96,8 +96,9 @@ fn refusal(py: Python<'_>, refused: &Refused) -> PyErr {
         }
         RefusalCode::Stopping => exception(py, "DaemonUnavailable", (message,)),
         RefusalCode::OutOfResources => exception(py, "OutOfResources", (message,)),
-        RefusalCode::ProtocolMismatch | RefusalCode::BadRequest | RefusalCode::OutOfOrder => {
-            exception(py, "ProtocolError", (message,))
-        }
+        RefusalCode::ProtocolMismatch
+        | RefusalCode::BadRequest
+        | RefusalCode::OutOfOrder
+        | RefusalCode::BadConfig => exception(py, "ProtocolError", (message,)),
     }
 }

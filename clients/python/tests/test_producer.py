@@ -203,7 +203,7 @@ def test_a_frame_given_up_is_never_shown(daemon):
     wait_until("only the last frame is shown", lambda: daemon.frames_shown() == [10])
 
 
-@pytest.mark.parametrize("captured", [time.monotonic(), -1, 1 << 64, "now"])
+@pytest.mark.parametrize("captured", [15061.7, -1, 1 << 64, "now"])
 def test_a_bad_capture_time_is_refused_with_the_mend_and_takes_no_slot(daemon, captured):
     with producer(daemon, slots=3) as feeder:
         for _ in range(4):

@@ -7,6 +7,7 @@ import pytest
 
 from ringgear.streamgear import _plan, _wishes
 from ringgear.streamgear._keeper import assets, mirror
+from ringgear.streamgear._progress import Progress
 
 PLACE = _plan.Place("/run/x/control.sock", "/srv/www", "live-1", "/usr/bin/ffmpeg", None)
 
@@ -58,8 +59,8 @@ def test_a_live_stream_lists_as_many_seconds_as_vidgear(params, hls, segment, wi
 
 def test_viewers_of_its_own_origin_have_both_formats():
     text = _plan.config(read({}), _plan.Picture(64, 36, Fraction(25)), PLACE._replace(listen="0.0.0.0:8080"))
-    assert 'listen = "0.0.0.0:8080"' in text and 'formats = ["hls", "dash"]' in text
-    assert 'listen = "127.0.0.1:0"' in config({})
+    assert 'listen = "0.0.0.0:8080"\nallow_anyone = true\n' in text and 'formats = ["hls", "dash"]' in text
+    assert 'listen = "127.0.0.1:0"\n[publish]' in config({})
 
 
 def test_a_window_that_is_too_short_for_players_is_told(told):
@@ -197,6 +198,11 @@ def test_a_source_that_is_copied_has_nothing_of_an_encoder(told):
     assert renditions(text) == [{"name": '"stream0"', "codec": '"copy"'}]
     assert not any(key in text for key in ("framerate", "slack", "stale_after"))
     assert told() == []
+    heard = config({"-vcodec": "copy", "-acodec": "copy"}, source="in.mp4", audio=_plan.Audio())
+    assert heard.count('codec = "copy"') == 2 and "bitrate" not in heard
+    assert 'codec = "aac"\nbitrate = 128000' in config({"-vcodec": "copy"}, source="in.mp4", audio=_plan.Audio())
+    assert told() == []
+    assert "audio" not in config({"-vcodec": "copy"}, source="in.mp4", audio=_plan.Audio("a.ogg")) and "only the source's own" in told()[0]
     several = renditions(config({"-vcodec": "copy", "-streams": [{"-resolution": "160x90", "-video_bitrate": "100k"}]}, source="in.mp4"))
     assert [rendition["codec"] for rendition in several] == ['"libx264"'] * 2
 
@@ -301,3 +307,13 @@ def test_a_manifest_that_names_another_folder_stays(tmp_path):
 def test_a_strange_marker_marks_nothing(tmp_path, content):
     write(tmp_path / "x" / ".ringgear-streamgear.json", content)
     assert list(assets.found(str(tmp_path), "dash")) == []
+
+
+def test_progress_is_logged_by_tenths_with_the_rate_and_what_is_left(caplog):
+    caplog.set_level(logging.INFO, "ringgear.streamgear")
+    progress = Progress("/films/foo.mp4", 200.0)
+    for done in (1, 19, 20, 21, 110, 200):
+        progress.show(done)
+    told = [record.getMessage().split(", ")[0] for record in caplog.records]
+    assert told == [f"foo.mp4: {share} %" for share in (10, 55, 100)]
+    assert progress.words(50, 10.0) == "foo.mp4: 25 %, 50 frames, 5 a second, 30 s left"

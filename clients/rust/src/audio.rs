@@ -7,7 +7,7 @@ use ringgear_ring::{Captured, MemoryKind, RingError};
 
 use crate::error::ProducerError;
 use crate::link::{Link, LinkEvent, Linked};
-use crate::messages::{DEFAULT_SOCKET, FrameCounts, OpenSound, Opened, PROTOCOL, Request};
+use crate::messages::{DEFAULT_SOCKET, EndCode, FrameCounts, OpenSound, Opened, PROTOCOL, Request};
 use crate::session::Session;
 
 /// What a session of sound is opened with.
@@ -74,6 +74,10 @@ impl Linked for Session<SoundFormat> {
         self.check()
     }
 
+    fn has_room(&mut self) -> Result<bool, ProducerError> {
+        self.has_room()
+    }
+
     fn committed(&self) -> u64 {
         self.writer.committed()
     }
@@ -87,8 +91,8 @@ impl Linked for Session<SoundFormat> {
     }
 }
 
-/// Feeds a stream's sound. It never waits for the daemon, and reconnects by itself when that comes back; what is written meanwhile is dropped and
-/// counted, and heard as silence. The first opening must succeed; later only what can't heal is an error, as for a
+/// Feeds a stream's sound. It waits for the daemon only where that records and is busy, and reconnects by itself when that comes back; what is
+/// written meanwhile is dropped and counted, and in a live stream heard as silence. The first opening must succeed; later only what can't heal is an error, as for a
 /// [`SteadyProducer`](crate::SteadyProducer).
 ///
 /// A *sample* is one moment here: a value for each channel, one after the other.
@@ -135,7 +139,8 @@ impl AudioProducer {
     }
 
     /// Writes samples as they lie in memory, as many as there are; `captured` is when the first of them was heard, none for "they have just come". Ten
-    /// milliseconds at a time are a good measure. False if they were dropped because the daemon is away.
+    /// milliseconds at a time are a good measure. False if they, or the last of them, were dropped because the daemon is away. The ring of a recording
+    /// loses nothing: while it is full, the daemon is waited for.
     ///
     /// # Errors
     /// What can't heal, and [`RingError::BlockUneven`] for what is no whole number of samples.
@@ -150,16 +155,15 @@ impl AudioProducer {
             let bytes = samples.len() as u64;
             return Err(RingError::BlockUneven { bytes, sample }.into());
         }
-        self.link.check()?;
         let first = self.next_sample;
         let count = (samples.len() / sample) as u64;
         self.next_sample += count;
-        let Some(session) = self.link.session_mut() else {
-            self.link.drop_some(count);
-            return Ok(false);
-        };
         let mut before = 0;
         for block in samples.chunks(format.block_samples() * sample) {
+            let Some(session) = self.link.with_room()? else {
+                self.link.drop_some(count - before);
+                return Ok(false);
+            };
             let slot = session.writer.begin()?;
             let after = before * 1_000_000_000 / u64::from(format.rate());
             let captured = captured.map(|captured| Captured(captured.0.saturating_add(after)));
@@ -217,12 +221,18 @@ impl AudioProducer {
         self.link.check()
     }
 
-    /// Ends the session in good order: what is committed is still heard. The counts are of blocks; none if the daemon is away.
+    /// Ends the session in good order: what is committed is still heard. The counts are of blocks; none if the daemon is away, or the recording is over.
     ///
     /// # Errors
     /// [`ProducerError::Gone`], [`ProducerError::NoAnswer`] and the like; the session is over all the same.
-    pub fn close(self) -> Result<Option<FrameCounts>, ProducerError> {
-        self.link.close()
+    pub fn close(mut self) -> Result<Option<FrameCounts>, ProducerError> {
+        if self.is_connected() {
+            self.link.check()?;
+        }
+        match self.link.close() {
+            Err(ProducerError::Ended(ended)) if ended.code == EndCode::StreamGone => Ok(None),
+            closed => closed,
+        }
     }
 }
 

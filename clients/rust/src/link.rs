@@ -39,6 +39,8 @@ pub(crate) trait Linked: Sized + Send + 'static {
     fn open(options: &Self::Options) -> Result<Self, ProducerError>;
     fn opened(&self) -> &Opened;
     fn check(&mut self) -> Result<(), ProducerError>;
+    /// Whether its ring has a slot for the writer; waits for that for a moment at most.
+    fn has_room(&mut self) -> Result<bool, ProducerError>;
     fn committed(&self) -> u64;
     fn superseded(&self) -> u64;
     fn close(self) -> Result<FrameCounts, ProducerError>;
@@ -141,6 +143,23 @@ impl<S: Linked> Link<S> {
             State::Up { session, .. } => Some(session),
             State::Away { .. } | State::Over => None,
         }
+    }
+
+    /// The session, once its ring has room: at once unless that is lossless and full. None while the daemon is away.
+    ///
+    /// # Errors
+    /// What can't heal.
+    pub(crate) fn with_room(&mut self) -> Result<Option<&mut S>, ProducerError> {
+        loop {
+            self.check()?;
+            let Some(session) = self.session_mut() else {
+                return Ok(None);
+            };
+            if session.has_room()? {
+                break;
+            }
+        }
+        Ok(self.session_mut())
     }
 
     /// Notices a session lost and a session found. Waits for nothing.

@@ -31,6 +31,12 @@ pub enum Request {
     Status {},
     /// Stops the daemon, as SIGTERM does. Administrative.
     Stop {},
+    /// Reads the config again, as SIGHUP does; the reply is [`Reply::Reloaded`] once all is done. Administrative.
+    Reload {
+        /// Whether only to say what would be done.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
+    },
 }
 
 /// The fields of [`Request::Open`].
@@ -115,6 +121,13 @@ pub enum Reply {
     },
     /// An administrative request was carried out.
     Done {},
+    /// What a reload has changed, or would change.
+    Reloaded {
+        /// The config's path.
+        config: String,
+        /// `{"streams": {NAME: {"action": ..., "keys": [...]}}, "next_start": [...]}`
+        changes: serde_json::Value,
+    },
 }
 
 /// The fields of [`Reply::Opened`].
@@ -161,6 +174,8 @@ pub enum RefusalCode {
     Stopping,
     /// The request came at the wrong time: a second open, a close without a session.
     OutOfOrder,
+    /// The config that should be taken is wrong; nothing has changed.
+    BadConfig,
 }
 
 /// The fields of [`Reply::Refused`].

@@ -1,17 +1,13 @@
 //! One session: open, frames, close. Nothing here reconnects; see [`crate::SteadyProducer`].
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ringgear_ring::format::FrameFormat;
-use ringgear_ring::{Captured, Deadline, MemoryKind, ParkedSlot, Slot, SlotMemory};
+use ringgear_ring::{Captured, MemoryKind, ParkedSlot, Slot, SlotMemory};
 
 use crate::error::ProducerError;
 use crate::messages::{DEFAULT_SOCKET, FrameCounts, Open, Opened, PROTOCOL, Request};
 use crate::session::Session;
-
-/// How long a lossless ring is waited for until the connection is looked at again: nothing else tells of a daemon's death.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a session is opened with.
 #[derive(Clone, Debug)]
@@ -132,10 +128,7 @@ impl Producer {
 
     /// Whether [`Self::begin_unchecked`] finds a slot: at once in a live stream, else after a short wait for the daemon at most.
     pub(crate) fn has_room(&mut self) -> Result<bool, ProducerError> {
-        Ok(self
-            .session
-            .writer
-            .wait_for_room(Deadline::after(LOOK_AGAIN))?)
+        self.session.has_room()
     }
 
     /// [`Self::begin`] for who has just called [`Self::check`] and [`Self::has_room`].

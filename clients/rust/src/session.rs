@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ringgear_ring::layout::{Policy, SlotFormat};
-use ringgear_ring::{MemoryKind, Writer};
+use ringgear_ring::{Deadline, MemoryKind, Writer};
 
 use crate::connection::Connection;
 use crate::error::ProducerError;
@@ -12,6 +12,8 @@ use crate::messages::{FrameCounts, Opened, PROTOCOL, Reply, Request};
 
 /// How long the daemon may take to accept a connection, and to answer `open` and `close`.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a lossless ring is waited for until the connection is looked at again: nothing else tells of a daemon's death.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A connection with a session, and the session's ring of `F`. Dropping it ends the session without a word, as a crash would.
 #[derive(Debug)]
@@ -87,6 +89,14 @@ impl<F> Session<F> {
         }
     }
 
+    /// Whether the ring has a slot for its writer: at once in a live stream, else after a short wait for the daemon at most.
+    pub(crate) fn has_room(&mut self) -> Result<bool, ProducerError>
+    where
+        F: SlotFormat,
+    {
+        Ok(self.writer.wait_for_room(Deadline::after(LOOK_AGAIN))?)
+    }
+
     /// Ends the session in good order. A recording's end is waited for as long as the daemon is there.
     pub(crate) fn close(mut self) -> Result<FrameCounts, ProducerError> {
         self.connection.send(&Request::Close {}, PATIENCE)?;
@@ -113,6 +123,7 @@ fn unexpected(reply: &Reply) -> ProducerError {
         Reply::Closed(_) => "closed",
         Reply::Status { .. } => "status",
         Reply::Done {} => "done",
+        Reply::Reloaded { .. } => "reloaded",
     };
     let what = format!("unexpected: {name}");
     ProducerError::Protocol { what }

@@ -24,6 +24,10 @@ impl Linked for Producer {
         self.check()
     }
 
+    fn has_room(&mut self) -> Result<bool, ProducerError> {
+        self.has_room()
+    }
+
     fn committed(&self) -> u64 {
         self.committed()
     }
@@ -110,17 +114,10 @@ impl SteadyProducer {
     /// # Errors
     /// What can't heal; every later call fails too.
     pub fn begin(&mut self) -> Result<Option<Frame<'_>>, ProducerError> {
-        self.check()?;
-        loop {
-            let Some(producer) = self.link.session_mut() else {
-                self.next_frame += 1;
-                self.link.drop_some(1);
-                return Ok(None);
-            };
-            if producer.has_room()? {
-                break;
-            }
-            self.check()?;
+        // In two steps, for what is returned borrows the link.
+        if self.link.with_room()?.is_none() {
+            self.next_frame += 1;
+            self.link.drop_some(1);
         }
         let Some(producer) = self.link.session_mut() else {
             return Ok(None);

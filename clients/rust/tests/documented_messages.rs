@@ -56,7 +56,7 @@ fn every_example_is_a_message_with_no_field_that_the_code_does_not_know() {
         // `status` is a request, and a reply where it has a status.
         let asked = given.get("status").is_none();
         let again = match kind.as_str() {
-            "open" | "open_sound" | "close" | "stop" => None,
+            "open" | "open_sound" | "close" | "stop" | "reload" => None,
             "status" if asked => None,
             _ => Some(serde_json::from_str::<Reply>(&example)),
         };
@@ -80,6 +80,8 @@ fn every_example_is_a_message_with_no_field_that_the_code_does_not_know() {
         "open_sound",
         "opened",
         "refused",
+        "reload",
+        "reloaded",
         "status",
         "status, answered",
         "stop",
@@ -148,11 +150,13 @@ fn the_codes_are_the_documented_ones() {
             OutOfResources,
             Stopping,
             OutOfOrder,
+            BadConfig,
         ];
         for code in all {
             match code {
                 ProtocolMismatch | BadRequest | UnknownStream | UnknownFormat | BadSize
-                | StreamBusy | NotPermitted | OutOfResources | Stopping | OutOfOrder => {}
+                | StreamBusy | NotPermitted | OutOfResources | Stopping | OutOfOrder
+                | BadConfig => {}
             }
         }
         all.into()

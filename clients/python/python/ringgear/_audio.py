@@ -30,7 +30,8 @@ class AudioProducer:
     ``socket``, ``take_over`` and ``client`` are as in `Producer`; ``slots`` is how many blocks the ring holds, 3 to 32.
 
     Opening waits for the daemon's answer and raises if there is no daemon, or if it refuses. After that
-    nothing waits: while the daemon is away sound is dropped and counted, and the link comes back by itself.
+    nothing waits, but ``write`` of a recorded stream that is busy. While the daemon is away sound is dropped and
+    counted, and the link comes back by itself.
 
     A producer may be used from several threads. After ``fork`` only one of the processes may use it.
     """

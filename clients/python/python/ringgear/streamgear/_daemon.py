@@ -94,6 +94,7 @@ class PrivateDaemon:
     """Starts one, and waits until its doors are open; raises `EncodingFailed` with its words when it does not start."""
 
     def __init__(self, program: str, config: str, home: Home, task: Task) -> None:
+        self.force = task.force
         file, job = os.path.join(home.place, "ringgear.toml"), os.path.join(home.place, "job.json")
         with open(file, "w", encoding="utf-8") as toml:
             toml.write(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging as _logging
 import os
+import threading
 import time
 import weakref
 from fractions import Fraction
@@ -24,6 +25,8 @@ _FRAMERATE = Fraction(25)
 #: The pixel format by the number of channels. Alpha is not encoded.
 _FORMATS = {1: "gray", 2: "gray", 3: "bgr24", 4: "bgra"}
 _RGB = {"bgr24": "rgb24", "bgra": "rgba"}
+#: How long a stop by force waits for the stream's end; the keeper waits as long for the daemon's.
+_FORCED = 5.0
 #: How long is waited for the reason why the daemon is gone.
 _REASON = 5.0
 
@@ -206,7 +209,10 @@ class StreamGear:
                 return self._start(picture)[0]
             except EncodingFailed as error:
                 words = str(error)
-                if self._wishes.codec == "copy" and '"copy"' in words:
+                if self._wishes.audio_codec == "copy" and "its sound is" in words:
+                    self._wishes = self._wishes._replace(audio_codec=None)
+                    log.error("-acodec copy becomes aac: %s", words)
+                elif self._wishes.codec == "copy" and '"copy"' in words:
                     self._wishes = self._wishes._replace(codec=None)
                     log.error("-vcodec copy becomes libx264: %s", words)
                 else:
@@ -279,15 +285,24 @@ class StreamGear:
 
 def _finish(producer: Producer, daemon: PrivateDaemon | None) -> str | None:
     """The end of a stream: what went wrong, or None."""
-    wrong = None
-    try:
-        producer.close()
-    except RinggearError as error:
-        wrong = str(error)
-    if daemon is None:
-        return wrong
+    wrong: list[str] = []
+
+    def close() -> None:
+        try:
+            producer.close()
+        except RinggearError as error:
+            wrong.append(str(error))
+
+    if daemon is None or not daemon.force:
+        close()
+    else:
+        # A daemon that hangs answers when it is killed.
+        closing = threading.Thread(target=close, daemon=True)
+        closing.start()
+        closing.join(_FORCED)
+    late = daemon.stop() if daemon is not None else None
     # What the keeper knows is the cause.
-    return daemon.stop() or wrong
+    return late or next(iter(wrong), None)
 
 
 def _forgotten(pid: int, producer: Producer, daemon: PrivateDaemon | None) -> None:

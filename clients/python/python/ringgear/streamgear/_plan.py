@@ -82,6 +82,8 @@ def config(wishes: Wishes, picture: Picture, place: Place, audio: Audio | None =
         f"socket = {_quoted(place.socket)}",
         "[http]",
         f"listen = {_quoted(place.listen or _ANY_PORT)}",
+        # Who names an address wants the stream seen there.
+        *(["allow_anyone = true"] if place.listen is not None else []),
         "[publish]",
         f"dir = {_quoted(place.publish_dir)}",
         'keep_free = "0"',
@@ -99,10 +101,11 @@ def config(wishes: Wishes, picture: Picture, place: Place, audio: Audio | None =
     formats = '["hls", "dash"]' if place.listen is not None else '["hls"]' if wishes.hls else '["dash"]'
     lines.append(f"formats = {formats}")
     lines += _stream(wishes, picture, source)
-    if audio is not None and _copies(wishes, source):
-        log.error("audio is left out: with -vcodec copy there are the pictures alone; any encoder in -vcodec brings it back")
+    copied = _copies(wishes, source)
+    if audio is not None and audio.source is not None and copied:
+        log.error("-audio is left out: with -vcodec copy there is only the source's own; any encoder in -vcodec brings it back")
     elif audio is not None:
-        lines += _audio(wishes, audio, place.stream)
+        lines += _audio(wishes, audio, place.stream, copied)
     for rendition in _renditions(wishes, picture, source):
         lines += [f"[[streams.{place.stream}.renditions]]", *rendition]
     return "\n".join(lines) + "\n"
@@ -238,7 +241,7 @@ def _framerate(wanted: Fraction | None, picture: Picture) -> Iterator[str]:
         )
 
 
-def _audio(wishes: Wishes, audio: Audio, stream: str) -> Iterator[str]:
+def _audio(wishes: Wishes, audio: Audio, stream: str, copied: bool) -> Iterator[str]:
     yield f"[streams.{stream}.audio]"
     if audio.source is not None:
         yield f"source = {_quoted(audio.source)}"
@@ -247,6 +250,11 @@ def _audio(wishes: Wishes, audio: Audio, stream: str) -> Iterator[str]:
         # A file that is shorter than the video is followed by silence.
         yield "loop = false"
     codec = wishes.audio_codec or "aac"
+    if codec == "copy" and copied:
+        yield f"[[streams.{stream}.audio.renditions]]"
+        yield 'name = "audio0"'
+        yield 'codec = "copy"'
+        return
     if codec not in ("aac", "libopus"):
         log.warning("-acodec %s becomes aac: audio is encoded as aac or libopus", codec)
         codec = "aac"

@@ -107,8 +107,8 @@ class Keeper:
                 tell("note " + json.dumps(f"{rendition['name']} is encoded by {rendition['codec']} instead: {rendition['fallback']}"))
         if self.job["source"] and not self.done:
             source = status.get("source") or {}
-            if source.get("state") == "waiting":
-                # The daemon would open it again and again; who transcodes a file wants to know.
+            if source.get("state") == "waiting" or source.get("error"):
+                # The daemon would open it again, or has given it up with what there was; who transcodes a file wants to know.
                 return "\n".join([source.get("error") or "the source gives no pictures", *source.get("last_error", [])])
             tell(f"frames {status['ticks']['fresh']}")
             self.done = status.get("recording") is None and bool(status.get("recordings"))
