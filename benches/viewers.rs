@@ -13,16 +13,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringgear::clock::{Anchor, SystemClock};
+use ringgear::config::ViewerLimits;
 use ringgear::http::{Manifests, Site, StreamPort, router, serve};
 use ringgear::manifest::hls::{self, Extent};
-use ringgear::package::Part;
-use ringgear::picture::Size;
-use ringgear::sample::TrackDescription;
 use ringgear::status::StreamStatus;
-use ringgear::tick::{Framerate, Grid, Tick};
-use ringgear::window::{Mode, Snapshot, TrackInit, Window, WindowSettings};
+use ringgear::window::Snapshot;
 use rustix::event::epoll;
 use tokio::sync::watch;
+
+#[allow(dead_code, reason = "another bench uses the rest of it")]
+#[path = "suite/live_window.rs"]
+mod live_window;
+
+use live_window::LiveWindow;
 
 const VIEWERS: usize = 2000;
 const ROUNDS: usize = 20;
@@ -50,69 +53,28 @@ impl Manifests for LowLatency {
 
 /// A stream whose parts come when they are asked for.
 struct Stream {
-    window: Window,
-    grid: Grid,
+    live: LiveWindow,
     anchor: Anchor,
     changes: watch::Sender<Arc<Snapshot>>,
 }
 
 impl Stream {
     fn new(anchor: Anchor) -> Self {
-        let framerate = Framerate::new(30, 1).unwrap();
-        let grid = Grid::new(
-            framerate,
-            Duration::from_secs(2),
-            Duration::from_millis(333),
-        );
-        let settings = WindowSettings {
-            stream: "door".to_owned(),
-            mode: Mode::Live,
-            tracks: vec!["720p".to_owned()],
-            window: Duration::from_secs(30),
-            target_duration: 2,
-        };
-        let mut window = Window::new(settings, None);
-        let first = grid.segment_start(grid.tick_at(anchor.now()));
-        let init = TrackInit {
-            description: TrackDescription {
-                sample_entry: Bytes::new(),
-                codecs: "avc1.64001f".to_owned(),
-                size: Size::new(1280, 720),
-                framerate,
-                audio: None,
-            },
-            version: "0a".to_owned(),
-            init: Bytes::from_static(b"init"),
-        };
-        window.begin_period(grid, first, vec![init], false, anchor.now());
-        let (changes, _) = watch::channel(window.snapshot(anchor.now()));
+        let live = LiveWindow::begin(anchor.now(), Bytes::from(vec![7; PART_BYTES]));
+        let (changes, _) = watch::channel(live.window.snapshot(anchor.now()));
         let mut stream = Self {
-            window,
-            grid,
+            live,
             anchor,
             changes,
         };
-        // A whole window and a part.
-        (0..15 * 6 + 1).for_each(|_| stream.part());
+        (0..LiveWindow::PARTS + 1).for_each(|_| stream.part());
         stream
     }
 
     fn part(&mut self) {
-        let first: Tick = self.window.next_tick(0).unwrap();
-        let end = self.grid.part_end(first);
-        let part = Part {
-            segment: self.grid.segment_of(first),
-            number: self.grid.part_of(first),
-            first_tick: first,
-            ticks: u32::try_from(end.since(first)).unwrap(),
-            independent: self.grid.starts_segment(first),
-            last: self.grid.starts_segment(end),
-            captured: self.grid.time_of(first),
-            bytes: Bytes::from(vec![7; PART_BYTES]),
-        };
         let now = self.anchor.now();
-        self.window.push(0, part, now).unwrap();
-        self.changes.send_replace(self.window.snapshot(now));
+        self.live.take_part(now);
+        self.changes.send_replace(self.live.window.snapshot(now));
     }
 
     /// What asks for the playlist with the next part.
@@ -158,7 +120,14 @@ fn origin(stream: &Stream) -> SocketAddr {
         let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            serve(listener, router(site), 4096, None, std::future::pending()).await;
+            serve(
+                listener,
+                router(site),
+                ViewerLimits::default(),
+                None,
+                std::future::pending(),
+            )
+            .await;
             drop(keep);
         });
     });

@@ -1,0 +1,1 @@
+"""Ringgear beside its peers, one file per comparison."""
