@@ -26,7 +26,7 @@ impl MonotonicTime {
 
 /// What a stream needs of time.
 pub trait Clock: Send + Sync + 'static {
-    /// The wall clock. Read once, for the [`Anchor`], and then only to notice steps.
+    /// The wall clock. Read once, for the [`Anchor`], and then only to notice steps and what has expired.
     fn wall(&self) -> UnixTime;
     /// The monotonic clock.
     fn monotonic(&self) -> MonotonicTime;
@@ -118,6 +118,11 @@ impl Anchor {
         self.to_unix(self.clock.monotonic())
     }
 
+    /// The wall clock as it is now, whatever the anchor says: what others have dated goes by it.
+    pub fn wall(&self) -> UnixTime {
+        self.clock.wall()
+    }
+
     /// The monotonic clock now.
     pub fn monotonic(&self) -> MonotonicTime {
         self.clock.monotonic()
@@ -191,7 +196,7 @@ impl StepWatch {
         }
     }
 
-    /// Whether the wall clock was stepped since the look before. To be asked every few seconds: what it is slewed by
+    /// Whether the wall clock was stepped since the look before. To be asked every ten seconds or so: what it is slewed by
     /// meanwhile is no step.
     pub fn look(&mut self, anchor: &Anchor) -> Option<Step> {
         let ahead = anchor.wall_ahead_nanos();

@@ -1,31 +1,40 @@
 //! The set of streams with its doors: the control socket, the origin, the signals. Starts them in order and stops them in
 //! order, within five seconds.
 
-use std::collections::BTreeMap;
+mod reload;
+mod streams;
+
+use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringgear_producer::messages::{RefusalCode, Refused};
 use tokio::sync::watch;
 
+use crate::budget::Budget;
 use crate::clock::{Anchor, StepWatch, SystemClock};
-use crate::config::{Plan, StreamPlan};
-use crate::control::{self, Accounts, ControlError, Desk, Granted, Offer, Peer};
+use crate::config::{Plan, StreamPlan, ViewerLimits};
+use crate::control::{self, Accounts, ControlError, Desk};
 use crate::descriptors::{self, Descriptors};
-use crate::encode::{self, EncodeError, ProbeCache};
+use crate::encode::{self, EncodeError, FfmpegInfo, ProbeCache};
 use crate::http::{self, Site};
-use crate::service::Watchdog;
-use crate::status::{StreamStatus, StreamsStatus};
-use crate::stream::{AnyStream, House, StreamError, hear_panics, refused};
-use crate::window::WindowMemory;
+use crate::service::{Doors, Watchdog};
+use crate::stream::{House, StreamError, Turns, hear_panics};
+use streams::Streams;
 
-/// How often the wall clock is compared with the anchor.
-const STEP_CHECK: Duration = Duration::from_secs(1);
+/// How often the wall clock is compared with the anchor. With the watchdog, this is all that wakes a daemon without streams, several
+/// times at each look, as the runtime's timers go: less than once a second.
+const STEP_CHECK: Duration = Duration::from_secs(10);
+/// How many connections of those of viewers are administrators'.
+const ADMINISTRATORS: u32 = 32;
 /// How long viewers' requests may still be answered at a stop.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
-/// A stream that has reached no tick for so long will reach none any more.
-const STUCK: Duration = Duration::from_secs(10);
+/// How long a door may be held by what a killed daemon left: a process that it was about to turn into FFmpeg has its doors until it is one,
+/// which takes a moment on a busy machine.
+const DOORS_HELD: Duration = Duration::from_secs(2);
+/// How often such a door is tried.
+const DOORS_TRIED: Duration = Duration::from_millis(20);
 
 /// The daemon can't run.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +50,14 @@ pub(crate) enum DaemonError {
         /// What the config says.
         address: SocketAddr,
         /// The system's word.
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// The origin would show streams to whoever comes.
+    #[error("{0}")]
+    Open(String),
+    /// The service manager's sockets.
+    #[error("{0}")]
+    Doors(String),
     /// The origin's certificate.
     #[error("the origin can't speak TLS: {0}")]
     Tls(#[from] http::TlsError),
@@ -50,27 +65,36 @@ pub(crate) enum DaemonError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The folder of the windows.
-    #[error("the publish folder {} can't be used: {source}; make it writable for this user, or set [publish] dir to another", path.display())]
+    #[error(
+        "the publish folder {} can't be used: {source}; make it writable for this user{}, or set [publish] dir to another",
+        path.display(), by_the_unit(path, source)
+    )]
     Publish {
         /// What the config says.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The system's word.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A stream.
     #[error(transparent)]
     Stream(#[from] StreamError),
     /// The runtime.
     #[error("the runtime could not be started: {0}")]
-    Runtime(std::io::Error),
+    Runtime(io::Error),
+}
+
+/// What signals ask for.
+pub(crate) struct Asked {
+    /// Turns true at the first request to stop.
+    pub(crate) to_stop: watch::Receiver<bool>,
+    /// Counts the requests to read the config again.
+    pub(crate) to_reload: watch::Receiver<u64>,
 }
 
 /// A daemon that is up: its doors are open and its streams run.
 pub(crate) struct Daemon {
     runtime: tokio::runtime::Runtime,
     streams: Arc<Streams>,
-    /// What the origin serves; it ends with this.
-    ports: watch::Sender<Arc<BTreeMap<String, http::StreamPort>>>,
     /// Tells the control socket to end.
     stopping: watch::Sender<bool>,
     /// Tells the origin to end.
@@ -80,20 +104,9 @@ pub(crate) struct Daemon {
     origin: tokio::task::JoinHandle<()>,
 }
 
-/// The streams, and what the doors ask of them.
-struct Streams {
-    by_name: BTreeMap<String, AnyStream>,
-    /// The streams as the origin sees them; it counts their viewers.
-    ports: BTreeMap<String, http::StreamPort>,
-    anchor: Anchor,
-    accounts: Arc<Accounts>,
-    started: Instant,
-    asked_to_stop: watch::Sender<bool>,
-}
-
 impl Daemon {
-    /// Opens the doors and starts every stream of `plan`.
-    pub(crate) fn start(plan: &Plan) -> Result<Self, DaemonError> {
+    /// Opens the doors and starts every stream of `plan`, which `file` says, if a reload has any to read.
+    pub(crate) fn start(plan: &Plan, file: Option<PathBuf>) -> Result<Self, DaemonError> {
         hear_panics();
         descriptors::raise_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -102,14 +115,11 @@ impl Daemon {
             .enable_all()
             .build()
             .map_err(DaemonError::Runtime)?;
-        let ffmpeg = encode::find_ffmpeg(&plan.ffmpeg)?;
-        for encoder in plan.streams.values().flat_map(StreamPlan::needed_encoders) {
-            ffmpeg.require_encoder(encoder)?;
-        }
-        let streams = plan.streams.values();
-        for rendition in streams.flat_map(|stream| stream.audio_renditions()) {
-            ffmpeg.require_encoder(rendition.codec.encoder())?;
-        }
+        // It takes its time to say what it is: the doors are opened meanwhile, and who comes waits for it.
+        let looked_for = std::thread::spawn({
+            let path = plan.ffmpeg.clone();
+            move || encode::find_ffmpeg(&path)
+        });
         let entered = runtime.enter();
         let publish = |source| DaemonError::Publish {
             path: plan.publish_dir.clone(),
@@ -132,17 +142,41 @@ impl Daemon {
             }
             Err(error) => tracing::warn!(%error, "/dev/shm could not be searched for leftovers"),
         }
-        let control = control::Listener::bind(&plan.socket, plan.socket_mode)?;
-        let listen = |source| DaemonError::Listen {
-            address: plan.listen,
-            source,
+        let doors = Doors::opened().map_err(DaemonError::Doors)?;
+        let until = Instant::now() + DOORS_HELD;
+        let control = match doors.control {
+            Some(socket) => control::Listener::inherit(socket, &plan.socket)?,
+            None => once_free(until, ControlError::is_in_use, || {
+                control::Listener::bind(&plan.socket, plan.socket_mode)
+            })?,
         };
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind(plan.listen))
-            .map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let listen = |address| move |source| DaemonError::Listen { address, source };
+        let bind = |address| {
+            let in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+            once_free(until, in_use, || {
+                runtime.block_on(tokio::net::TcpListener::bind(address))
+            })
+        };
+        let listener = match doors.origin {
+            Some(socket) => socket
+                .set_nonblocking(true)
+                .and_then(|()| tokio::net::TcpListener::from_std(socket)),
+            None => bind(plan.listen),
+        };
+        let listener = listener.map_err(listen(plan.listen))?;
+        let address = listener.local_addr().map_err(listen(plan.listen))?;
+        // A socket unit may have opened another than the config says.
+        plan.may_serve_at(address, plan.tls.is_some())
+            .map_err(|(what, mend)| DaemonError::Open(format!("{what}: {mend}")))?;
+        let admin_listener = plan.http.admin_listen;
+        let admin_listener = admin_listener.map(|address| bind(address).map_err(listen(address)));
+        let admin_listener = admin_listener.transpose()?;
         let tls = plan.tls.clone().map(http::Tls::load).transpose()?;
         let tls = tls.map(Arc::new);
+        let ffmpeg = looked_for
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        require_encoders(&ffmpeg, plan.streams.values())?;
         let anchor = crate::stream::anchor_for(plan, Anchor::new(Arc::new(SystemClock)));
         let house = Arc::new(House {
             anchor: anchor.clone(),
@@ -154,28 +188,17 @@ impl Daemon {
             tick_log: plan.tick_log.clone(),
             accounts: Accounts::new(plan.limits),
             descriptors: Descriptors::new(plan.limits.connections),
-            window_memory: WindowMemory::new(plan.limits.window_memory),
+            window_memory: Budget::new(plan.limits.window_memory),
+            picture_memory: Budget::new(plan.limits.picture_memory),
+            turns: Turns::new(),
         });
-        let mut by_name = BTreeMap::new();
-        for (name, stream) in &plan.streams {
-            by_name.insert(name.clone(), AnyStream::start(stream.clone(), &house)?);
-        }
-        let at_once = house.descriptors.viewers();
+        let mut limits = plan.http.limits.clone();
+        limits.connections = house.descriptors.viewers(limits.connections);
         let (stopping, told) = watch::channel(false);
-        let (closing, mut closed) = watch::channel(false);
-        let streams = Arc::new(Streams {
-            ports: by_name
-                .iter()
-                .map(|(name, stream)| (name.clone(), stream.port()))
-                .collect(),
-            by_name,
-            anchor: anchor.clone(),
-            accounts: Arc::clone(&house.accounts),
-            started: Instant::now(),
-            asked_to_stop: watch::Sender::new(false),
-        });
-        let (ports, current) = watch::channel(Arc::new(streams.ports.clone()));
-        let router = http::router(Site::new(anchor, current));
+        let (closing, closed) = watch::channel(false);
+        let (streams, ports) = Streams::start(plan, file, address, Arc::clone(&house))?;
+        let streams = Arc::new(streams);
+        let mut site = Site::new(anchor, ports);
         let desk: Arc<dyn Desk> = Arc::<Streams>::clone(&streams);
         let control = runtime.spawn(control::serve(
             control,
@@ -183,14 +206,29 @@ impl Daemon {
             Arc::clone(&house.accounts),
             told.clone(),
         ));
-        let origin = runtime.spawn(http::serve(listener, router, at_once, tls, async move {
-            let _ = closed.wait_for(|closed| *closed).await;
-        }));
+        let until_closed = || {
+            let mut closed = closed.clone();
+            async move {
+                let _ = closed.wait_for(|closed| *closed).await;
+            }
+        };
+        if let Some(listener) = admin_listener {
+            let (viewers, administrators) = site.divided(streams.administrators());
+            site = viewers;
+            limits.connections -= ADMINISTRATORS;
+            let limits = ViewerLimits {
+                connections: ADMINISTRATORS,
+                ..limits.clone()
+            };
+            let router = http::router(administrators);
+            runtime.spawn(http::serve(listener, router, limits, None, until_closed()));
+        }
+        let router = http::router(site);
+        let origin = runtime.spawn(http::serve(listener, router, limits, tls, until_closed()));
         drop(entered);
         Ok(Self {
             runtime,
             streams,
-            ports,
             stopping,
             closing,
             address,
@@ -204,18 +242,22 @@ impl Daemon {
         self.address
     }
 
-    /// Waits until somebody asks over the control socket to stop, or `asked` does; looks at the wall clock meanwhile, and tells
-    /// the service manager's watchdog that all streams go on.
-    pub(crate) fn wait(&self, asked: watch::Receiver<bool>, watchdog: Option<Watchdog>) {
-        let mut over_socket = self.streams.asked_to_stop.subscribe();
-        let mut asked = asked;
+    /// Waits until somebody asks over the control socket to stop, or by a signal of `asked`; looks at the wall clock meanwhile, reads the config
+    /// again when a signal asks for it, and tells the service manager how the streams are.
+    pub(crate) fn wait(&self, asked: Asked, watchdog: Option<Watchdog>) {
+        let mut over_socket = self.streams.asked_to_stop();
+        let Asked {
+            mut to_stop,
+            to_reload,
+        } = asked;
         self.runtime.block_on(async {
-            let steps = watch_for_steps(&self.streams.anchor);
+            let steps = watch_for_steps(self.streams.anchor());
             tokio::select! {
                 _ = over_socket.wait_for(|asked| *asked) => {}
-                _ = asked.wait_for(|asked| *asked) => {}
+                _ = to_stop.wait_for(|asked| *asked) => {}
+                () = reload_on(to_reload, &self.streams) => {}
                 () = steps => {}
-                () = self.streams.keep_alive(watchdog) => {}
+                () = self.streams.tell_service_manager(watchdog) => {}
             }
         });
     }
@@ -226,7 +268,6 @@ impl Daemon {
         let Self {
             runtime,
             streams,
-            ports,
             closing,
             control,
             origin,
@@ -234,114 +275,56 @@ impl Daemon {
         } = self;
         // The control task removes the socket's name, so that producers wait for the next daemon instead of meeting this one.
         let _ = runtime.block_on(control);
-        for stream in streams.by_name.values() {
-            stream.begin_stop();
-        }
-        for stream in streams.by_name.values() {
-            stream.finish_stop();
-        }
+        streams.stop_all();
         runtime.block_on(async {
             // Answers under way are ended; players then wait for the next daemon.
             closing.send_replace(true);
             let _ = tokio::time::timeout(LAST_ANSWERS, origin).await;
         });
-        drop(ports);
         runtime.shutdown_timeout(LAST_ANSWERS);
     }
 }
 
-impl Streams {
-    /// Feeds `watchdog` as long as every stream goes on; without one, waits for ever.
-    async fn keep_alive(&self, watchdog: Option<Watchdog>) {
-        let Some(watchdog) = watchdog else {
-            return std::future::pending().await;
-        };
-        loop {
-            let stuck: Vec<_> = self
-                .by_name
-                .iter()
-                .filter(|(_, stream)| stream.since_tick() > STUCK)
-                .map(|(name, _)| name.as_str())
-                .collect();
-            if stuck.is_empty() {
-                watchdog.feed();
-            } else {
-                tracing::error!(
-                    streams = %stuck.join(", "),
-                    "streams stand still: the service manager's watchdog is not fed, and will start the daemon again"
-                );
+/// Reads the config again whenever `asked` says so. Who asked is told by the log alone.
+async fn reload_on(mut asked: watch::Receiver<u64>, streams: &Arc<Streams>) {
+    while asked.changed().await.is_ok() {
+        let streams = Arc::clone(streams);
+        // What it says of errors, it has logged.
+        let _ = tokio::task::spawn_blocking(move || streams.reload(false)).await;
+    }
+    std::future::pending().await
+}
+
+/// What `open` opens, once nobody holds it any more; its error, should that not be `until` then.
+fn once_free<T, E>(
+    until: Instant,
+    in_use: impl Fn(&E) -> bool,
+    mut open: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    loop {
+        match open() {
+            Err(error) if in_use(&error) && Instant::now() < until => {
+                std::thread::sleep(DOORS_TRIED);
             }
-            tokio::time::sleep(watchdog.interval()).await;
+            opened => return opened,
         }
-    }
-
-    fn report(&self) -> StreamsStatus {
-        StreamsStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            time: self.anchor.now().rfc3339(),
-            uptime_seconds: self.started.elapsed().as_secs_f64(),
-            streams: self
-                .by_name
-                .iter()
-                .map(|(name, stream)| self.status_of(name, stream))
-                .collect(),
-        }
-    }
-
-    fn status_of(&self, name: &str, stream: &AnyStream) -> StreamStatus {
-        let mut status = stream.status();
-        if let Some(port) = self.ports.get(name) {
-            status.window.viewers = port.viewers.count(self.anchor.monotonic());
-        }
-        status
     }
 }
 
-impl Desk for Streams {
-    fn may_feed(&self, offer: &Offer, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
-        self.by_name
-            .get(offer.stream())
-            .map_or(Ok(()), |stream| stream.may_feed(offer, peer, groups))
-    }
-
-    fn open(&self, offer: &Offer, peer: Peer) -> Result<Granted, Refused> {
-        match self.by_name.get(offer.stream()) {
-            Some(stream) => stream.open(offer, peer),
-            None => {
-                let given = offer.stream().chars().take(64).collect::<String>();
-                let message = format!(
-                    "no stream is called '{}': the config has {}",
-                    given.escape_debug(),
-                    some_of(self.by_name.keys().map(String::as_str))
-                );
-                Err(refused(RefusalCode::UnknownStream, message))
-            }
+/// Whether `ffmpeg` has every encoder that `streams` can't do without.
+fn require_encoders<'a>(
+    ffmpeg: &FfmpegInfo,
+    streams: impl Iterator<Item = &'a StreamPlan>,
+) -> Result<(), EncodeError> {
+    for stream in streams {
+        for encoder in stream.needed_encoders() {
+            ffmpeg.require_encoder(encoder)?;
+        }
+        for encoder in stream.needed_audio_encoders() {
+            ffmpeg.require_encoder(&encoder)?;
         }
     }
-
-    fn status(&self) -> serde_json::Value {
-        serde_json::to_value(self.report()).unwrap_or_default()
-    }
-
-    fn stop(&self) {
-        self.asked_to_stop.send_replace(true);
-    }
-
-    fn may_administer(&self, peer: Peer) -> bool {
-        self.accounts.administers(peer.uid)
-    }
-}
-
-/// The first of many names, for a message that has to stay short.
-fn some_of<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 20;
-    let more = names.len().saturating_sub(SHOWN);
-    let shown = names.take(SHOWN).collect::<Vec<_>>().join(", ");
-    match (shown.as_str(), more) {
-        ("", _) => "none".to_owned(),
-        (_, 0) => shown,
-        (_, more) => format!("{shown} and {more} more"),
-    }
+    Ok(())
 }
 
 /// Says when the wall clock has been stepped; the streams go on by the anchor.
@@ -359,9 +342,20 @@ async fn watch_for_steps(anchor: &Anchor) {
     }
 }
 
+/// How a unit lets the daemon write in `folder`: all is read-only there that the unit does not name.
+fn by_the_unit(folder: &Path, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::ReadOnlyFilesystem {
+        return String::new();
+    }
+    format!(
+        " (under systemd: ReadWritePaths={} in the unit, by systemctl edit ringgear)",
+        folder.display()
+    )
+}
+
 /// Whether the disk is in trouble, rather than the config wrong.
-fn may_mend_itself(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
+fn may_mend_itself(error: &io::Error) -> bool {
+    use io::ErrorKind;
     matches!(
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
@@ -369,23 +363,8 @@ fn may_mend_itself(error: &std::io::Error) -> bool {
 }
 
 /// Whether files can be made in `dir`.
-fn tempfile_probe(dir: &std::path::Path) -> std::io::Result<()> {
+fn tempfile_probe(dir: &Path) -> io::Result<()> {
     let probe = dir.join(format!(".ringgear-probe-{}", std::process::id()));
     std::fs::write(&probe, b"")?;
     std::fs::remove_file(probe)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_names_some_streams_however_many_there_are() {
-        let names: Vec<String> = (0..1000).map(|nth| format!("cam{nth}")).collect();
-        let said = |count: usize| some_of(names[..count].iter().map(String::as_str));
-        assert_eq!(said(0), "none");
-        assert_eq!(said(2), "cam0, cam1");
-        assert!(said(20).ends_with(", cam19"));
-        assert!(said(1000).ends_with(", cam19 and 980 more"));
-    }
 }

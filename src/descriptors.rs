@@ -9,8 +9,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const HOUSE: u64 = 64;
 /// The fewest viewers' connections that are worth a start.
 const LEAST_VIEWERS: u64 = 64;
-/// The most that the origin serves at once, however many descriptors there are.
-const MOST_VIEWERS: u64 = 4096;
 /// A stream's claim, publisher, log, session and the ends of its encoder's stdin and stderr, at a restart twice.
 const STREAM: u64 = 20;
 /// A rendition's folder, and the ends of its pipes while its encoder or its probe starts.
@@ -82,11 +80,11 @@ impl Descriptors {
         })
     }
 
-    /// How many viewers' connections there is room for, beside what streams have taken.
-    pub(crate) fn viewers(&self) -> usize {
+    /// How many of `most` viewers' connections there is room for, beside what streams have taken.
+    pub(crate) fn viewers(&self, most: u32) -> u32 {
         let taken = self.base - LEAST_VIEWERS + *self.by_streams();
         let left = (self.limit)().saturating_sub(taken);
-        usize::try_from(left.clamp(LEAST_VIEWERS, MOST_VIEWERS)).unwrap_or(usize::MAX)
+        u32::try_from(left.max(LEAST_VIEWERS)).map_or(most, |left| left.min(most))
     }
 
     fn by_streams(&self) -> MutexGuard<'_, u64> {
@@ -133,11 +131,11 @@ mod tests {
             (28, 8, 200, 220)
         );
         assert!(refused.to_string().contains("LimitNOFILE"), "{refused}");
-        assert_eq!(books.viewers(), 72);
+        assert_eq!(books.viewers(4096), 72);
         drop(first);
         let _third = books.take(1).unwrap();
         drop(second);
         let many = Descriptors::with_limit(256, || u64::MAX);
-        assert_eq!(many.viewers(), 4096);
+        assert_eq!(many.viewers(4096), 4096);
     }
 }

@@ -1,8 +1,8 @@
-//! Faults that a test asks for: a real panic in a real thread of the real program. They exist only in builds with debug
+//! Faults that a test asks for: a real panic in a real thread of the real program, or a thread that stands still. They exist only in builds with debug
 //! assertions, or with the feature `faults` for those without; any other build has nothing of this but an empty function.
 
 /// Panics if the folder that `$RINGGEAR_FAULTS` names holds a file called `{task}.{stream}`. The file is removed first,
-/// so that it costs one panic; one that says `always` stays.
+/// so that it costs one panic; one that says `always` stays. At one that says `hang` the thread stands still until the file is gone.
 #[cfg(any(debug_assertions, feature = "faults"))]
 pub(crate) fn point(task: &str, stream: &str) {
     use std::path::PathBuf;
@@ -15,6 +15,12 @@ pub(crate) fn point(task: &str, stream: &str) {
     let Ok(text) = std::fs::read_to_string(&asked) else {
         return;
     };
+    if text.trim() == "hang" {
+        while asked.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        return;
+    }
     if text.trim() == "always" || std::fs::remove_file(&asked).is_ok() {
         panic!("a test asked for a fault in task '{task}' of stream '{stream}'");
     }

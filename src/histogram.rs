@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use crate::status::{Bucket, Distribution};
 
-/// The buckets' upper bounds in microseconds: six a decade, from a tenth of a millisecond to twenty seconds.
-const BOUNDS: [u64; 33] = [
+/// The buckets' upper bounds in microseconds: six a decade, from a tenth of a millisecond to twenty seconds, but four times as many where the ages of parts lie.
+const BOUNDS: [u64; 51] = [
     100, 150, 200, 300, 500, 700, //
     1_000, 1_500, 2_000, 3_000, 5_000, 7_000, //
     10_000, 15_000, 20_000, 30_000, 50_000, 70_000, //
-    100_000, 150_000, 200_000, 300_000, 500_000, 700_000, //
+    100_000, 120_000, 140_000, 160_000, 180_000, 200_000, //
+    220_000, 240_000, 260_000, 280_000, 300_000, 320_000, //
+    340_000, 360_000, 380_000, 400_000, 450_000, 500_000, //
+    550_000, 600_000, 650_000, 700_000, 800_000, 900_000, //
     1_000_000, 1_500_000, 2_000_000, 3_000_000, 5_000_000, 7_000_000, //
     10_000_000, 15_000_000, 20_000_000,
 ];

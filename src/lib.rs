@@ -6,7 +6,10 @@
 #[cfg(panic = "abort")]
 compile_error!("one stream's panic would end all streams: build with panic = \"unwind\"");
 
+pub mod access;
+mod archive;
 mod audio;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 mod complaint;
@@ -18,8 +21,9 @@ pub mod encode;
 mod faults;
 mod histogram;
 pub mod http;
-mod ingest;
+pub mod ingest;
 pub mod manifest;
+pub mod network;
 pub mod package;
 pub mod picture;
 pub mod publish;
@@ -28,5 +32,6 @@ mod service;
 mod source;
 pub mod status;
 mod stream;
+mod threads;
 pub mod tick;
 pub mod window;

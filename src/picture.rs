@@ -1,8 +1,11 @@
 //! Pictures: frames that the daemon has taken out of a ring, in its own memory, immutable, ready for the encoder.
 
-use std::sync::{Arc, Mutex};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use memmap2::MmapMut;
+use ringgear_ring::{Block, BlockPool, Kept};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::MonotonicTime;
@@ -136,6 +139,18 @@ impl Picture {
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
+
+    /// Puts the pixels from byte `from` on into `pipe` without a copy, as far as that has room; says how many bytes. The picture has to be kept until
+    /// the pipe's reader has read them.
+    ///
+    /// # Errors
+    /// `AGAIN` where the pipe is full; anything else where that can't be done with this picture or on this system.
+    pub(crate) fn splice_into(&self, from: usize, pipe: impl AsFd) -> Result<usize, Errno> {
+        match &self.pixels.bytes {
+            Bytes::Block(block) => block.splice_into(from, pipe),
+            Bytes::Mapped(_) | Bytes::Owned(_) => Err(Errno::INVAL),
+        }
+    }
 }
 
 /// Pixel memory that goes back to its pool when the last picture over it is dropped.
@@ -147,6 +162,7 @@ pub struct PixelBuffer {
 /// A picture of 1080p is three megabytes. Mapped memory goes back to the system the moment that it is freed; a heap
 /// keeps what a burst of pictures took for ever.
 enum Bytes {
+    Block(Block),
     Mapped(MmapMut),
     Owned(Vec<u8>),
 }
@@ -163,6 +179,7 @@ impl PixelBuffer {
     /// The bytes, to be filled before the buffer becomes a picture.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.bytes {
+            Bytes::Block(bytes) => bytes,
             Bytes::Mapped(bytes) => bytes,
             Bytes::Owned(bytes) => bytes,
         }
@@ -174,6 +191,7 @@ impl std::ops::Deref for PixelBuffer {
 
     fn deref(&self) -> &[u8] {
         match &self.bytes {
+            Bytes::Block(bytes) => bytes,
             Bytes::Mapped(bytes) => bytes,
             Bytes::Owned(bytes) => bytes,
         }
@@ -194,17 +212,37 @@ impl Drop for PixelBuffer {
 pub struct PicturePool {
     idle: Arc<Mutex<Vec<MmapMut>>>,
     bytes: usize,
+    /// What can be put into a pipe without a copy, made for the first picture; none where the system has nothing of the kind.
+    blocks: Option<Arc<OnceLock<Option<BlockPool>>>>,
 }
 
 impl PicturePool {
     /// How many idle buffers are kept; more are freed.
     const MAX_IDLE: usize = 3;
+    /// How many pictures can be put into a pipe without a copy: more than are on their way to an encoder that is in time.
+    const MOST_BLOCKS: usize = 16;
+    /// How much of their memory is kept while it is idle: pictures come and go in bursts, and new pages cost more than a copy.
+    const KEPT: Kept = Kept {
+        least: Self::MAX_IDLE,
+        most: 8,
+    };
+    /// Below this, a copy is as cheap.
+    const LEAST_BLOCK: usize = 128 * 1024;
 
     /// A pool of buffers of `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
         Self {
             idle: Arc::default(),
             bytes,
+            blocks: None,
+        }
+    }
+
+    /// A pool of buffers of `bytes` bytes that an encoder's pipe is given without a copy, where the system can do that.
+    pub fn for_pipes(bytes: usize) -> Self {
+        Self {
+            blocks: (bytes >= Self::LEAST_BLOCK).then(Arc::default),
+            ..Self::new(bytes)
         }
     }
 
@@ -213,6 +251,12 @@ impl PicturePool {
     /// # Errors
     /// When the system has no memory for one.
     pub fn take(&self) -> std::io::Result<PixelBuffer> {
+        if let Some(block) = self.block() {
+            return Ok(PixelBuffer {
+                bytes: Bytes::Block(block),
+                pool: None,
+            });
+        }
         let idle = self.lock().pop();
         let bytes = match idle {
             Some(bytes) => bytes,
@@ -222,6 +266,13 @@ impl PicturePool {
             bytes: Bytes::Mapped(bytes),
             pool: Some(self.clone()),
         })
+    }
+
+    /// Memory for a pipe, if there is any left.
+    fn block(&self) -> Option<Block> {
+        let make = || BlockPool::new(self.bytes, Self::MOST_BLOCKS, Self::KEPT).ok();
+        let blocks = self.blocks.as_ref()?.get_or_init(make).as_ref()?;
+        blocks.take().ok().flatten()
     }
 
     fn give_back(&self, bytes: MmapMut) {
@@ -241,6 +292,28 @@ impl PicturePool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pictures_for_pipes_are_put_there_and_those_that_are_too_many_are_not() {
+        let size = Size::new(640, 360);
+        let pool = PicturePool::for_pipes(PictureFormat::I420.bytes(size));
+        let picture = || {
+            let mut buffer = pool.take().unwrap();
+            buffer.bytes_mut().fill(7);
+            Picture::new(
+                PictureFormat::I420,
+                size,
+                MonotonicTime(0),
+                Arc::new(buffer),
+            )
+        };
+        let many: Vec<_> = (0..=PicturePool::MOST_BLOCKS).map(|_| picture()).collect();
+        let (_reader, writer) = std::io::pipe().unwrap();
+        assert!(many[0].splice_into(0, &writer).unwrap() > 0);
+        let last = many.last().unwrap();
+        assert_eq!(last.splice_into(0, &writer), Err(Errno::INVAL));
+        assert!(last.pixels().iter().all(|y| *y == 7));
+    }
 
     #[test]
     fn a_dropped_pictures_memory_is_used_again_and_little_is_kept() {

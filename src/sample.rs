@@ -50,20 +50,30 @@ pub struct AudioFormat {
     pub channels: u16,
     /// How many of the [`SAMPLE_RATE`] samples of a second one frame has: 1024 for AAC, 960 for Opus.
     pub frame: NonZeroU32,
+    /// Beside copied pictures, whose timescale its track has: how many samples a second are heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_rate: Option<NonZeroU32>,
+}
+
+impl AudioFormat {
+    /// How many samples a second are heard.
+    pub fn rate(&self) -> NonZeroU32 {
+        self.copied_rate.unwrap_or(SAMPLE_RATE)
+    }
 }
 
 impl TrackDescription {
     /// Units per second of its decode times.
     pub fn timescale(&self) -> u32 {
         match self.audio {
-            Some(_) => SAMPLE_RATE.get(),
-            None => self.framerate.num(),
+            Some(audio) if audio.copied_rate.is_none() => SAMPLE_RATE.get(),
+            _ => self.framerate.num(),
         }
     }
 
     /// How long its samples last in units of the timescale, where none is longer than the others.
     pub fn sample_duration(&self) -> u32 {
-        self.audio
-            .map_or(self.framerate.den(), |audio| audio.frame.get())
+        let counted = self.audio.filter(|audio| audio.copied_rate.is_none());
+        counted.map_or(self.framerate.den(), |audio| audio.frame.get())
     }
 }

@@ -1,12 +1,85 @@
-//! What a service manager is told (sd_notify(3)): that the daemon is up, that it goes on, that it stops. Without one, nothing.
+//! What a service manager is told (sd_notify(3)): that the daemon is up, that it goes on, that it stops. And the doors that it has opened
+//! before the daemon came (sd_listen_fds(3)), which stay open while one daemon follows the other. Without a service manager, nothing.
 
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-/// The doors are open and all streams have begun.
+/// The listening sockets of a socket unit.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    /// The control socket.
+    pub(crate) control: Option<UnixListener>,
+    /// The origin's.
+    pub(crate) origin: Option<TcpListener>,
+}
+
+impl Doors {
+    /// Those that the service manager has opened for this process; no encoder inherits them.
+    ///
+    /// # Errors
+    /// When there is one that nobody here listens at, or more than one of a kind.
+    pub(crate) fn opened() -> Result<Self, String> {
+        let mut given = ListenFd::from_env();
+        let mut doors = Self::default();
+        for number in 0..given.len() {
+            let new = if let Ok(Some(socket)) = given.take_unix_listener(number) {
+                doors.control.replace(socket).is_none()
+            } else if let Ok(Some(socket)) = given.take_tcp_listener(number) {
+                doors.origin.replace(socket).is_none()
+            } else {
+                false
+            };
+            if !new {
+                return Err(format!(
+                    "the socket unit's listener {} is of no use: let it have one ListenStream= with a path, for producers, and one with a port, for \
+                     viewers",
+                    number + 1
+                ));
+            }
+        }
+        Ok(doors)
+    }
+}
+
+/// To be waited for before an end that only a person can mend. A socket unit whose doors have visitors starts the daemon again at once, and closes
+/// them for good after twenty such starts in two seconds (systemd.socket(5), `TriggerLimitBurst=`).
+pub(crate) fn rest_before_failing() {
+    const REST: Duration = Duration::from_secs(1);
+    if std::env::var_os("LISTEN_FDS").is_some() {
+        std::thread::sleep(REST);
+    }
+}
+
+/// Whether there is a service manager that wants to be told.
+pub(crate) fn listens() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// The doors are open and all streams have begun, or a reload is done.
 pub(crate) fn ready() {
     tell(NotifyState::Ready);
+}
+
+/// The same of the start, with the streams' [`status`].
+pub(crate) fn ready_with(line: &str) {
+    tell_all(&[NotifyState::Ready, NotifyState::Status(line)]);
+}
+
+/// How the streams are, in one line: `systemctl status` shows it.
+pub(crate) fn status(line: &str) {
+    tell(NotifyState::Status(line));
+}
+
+/// The config is read again; [`ready`] says when that is done.
+pub(crate) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_all(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the clock can't be read for the service manager"),
+    }
 }
 
 /// The stop has begun; what follows may take seconds.
@@ -38,7 +111,11 @@ impl Watchdog {
 }
 
 fn tell(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+    tell_all(&[state]);
+}
+
+fn tell_all(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager can't be told: check that the unit has Type=notify");
     }
 }

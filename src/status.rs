@@ -86,6 +86,9 @@ pub struct StreamStatus {
     /// Of a stream that records: its recordings, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recordings: Vec<String>,
+    /// What is kept of its past; absent for a stream of which nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordStatus>,
     /// The sound; absent for a stream without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio: Option<AudioStatus>,
@@ -94,6 +97,68 @@ pub struct StreamStatus {
     /// How long frames take on their way.
     #[serde(default)]
     pub latency: LatencyStatus,
+    /// Whether this is what viewers see, where administrators see more: what is absent may be there. Absent where all is told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restricted: bool,
+}
+
+impl StreamStatus {
+    /// What of it is for viewers, where administrators see more: nothing of processes, users, sources and their errors.
+    #[must_use]
+    pub fn for_viewers(self) -> Self {
+        let audio = self.audio.map(|audio| AudioStatus {
+            source: String::new(),
+            detail: None,
+            session: None,
+            encoder_pid: None,
+            source_pid: None,
+            ..audio
+        });
+        let renditions = self.renditions.into_iter();
+        Self {
+            detail: None,
+            source: None,
+            session: None,
+            encoder: EncoderStatus {
+                pid: None,
+                last_error: Vec::new(),
+                ..self.encoder
+            },
+            renditions: renditions
+                .map(|rendition| RenditionStatus {
+                    fallback: None,
+                    ..rendition
+                })
+                .collect(),
+            audio,
+            record: self.record.map(|record| RecordStatus {
+                error: None,
+                ..record
+            }),
+            restricted: true,
+            ..self
+        }
+    }
+}
+
+/// What is kept of a live stream's past.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecordStatus {
+    /// Why nothing is recorded, with the mend; absent when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When what is kept begins, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<String>,
+    /// When it ends, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<String>,
+    /// Segments that are kept, in each track.
+    pub segments: u64,
+    /// The bytes of all of them.
+    pub bytes: u64,
+    /// How much is missing since the start because the disk was too slow or full.
+    pub missed_seconds: f64,
 }
 
 /// A stream's sound.

@@ -359,9 +359,14 @@ pub struct Grid {
 }
 
 impl Grid {
+    /// What the edges of its segments follow from, if its ticks are frames of sound: beside a copied stream, sound has the ticks of the pictures.
+    fn edges(&self) -> Option<&AudioEdges> {
+        self.audio.as_ref().filter(|_| self.cut.is_none())
+    }
+
     /// Units per second of decode times: the timescale of its tracks.
     pub fn timescale(&self) -> u32 {
-        match &self.audio {
+        match self.edges() {
             Some(_) => SAMPLE_RATE.get(),
             None => self.framerate.num(),
         }
@@ -369,7 +374,7 @@ impl Grid {
 
     /// A tick's duration in units of the timescale.
     pub fn tick_duration(&self) -> u32 {
-        match &self.audio {
+        match self.edges() {
             Some(edges) => edges.samples.get(),
             None => self.framerate.den(),
         }
@@ -377,7 +382,7 @@ impl Grid {
 
     /// How many segments of this grid there have been before the one that holds `tick`, whatever its number.
     pub fn segment_index(&self, tick: Tick) -> u64 {
-        match &self.audio {
+        match self.edges() {
             Some(edges) => edges.segment_index(tick),
             None => tick.0 / u64::from(self.ticks_per_segment.get()),
         }
@@ -385,7 +390,7 @@ impl Grid {
 
     /// The first tick of the segment of `index`, none beyond the range.
     fn first_of_index(&self, index: u64) -> Option<Tick> {
-        match &self.audio {
+        match self.edges() {
             Some(edges) => Some(edges.first_frame(index)),
             None => index
                 .checked_mul(u64::from(self.ticks_per_segment.get()))
@@ -494,11 +499,19 @@ impl Grid {
 
     /// The first tick of the segment after the one that holds `tick`; of a copied stream, after the longest that begins there.
     pub fn segment_end(&self, tick: Tick) -> Tick {
-        match &self.audio {
+        match self.edges() {
             Some(edges) => edges.first_frame(edges.segment_index(tick).saturating_add(1)),
             None => self
                 .segment_start(tick)
                 .plus(u64::from(self.ticks_per_segment.get())),
+        }
+    }
+
+    /// The first edge between segments that is not before `tick`.
+    pub fn segment_edge(&self, tick: Tick) -> Tick {
+        match self.starts_segment(tick) {
+            true => tick,
+            false => self.segment_end(tick),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::clock::MonotonicTime;
 const OLDEST: Duration = Duration::from_millis(1200);
 /// By so much capture times may be off by chance.
 const CHANCE: Duration = Duration::from_millis(100);
-/// More than this is no gap, but a new beginning, whose place is found anew.
+/// More than this is no gap, but a new beginning, whose place is found anew; of a live stream.
 const LONGEST_GAP: Duration = Duration::from_millis(800);
 
 /// A producer of sound breaks the protocol.
@@ -56,6 +56,7 @@ pub(super) struct Heard {
 pub(super) struct Blocks {
     /// Samples a second.
     rate: u32,
+    longest_gap: Duration,
     /// The number of the next sample; none before the first.
     next: Option<u64>,
     /// When the block before ended, by its producer's clock.
@@ -68,9 +69,18 @@ impl Blocks {
     pub(super) fn new(rate: u32) -> Self {
         Self {
             rate,
+            longest_gap: LONGEST_GAP,
             next: None,
             ended: None,
             disbelieved: 0,
+        }
+    }
+
+    /// The same with gaps of up to `longest`.
+    pub(super) fn with_gaps(self, longest: Duration) -> Self {
+        Self {
+            longest_gap: longest,
+            ..self
         }
     }
 
@@ -96,7 +106,7 @@ impl Blocks {
             });
         };
         self.next = Some(next);
-        let most = self.samples_in(LONGEST_GAP);
+        let most = self.samples_in(self.longest_gap);
         let by_number = first - expected;
         let lasts = self.time_of(count);
         let captured = captured.and_then(|captured| self.believe(captured, now, suspended));

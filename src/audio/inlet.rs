@@ -135,6 +135,11 @@ impl Filler {
         self.0.queue().is_full()
     }
 
+    /// Whether nobody takes any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.queue().closed
+    }
+
     /// Lets go of what waits, as if it had never come.
     pub(crate) fn clear(&self) {
         let mut queue = self.0.queue();

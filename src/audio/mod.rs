@@ -2,10 +2,12 @@
 //! go to the stream's owner, which places them beside the video's. Whatever happens to who fills it or to the encoder happens here: the video never
 //! waits for it, and where there is no sound there is silence.
 
+mod allowance;
 mod blocks;
 mod downmix;
 pub(crate) mod inlet;
 mod lock;
+mod post;
 mod reader;
 mod recorded;
 mod resample;
@@ -16,16 +18,15 @@ mod timeline;
 mod work;
 
 use std::num::NonZeroU32;
-use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::encode::audio::AudioEvent;
 pub(crate) use crate::encode::audio::Pcm;
 use crate::package::Part;
 use crate::sample::TrackDescription;
 use crate::status::AudioStatus;
 use crate::tick::{Grid, SAMPLE_RATE, Tick};
-use inlet::Inlet;
 pub(crate) use inlet::{Capture, Filler, Moment};
+pub(crate) use post::AudioPost;
+use post::{Input, Slot};
 pub(crate) use reader::{SAMPLE, samples};
 pub(crate) use recorded::Beside;
 pub(crate) use ring::{SoundCounters, SoundSession};
@@ -37,6 +38,8 @@ pub(crate) use work::Work;
 pub(crate) enum AudioNews {
     /// What each rendition is encoded as: nothing can be published before.
     Described(Vec<TrackDescription>),
+    /// That can't be known yet, for this reason, for people.
+    Undescribed(String),
     /// The next part of a rendition, its place among those of audio. It belongs to the order of this generation.
     Part {
         generation: u64,
@@ -58,24 +61,8 @@ pub(crate) struct Order {
     pub(crate) tracks: Vec<(Grid, Tick, bool)>,
 }
 
-/// What reaches the thread.
-enum Event {
-    Order(Order),
-    /// The recording ends before this sample.
-    End(u64),
-    /// From here on the sound is this one's.
-    Inlet(Inlet),
-    /// There is none, for this reason.
-    Without(String),
-    Encoder {
-        run: u64,
-        event: AudioEvent,
-    },
-    Stop,
-}
-
 /// The owner's end. Dropping it ends the thread.
-pub(crate) struct AudioDesk(Sender<Event>);
+pub(crate) struct AudioDesk(Slot);
 
 impl AudioDesk {
     /// The way in for sound.
@@ -85,25 +72,25 @@ impl AudioDesk {
 
     /// Makes the sound of a recording end before sample `end`; [`AudioNews::Whole`] follows.
     pub(crate) fn finish(&self, end: u64) {
-        let _ = self.0.send(Event::End(end));
+        self.0.end(end);
     }
 
     /// Makes the sound go on as `order` says.
     pub(crate) fn order(&self, order: Order) {
         // A thread that has died is its keeper's business.
-        let _ = self.0.send(Event::Order(order));
+        self.0.order(order);
     }
 }
 
 impl Drop for AudioDesk {
     fn drop(&mut self) {
-        let _ = self.0.send(Event::Stop);
+        self.0.stop();
     }
 }
 
 /// Where sound comes in that is not read by an FFmpeg of its own: a producer's, or what a stream's source carries beside its pictures.
 #[derive(Clone, Debug)]
-pub(crate) struct Entrance(Sender<Event>);
+pub(crate) struct Entrance(Slot);
 
 impl Entrance {
     /// Begins a run of sound, in place of the one before: the stream has what the filler is given, and silence once that is dropped. Up to `most`
@@ -116,28 +103,18 @@ impl Entrance {
     pub(crate) fn begin_at(&self, rate: NonZeroU32, most: usize) -> Filler {
         let (filler, inlet) = inlet::inlet(rate, most);
         // A thread that has died takes nothing, and the filler says so.
-        let _ = self.0.send(Event::Inlet(inlet));
+        self.0.input(Input::Inlet(inlet));
         filler
     }
 
     /// Tells that there is no sound, and why, for people.
     pub(crate) fn without(&self, why: &str) {
-        let _ = self.0.send(Event::Without(why.to_owned()));
+        self.0.input(Input::Without(why.to_owned()));
     }
-}
-
-/// The thread's end.
-pub(crate) struct AudioPost {
-    events: Receiver<Event>,
-    sender: Sender<Event>,
 }
 
 /// Both ends.
 pub(crate) fn desk() -> (AudioDesk, AudioPost) {
-    let (sender, events) = channel();
-    let post = AudioPost {
-        events,
-        sender: sender.clone(),
-    };
-    (AudioDesk(sender), post)
+    let (slot, post) = post::post();
+    (AudioDesk(slot), post)
 }

@@ -12,6 +12,7 @@ use super::inlet::{Capture, Filler, Inlet, Moment, inlet};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::config::AudioSource;
 use crate::encode::process::{self, LastLines, Output};
+use crate::threads;
 use crate::tick::SAMPLE_RATE;
 
 /// How many samples wait at most: a second.
@@ -68,9 +69,7 @@ impl Reader {
         let (Some(stdout), Some(stderr)) = pipes else {
             unreachable!("both were asked for")
         };
-        let words = thread::Builder::new()
-            .name("audio-log".into())
-            .spawn(move || LastLines::read_to_end(stderr))?;
+        let words = threads::spawn("audio-log", move || LastLines::read_to_end(stderr))?;
         reader.words = Some(words);
         let anchor = anchor.clone();
         let pace = match source.is_file() {
@@ -78,9 +77,7 @@ impl Reader {
             false => Pace::Unknown,
         };
         let (filler, inlet) = inlet(SAMPLE_RATE, ROOM);
-        thread::Builder::new()
-            .name("audio-in".into())
-            .spawn(move || read(stdout, &filler, &anchor, pace))?;
+        threads::spawn("audio-in", move || read(stdout, &filler, &anchor, pace))?;
         Ok((reader, inlet))
     }
 
@@ -123,7 +120,7 @@ impl Drop for Reader {
         if let Some(mut child) = self.child.take() {
             // It was killed, and ends at once, or hangs in a device: nobody may have to wait for that.
             let reap = move || drop(child.wait());
-            drop(thread::Builder::new().name("audio-reap".into()).spawn(reap));
+            drop(threads::spawn("audio-reap", reap));
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::clock::MonotonicTime;
 const UNRETURNED: u64 = 8 * 48_000;
 /// So far beyond the pictures sound is read from a source of its own.
 const AHEAD: u64 = 4 * 48_000;
-/// So far beyond the pictures lies what a source carries with them, at most. It can't be held back without them: what lies further is left out.
+/// So far beyond the pictures lies at most what comes from who gives them, too. A source's can't be held back without them: what lies further is left out. A
+/// producer is held back, but no sooner, for it may have a single thread for both.
 const MOST_AHEAD: u64 = 600 * 48_000;
 /// Sound so far behind the pictures is waited for no longer, once nothing comes.
 const BEHIND: u64 = 30 * 48_000;
@@ -54,7 +55,7 @@ pub(super) struct Recorded {
     /// The place of the next sample that comes out of the inlet, once that is known; before the recording's beginning, it is none of its.
     next: Option<i64>,
     taken: u64,
-    /// When sound was last taken.
+    /// When sound was last taken; earlier, if that was little.
     moved: MonotonicTime,
     /// Where the recording ends, once that is known.
     end: Option<u64>,
@@ -80,7 +81,7 @@ impl Recorded {
         self.next = match kind {
             // From its beginning, so that it goes on where it was.
             Kind::File => Some(0),
-            Kind::Unending => Some(signed(end)),
+            Kind::Unending | Kind::Fed => Some(signed(end)),
             Kind::Given => None,
         };
     }
@@ -113,12 +114,13 @@ impl Recorded {
         let video = self.beside.video();
         let end = self.end.unwrap_or(u64::MAX);
         let mut limit = returned.saturating_add(UNRETURNED).min(end);
-        if supply.kind() == Kind::Given {
-            if timeline.end() > video.saturating_add(MOST_AHEAD) {
+        match supply.kind() {
+            Kind::Given if timeline.end() > video.saturating_add(MOST_AHEAD) => {
                 return self.leave_out(supply, now);
             }
-        } else {
-            limit = limit.min(video.saturating_add(AHEAD));
+            Kind::Given => {}
+            Kind::Fed => limit = limit.min(video.saturating_add(MOST_AHEAD)),
+            Kind::File | Kind::Unending => limit = limit.min(video.saturating_add(AHEAD)),
         }
         self.take(timeline, supply, limit, now);
         let starved = now.saturating_since(self.moved) > QUIET
@@ -163,13 +165,25 @@ impl Recorded {
             if count == 0 {
                 return;
             }
-            self.moved = now;
+            self.note_moved(count, now);
             self.taken += count as u64;
             self.next = Some(next.saturating_add(i64::try_from(count).unwrap_or(i64::MAX)));
             if late == 0 {
                 timeline.push(&block);
             }
         }
+    }
+
+    /// So many samples were taken. Who gives less than a quarter of what the clock would ask for gives nothing in the long run.
+    fn note_moved(&mut self, count: usize, now: MonotonicTime) {
+        if count == 0 {
+            return;
+        }
+        let lasts = count as u64 * 1_000_000_000 / 48_000;
+        let quiet = u64::try_from(QUIET.as_nanos()).unwrap_or(u64::MAX);
+        // A pause before this is forgiven.
+        let moved = self.moved.0.max(now.0.saturating_sub(quiet));
+        self.moved = now.min(MonotonicTime(moved.saturating_add(4 * lasts)));
     }
 
     /// Lets sound go that lies too far from its pictures.
@@ -179,9 +193,7 @@ impl Recorded {
         self.next = self
             .next
             .map(|next| next.saturating_add(i64::try_from(count).unwrap_or(i64::MAX)));
-        if count > 0 {
-            self.moved = now;
-        }
+        self.note_moved(count, now);
         if count > 0 && !std::mem::replace(&mut self.told, true) {
             tracing::warn!(
                 "sound that lies more than {} s before its pictures is left out",
@@ -233,7 +245,7 @@ mod tests {
             Self {
                 beside,
                 recorded,
-                timeline: Timeline::new(0),
+                timeline: Timeline::new(0, Duration::from_secs(12)),
                 supply: Supply::of(kind, inlet),
                 filler: Some(filler),
             }
@@ -282,9 +294,71 @@ mod tests {
     }
 
     #[test]
+    fn a_producers_sound_follows_in_order_and_is_waited_for() {
+        let mut bench = Bench::new(Kind::Fed);
+        bench.beside.note(20 * SECOND, false);
+        bench.give(0.5, 2, None);
+        assert_eq!((bench.turn(0), bench.turn(9)), (2, 2), "more may come");
+        assert_eq!((bench.heard(0), bench.heard(1)), (0.5, 0.5));
+        bench.filler = None;
+        let turns = (0..5).map(|_| bench.turn(9)).max();
+        assert_eq!((turns, bench.heard(10)), (Some(20), 0.0));
+        let (filler, inlet) = inlet(SAMPLE_RATE, 100 * 48_000);
+        (bench.filler, bench.supply) = (Some(filler), Supply::of(Kind::Fed, inlet));
+        bench.recorded.begin(Kind::Fed, bench.timeline.end());
+        bench.give(0.6, 1, None);
+        assert_eq!((bench.turn(10), bench.heard(20)), (21, 0.6));
+    }
+
+    #[test]
+    fn who_gives_too_little_is_not_waited_for_at_the_end() {
+        let mut bench = Bench::new(Kind::Fed);
+        bench.beside.note(9 * SECOND, false);
+        bench.recorded.end_at(9 * SECOND);
+        for now in 0..4 {
+            let moment = Moment {
+                captured: Capture::Unknown,
+                came: at(now),
+            };
+            let filler = bench.filler.as_ref().unwrap();
+            assert!(filler.offer(&[[0.5; 2]; 48], moment));
+            assert_eq!(bench.turn(now), 0);
+        }
+        let turns = (0..2).map(|_| bench.turn(4)).max();
+        assert_eq!(turns, Some(9));
+    }
+
+    #[test]
+    fn what_one_producer_gave_comes_before_what_the_next_gives() {
+        let mut bench = Bench::new(Kind::Fed);
+        bench.give(0.5, 6, None);
+        bench.give(0.5, 6, None);
+        let (filler, next) = inlet(SAMPLE_RATE, 100 * 48_000);
+        bench.supply.begin(next);
+        bench.filler = Some(filler);
+        bench.give(0.6, 1, None);
+        let turns: Vec<u64> = (0..3).map(|_| bench.turn(0)).collect();
+        assert_eq!(turns, [8, 12, 13]);
+        assert_eq!((bench.heard(11), bench.heard(12)), (0.5, 0.6));
+    }
+
+    #[test]
+    fn a_producers_sound_is_held_back_ten_minutes_before_its_pictures() {
+        let mut bench = Bench::new(Kind::Fed);
+        for _ in 0..11 {
+            bench.give(0.5, 60, None);
+            (0..10).for_each(|_| _ = bench.turn(0));
+        }
+        assert_eq!(bench.timeline.end(), MOST_AHEAD);
+        bench.beside.note(30 * SECOND, false);
+        (0..10).for_each(|_| _ = bench.turn(0));
+        assert_eq!(bench.timeline.end(), MOST_AHEAD + 30 * SECOND);
+    }
+
+    #[test]
     fn a_file_that_is_begun_again_goes_on_where_it_was() {
         let mut bench = Bench::new(Kind::File);
-        bench.timeline = Timeline::new(2 * SECOND);
+        bench.timeline = Timeline::new(2 * SECOND, Duration::from_secs(12));
         bench.give(0.1, 2, None);
         bench.give(0.2, 1, None);
         bench.beside.note(2 * SECOND, false);

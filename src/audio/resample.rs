@@ -72,6 +72,11 @@ impl Resampler {
         self.input.extend(samples);
     }
 
+    /// No more input comes: silence follows, so that all of it can be pulled.
+    pub(super) fn finish(&mut self) {
+        self.input.resize(self.input.len() + self.half, [0.0; 2]);
+    }
+
     /// Where the first output sample would lie that there is not enough input for.
     fn end(&self) -> f64 {
         self.input.len() as f64 - self.half as f64

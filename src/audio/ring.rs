@@ -1,5 +1,6 @@
 //! A producer's session of sound: out of its ring into an inlet, on a thread of its own. The thread sleeps until a block is committed, so that one whose
-//! producer knows no capture time still has a good one: looking as often as the thread that publishes turns would make that up to 10 ms worse.
+//! producer knows no capture time still has a good one: looking as often as the thread that publishes turns would make that up to 10 ms worse. A recording
+//! takes every block in order, as soon as there is room for it, and asks for no times.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,22 +14,24 @@ use ringgear_ring::sound::SoundFormat;
 use ringgear_ring::{Deadline, Reader, ReadySlot};
 use tokio::sync::{oneshot, watch};
 
+use super::allowance::Allowance;
 use super::blocks::{Blocks, SoundError};
 use super::downmix::Downmix;
+use super::resample::Resampler;
 use super::{Capture, Entrance, Filler, Moment, Pcm};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::control::Hold;
 use crate::ingest::{Count, possible};
+use crate::tick::SAMPLE_RATE;
 
 /// How long a block of a producer that wakes nobody waits at most, and how soon a close is seen.
 const TURN: Duration = Duration::from_millis(10);
 /// However fast a producer commits, no more than one look in this time.
 const BREATH: Duration = Duration::from_millis(1);
-/// So much sound may be taken at once, after a time in which none was...
-const AT_ONCE: Duration = Duration::from_secs(4);
-/// ...and so many times as much as is heard in the long run. The rest stays in the ring, whose producer takes its oldest back.
-const PACE: i64 = 2;
-
+/// So much sound of a recording waits for who publishes it: before the first picture nobody does.
+const WAITING_SECONDS: u32 = 10;
+/// In a recording, samples that a producer leaves out by their numbers are silence, up to this.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 /// What a session has had, for status.
 #[derive(Debug, Default)]
 pub(crate) struct SoundCounters {
@@ -44,6 +47,8 @@ pub(crate) struct SoundCounters {
 pub(crate) struct SoundSession {
     /// The daemon's end of its ring.
     pub(crate) reader: Reader<SoundFormat>,
+    /// Whether the stream records: then the ring is a lossless one.
+    pub(crate) recorded: bool,
     /// The stream's sound.
     pub(crate) entrance: Entrance,
     pub(crate) anchor: Anchor,
@@ -63,18 +68,33 @@ impl SoundSession {
         let rate = NonZeroU32::new(format.rate()).expect("a sound format has a rate");
         // It began before this thread did: at most a second.
         let started = MonotonicTime(self.anchor.monotonic().0.saturating_sub(1_000_000_000));
+        let (rate_in, seconds, pace) = match self.recorded {
+            false => (rate, 1, Pace::Heard(Allowance::new(rate))),
+            true => (
+                SAMPLE_RATE,
+                WAITING_SECONDS,
+                Pace::Recorded(Resampler::new(rate)),
+            ),
+        };
+        let blocks = Blocks::new(format.rate());
         let mut work = Work {
             reader: self.reader,
-            filler: self.entrance.begin_at(rate, rate.get() as usize),
+            filler: self
+                .entrance
+                .begin_at(rate_in, (seconds * rate_in.get()) as usize),
             entrance: self.entrance,
             rate,
+            pace,
             anchor: self.anchor,
             counters: self.counters,
             downmix: Downmix::new(&format),
             sample_bytes: format.sample_bytes() as u64,
-            blocks: Blocks::new(format.rate()),
-            allowance: Allowance::new(rate),
+            blocks: match self.recorded {
+                false => blocks,
+                true => blocks.with_gaps(LONGEST_SILENCE),
+            },
             committed: 0,
+            behind: false,
             looked: started,
             last: 0,
             used: 0,
@@ -86,6 +106,10 @@ impl SoundSession {
                 Ok(done) => {
                     // The producer may be gone; then nobody asks.
                     break work.account().map(|account| _ = done.send(account));
+                }
+                // What was committed is recorded all the same.
+                Err(TryRecvError::Disconnected) if self.recorded => {
+                    break work.account().map(|_| ());
                 }
                 Err(TryRecvError::Disconnected) => break Ok(()),
                 Err(TryRecvError::Empty) => {}
@@ -110,12 +134,14 @@ struct Work {
     filler: Filler,
     entrance: Entrance,
     rate: NonZeroU32,
+    pace: Pace,
     anchor: Anchor,
     counters: Arc<SoundCounters>,
     downmix: Downmix,
     sample_bytes: u64,
     blocks: Blocks,
-    allowance: Allowance,
+    /// Whether the last look has left blocks in the ring.
+    behind: bool,
     /// How many blocks were committed at the last look, and when that was.
     committed: u64,
     looked: MonotonicTime,
@@ -127,20 +153,33 @@ struct Work {
     samples: Vec<Pcm>,
 }
 
+/// How fast blocks are taken.
+enum Pace {
+    /// As they are heard.
+    Heard(Allowance),
+    /// As there is room. They are brought to the rate of recordings on the way.
+    Recorded(Resampler),
+}
+
 impl Work {
     /// Waits for blocks, for a moment at most, and takes those that are there.
     fn turn(&mut self) -> Result<(), SoundError> {
-        if !self.reader.wait(Deadline::after(TURN))? {
+        // Nobody commits to a lossless ring that is full.
+        if !self.behind && !self.reader.wait(Deadline::after(TURN))? {
             return Ok(());
         }
         let now = self.anchor.monotonic();
         self.take_all(now)?;
-        thread::sleep(if self.allowance.is_used_up(now) {
-            TURN
-        } else {
-            BREATH
-        });
+        thread::sleep(if self.may_take(now) { BREATH } else { TURN });
         Ok(())
+    }
+
+    /// Whether another block may be taken.
+    fn may_take(&mut self, now: MonotonicTime) -> bool {
+        match &mut self.pace {
+            Pace::Heard(allowance) => !allowance.is_used_up(now),
+            Pace::Recorded(_) => !self.filler.is_full() && !self.filler.is_closed(),
+        }
     }
 
     fn take_all(&mut self, now: MonotonicTime) -> Result<(), SoundError> {
@@ -152,8 +191,10 @@ impl Work {
             return Err(SoundError::TooMany { blocks, within });
         }
         (self.committed, self.looked) = (committed, now);
+        self.behind = false;
         for slot in ready.iter().take(MAX_SLOTS as usize) {
-            if self.allowance.is_used_up(now) {
+            if !self.may_take(now) {
+                self.behind = true;
                 break;
             }
             self.take(*slot, now)?;
@@ -177,23 +218,32 @@ impl Work {
         self.last = sequence;
         self.used += 1;
         let count = self.bytes.len() as u64 / self.sample_bytes;
-        self.allowance.use_up(count);
         let clocks = (now, self.anchor.suspended());
-        let heard = self.blocks.take(first, count, captured, clocks)?;
-        self.samples.clear();
-        match heard.missing {
-            // No gap is longer than memory.
-            Some(missing) => {
-                let missing = usize::try_from(missing).unwrap_or(0);
-                self.samples.resize(missing, [0.0; 2]);
+        let believed = match &mut self.pace {
+            Pace::Heard(allowance) => {
+                allowance.use_up(count);
+                captured
             }
-            None => self.filler = self.entrance.begin_at(self.rate, self.rate.get() as usize),
-        }
+            Pace::Recorded(_) => None,
+        };
+        let heard = self.blocks.take(first, count, believed, clocks)?;
+        // What is longer is no gap; then the sound begins anew, or in a recording just goes on.
+        let missing = usize::try_from(heard.missing.unwrap_or(0)).unwrap_or(0);
+        self.samples.clear();
+        self.samples.resize(missing, [0.0; 2]);
         self.downmix.mix(&self.bytes, &mut self.samples);
         let moment = Moment {
             captured: heard.captured.map_or(Capture::Unknown, Capture::Told),
             came: now,
         };
+        if let Pace::Recorded(resampler) = &mut self.pace {
+            resampler.push(self.samples.drain(..));
+            self.record(moment);
+            return Ok(());
+        }
+        if heard.missing.is_none() {
+            self.filler = self.entrance.begin_at(self.rate, self.rate.get() as usize);
+        }
         if !self.filler.offer(&self.samples, moment) {
             // Nobody listens yet, or this comes faster than it is heard: what waits is old.
             self.filler.clear();
@@ -202,11 +252,24 @@ impl Work {
         Ok(())
     }
 
+    /// Of a recording: hands on what the resampler has. Once nobody records any more, it is let go.
+    fn record(&mut self, moment: Moment) {
+        let Pace::Recorded(resampler) = &mut self.pace else {
+            return;
+        };
+        self.samples.clear();
+        resampler.pull(&mut self.samples, usize::MAX);
+        let anchor = &self.anchor;
+        let samples = self.samples.drain(..);
+        self.filler.put(samples, moment, || anchor.monotonic());
+    }
+
     /// Takes what was committed before the close, and says what became of all blocks.
     fn account(&mut self) -> Result<FrameCounts, SoundError> {
         let before = self.reader.committed()?;
         let now = self.anchor.monotonic();
         self.take_all(now)?;
+        self.record_rest(before)?;
         let committed = self.reader.committed()?;
         Ok(FrameCounts {
             used: self.used,
@@ -214,45 +277,25 @@ impl Work {
             late: committed.saturating_sub(before.max(self.last)),
         })
     }
-}
 
-/// How many samples may be taken, by the time that has passed.
-#[derive(Debug)]
-struct Allowance {
-    rate: NonZeroU32,
-    /// In samples. A block is taken whole, so it may fall below nothing, and is paid back.
-    left: i64,
-    looked: Option<MonotonicTime>,
-}
-
-impl Allowance {
-    fn new(rate: NonZeroU32) -> Self {
-        Self {
-            rate,
-            left: Self::samples_in(rate, AT_ONCE),
-            looked: None,
+    /// Of a recording: takes all blocks up to `last`, as there is room, as long as somebody records.
+    fn record_rest(&mut self, last: u64) -> Result<(), SoundError> {
+        let recorded = matches!(self.pace, Pace::Recorded(_));
+        while recorded && self.last < last && !self.reader.ready()?.is_empty() {
+            if self.filler.is_closed() {
+                return Ok(());
+            }
+            thread::sleep(TURN);
+            self.take_all(self.anchor.monotonic())?;
         }
-    }
-
-    fn samples_in(rate: NonZeroU32, time: Duration) -> i64 {
-        let samples = time.as_nanos() * u128::from(rate.get()) / 1_000_000_000;
-        i64::try_from(samples).unwrap_or(i64::MAX)
-    }
-
-    fn is_used_up(&mut self, now: MonotonicTime) -> bool {
-        let since = now.saturating_since(*self.looked.get_or_insert(now));
-        let more = Self::samples_in(self.rate, since.min(AT_ONCE)) * PACE;
-        if more > 0 {
-            let most = Self::samples_in(self.rate, AT_ONCE);
-            self.left = (self.left + more).min(most);
-            self.looked = Some(now);
+        if let Pace::Recorded(resampler) = &mut self.pace {
+            resampler.finish();
         }
-        self.left <= 0
-    }
-
-    fn use_up(&mut self, samples: u64) {
-        let samples = i64::try_from(samples).unwrap_or(i64::MAX);
-        self.left = self.left.saturating_sub(samples);
+        self.record(Moment {
+            captured: Capture::Unknown,
+            came: self.anchor.monotonic(),
+        });
+        Ok(())
     }
 }
 
@@ -261,11 +304,13 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
     use std::time::Instant;
 
+    use ringgear_ring::layout::Policy;
     use ringgear_ring::sound::SampleFormat;
-    use ringgear_ring::{Captured, RingMemory, Writer};
+    use ringgear_ring::{Captured, MemoryKind, RingMemory, Writer};
 
-    use super::super::Event;
+    use super::super::AudioPost;
     use super::super::inlet::Inlet;
+    use super::super::post::{Input, post};
     use super::*;
     use crate::config::Limits;
     use crate::control::Accounts;
@@ -276,23 +321,28 @@ mod tests {
         counters: Arc<SoundCounters>,
         ended: watch::Receiver<Option<Ended>>,
         closing: Sender<oneshot::Sender<FrameCounts>>,
-        desk: Receiver<Event>,
+        post: AudioPost,
         thread: thread::JoinHandle<()>,
     }
 
     fn scene(rate: u32, channels: u32) -> Scene {
+        scene_of(rate, channels, Policy::Latest)
+    }
+
+    fn scene_of(rate: u32, channels: u32, policy: Policy) -> Scene {
         let format = SoundFormat::new(SampleFormat::S16le, rate, channels).unwrap();
-        let memory = RingMemory::create(&format, 8).unwrap();
+        let memory = RingMemory::create_as(MemoryKind::Memfd, policy, &format, 8).unwrap();
         let fd = memory.fd().try_clone_to_owned().unwrap();
         let bytes = memory.bytes() as u64;
         let writer = Writer::from_fd(fd, &format, bytes, 8).unwrap();
-        let (events, desk) = channel();
+        let (slot, post) = post();
         let (ended, said) = watch::channel(None);
         let (closing, closed) = channel();
         let counters = Arc::<SoundCounters>::default();
         let session = SoundSession {
             reader: Reader::new(memory),
-            entrance: Entrance(events),
+            recorded: policy == Policy::Lossless,
+            entrance: Entrance(slot),
             anchor: Anchor::new(Arc::new(crate::clock::SystemClock)),
             counters: Arc::clone(&counters),
             ended,
@@ -304,7 +354,7 @@ mod tests {
             counters,
             ended: said,
             closing,
-            desk,
+            post,
             thread: thread::spawn(move || session.run()),
         }
     }
@@ -318,8 +368,8 @@ mod tests {
 
         fn inlet(&self) -> Inlet {
             let within = Duration::from_secs(20);
-            match self.desk.recv_timeout(within).unwrap() {
-                Event::Inlet(inlet) => inlet,
+            match self.post.collect(within).unwrap().input {
+                Some(Input::Inlet(inlet)) => inlet,
                 _ => panic!("no inlet"),
             }
         }
@@ -386,6 +436,41 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_takes_every_block_however_long_it_waits() {
+        const BLOCKS: u64 = 120;
+        let mut scene = scene_of(8000, 1, Policy::Lossless);
+        let mut inlet = Some(scene.inlet());
+        assert_eq!(inlet.as_ref().map(Inlet::rate), Some(SAMPLE_RATE));
+        let mut taker = None;
+        for block in 0..BLOCKS {
+            while !scene
+                .writer
+                .wait_for_room(Deadline::after(Duration::from_millis(300)))
+                .unwrap()
+            {
+                // The ring and the inlet are full: only now somebody listens.
+                let Some(inlet) = inlet.take() else { continue };
+                let most = usize::try_from(BLOCKS * 6000).unwrap() - 10;
+                taker = Some(thread::spawn(move || heard(&inlet, most)));
+            }
+            // Nor does it matter what it says of the time.
+            scene.put(&[8192; 1000], 1000 * block, Some(Captured(7)));
+        }
+        let taker = taker.expect("it was held back");
+        let counters = Arc::clone(&scene.counters);
+        let account = scene.close();
+        assert_eq!(
+            (account.used, account.superseded, account.late),
+            (BLOCKS, 0, 0)
+        );
+        assert_eq!(counters.disbelieved.get(), 0);
+        let heard = taker.join().unwrap();
+        let (begun, ends) = (1000, heard.len() - 1000);
+        let even = |pcm: &Pcm| (pcm[0] - 0.25).abs() < 0.001;
+        assert!(heard[begun..ends].iter().all(even));
+    }
+
+    #[test]
     fn a_producer_that_lies_is_told_about_what() {
         let mut scene = scene(8000, 2);
         scene.put(&[1; 4], 100, None);
@@ -395,20 +480,5 @@ mod tests {
         assert_eq!(ended.code, EndCode::RingCorrupt);
         let named = ended.message.contains("sample 101") && ended.message.contains("102");
         assert!(named, "{}", ended.message);
-    }
-
-    #[test]
-    fn no_more_sound_is_taken_than_twice_what_can_be_heard() {
-        let rate = NonZeroU32::new(8000).unwrap();
-        let mut allowance = Allowance::new(rate);
-        let at = |millis: u64| MonotonicTime(1_000_000 * millis);
-        let mut taken = 0;
-        for millis in 0..10_000 {
-            while !allowance.is_used_up(at(millis)) {
-                allowance.use_up(80);
-                taken += 80;
-            }
-        }
-        assert!((8000 * 23..8000 * 25).contains(&taken), "{taken}");
     }
 }

@@ -1,5 +1,6 @@
 //! What comes into the stream's sound: an inlet that somebody fills, or one that an FFmpeg of its own fills, which is started again when it ends.
 
+use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use crate::tick::SAMPLE_RATE;
 
 /// A source that gives nothing for so long is ended and begun again.
 const MUTE: Duration = Duration::from_secs(15);
+/// So many inlets follow on one another, where none may be cut short.
+const FOLLOWING: usize = 4;
 /// What has come so lately is still heard.
 const HEARD: Duration = Duration::from_secs(3);
 
@@ -27,11 +30,15 @@ pub(super) struct Supply {
     ffmpeg: PathBuf,
     anchor: Anchor,
     inlet: Option<Inlet>,
+    /// Whether what a producer has given comes before what the next one gives.
+    in_order: bool,
+    /// What comes after the inlet then.
+    following: VecDeque<Inlet>,
     /// The inlet is a new one.
     changed: bool,
     /// What fills it, where that is an FFmpeg of its own.
     reader: Option<Reader>,
-    /// The source has ended for good.
+    /// What there was has ended for good, unless somebody begins anew.
     finished: bool,
     rests: Rests,
     heard: MonotonicTime,
@@ -46,14 +53,17 @@ pub(super) enum Kind {
     File,
     /// A URL or a device, by itself.
     Unending,
-    /// What somebody fills an inlet with.
+    /// What comes beside a source's pictures.
     Given,
+    /// A producer's.
+    Fed,
 }
 
 impl Kind {
     fn of(plan: &AudioPlan) -> Self {
         match &plan.source {
-            AudioInput::Pictures | AudioInput::Producer => Self::Given,
+            AudioInput::Pictures => Self::Given,
+            AudioInput::Producer => Self::Fed,
             AudioInput::Own(source) if source.is_file() => Self::File,
             AudioInput::Own(_) => Self::Unending,
         }
@@ -80,6 +90,8 @@ impl Supply {
             ffmpeg: ffmpeg.to_owned(),
             anchor: anchor.clone(),
             inlet: None,
+            in_order: false,
+            following: VecDeque::new(),
             changed: false,
             reader: None,
             finished: false,
@@ -90,10 +102,27 @@ impl Supply {
         }
     }
 
+    /// Gives all that a producer has given before what the next one gives.
+    pub(super) fn in_order(self) -> Self {
+        Self {
+            in_order: self.kind == Kind::Fed,
+            ..self
+        }
+    }
+
     /// Takes what comes out of `inlet` from now on.
     pub(super) fn begin(&mut self, inlet: Inlet) {
+        let under_way = self.inlet.as_ref().is_some_and(|inlet| !inlet.is_over());
+        if self.in_order && under_way {
+            self.following.push_back(inlet);
+            if self.following.len() > FOLLOWING {
+                self.following.pop_front();
+            }
+            return;
+        }
         self.reader = None;
         self.inlet = Some(inlet);
+        self.finished = false;
         self.heard = self.anchor.monotonic();
         self.changed = true;
         self.detail = None;
@@ -133,6 +162,9 @@ impl Supply {
             tidings.ended = true;
             self.inlet = None;
             self.ended(now, over);
+            if let Some(next) = self.following.pop_front() {
+                self.begin(next);
+            }
         }
         tidings
     }
@@ -152,9 +184,9 @@ impl Supply {
         self.kind
     }
 
-    /// Whether nothing comes, unless somebody gives another inlet.
+    /// Whether nothing comes, unless somebody gives another inlet. The first producer's is waited for.
     pub(super) fn is_finished(&self) -> bool {
-        self.inlet.is_none() && (self.finished || !matches!(self.plan.source, AudioInput::Own(_)))
+        self.inlet.is_none() && (self.finished || self.kind == Kind::Given)
     }
 
     /// Whether more is there than is taken.
@@ -177,7 +209,7 @@ impl Supply {
         } else if self.inlet.is_some() && self.detail.is_none() {
             self.detail = Some("no sound comes from the source: silence in its place".to_owned());
         }
-        status.detail = self.detail.as_ref().or(fault).cloned();
+        status.detail = fault.or(self.detail.as_ref()).cloned();
         status.source_restarts = self.restarts;
         status.source_pid = self.reader.as_ref().and_then(Reader::pid);
     }
@@ -200,6 +232,7 @@ impl Supply {
         let (Some(reader), AudioInput::Own(source)) =
             (self.reader.take(), self.plan.source.clone())
         else {
+            self.finished = true;
             return;
         };
         let (well, mut how) = reader.end(over);
@@ -230,9 +263,13 @@ impl Supply {
         let input = match kind {
             Kind::File => Some("/proc/self/exe"),
             Kind::Unending => Some("hw:0"),
-            Kind::Given => None,
+            Kind::Given | Kind::Fed => None,
         };
-        let source = input.map_or(AudioInput::Pictures, |input| {
+        let other = match kind {
+            Kind::Fed => AudioInput::Producer,
+            _ => AudioInput::Pictures,
+        };
+        let source = input.map_or(other, |input| {
             AudioInput::Own(AudioSource {
                 input: input.to_owned(),
                 input_args: Vec::new(),
@@ -244,7 +281,8 @@ impl Supply {
             renditions: Vec::new(),
         };
         let clock = std::sync::Arc::new(crate::clock::SystemClock);
-        let mut supply = Self::new("door", &plan, Path::new("ffmpeg"), &Anchor::new(clock));
+        let mut supply =
+            Self::new("door", &plan, Path::new("ffmpeg"), &Anchor::new(clock)).in_order();
         supply.inlet = Some(inlet);
         supply
     }

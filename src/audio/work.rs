@@ -3,25 +3,25 @@
 
 mod encoder;
 mod frames;
+mod silence;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::lock::Lock;
+use super::post::{Input, Mail};
 use super::recorded::{Beside, Recorded};
 use super::resample::Resampler;
-use super::rests::{self, Rests};
 use super::supply::Supply;
 use super::timeline::Timeline;
-use super::{AudioNews, AudioPost, Capture, Event};
+use super::{AudioNews, AudioPost, Capture};
 use crate::clock::{Anchor, MonotonicTime};
-use crate::config::AudioPlan;
+use crate::config::{AudioPlan, BreakerPlan};
 use crate::encode::audio::{AudioEvent, probe_audio};
-use crate::encode::{FfmpegInfo, ProbeCache};
+use crate::encode::{Breaker, FfmpegInfo, ProbeCache};
 use crate::faults;
 use crate::ingest::Count;
 use crate::package::TrackPackager;
@@ -48,6 +48,10 @@ pub(crate) struct Work<F> {
     pub(crate) probes: Arc<ProbeCache>,
     pub(crate) anchor: Anchor,
     pub(crate) post: AudioPost,
+    /// How long the encoder may return nothing, beyond its usual delay.
+    pub(crate) encoder_timeout: Duration,
+    /// When an encoder that fails is started again.
+    pub(crate) breaker: BreakerPlan,
     /// How long after its capture the picture is shown: the sound is as late.
     pub(crate) picture_lag: Arc<Count>,
     /// Of a recording: how far its pictures are.
@@ -63,6 +67,8 @@ struct State {
     place: Place,
     generation: u64,
     packagers: Vec<TrackPackager>,
+    /// How many frames a part of each track has.
+    part_frames: Vec<u64>,
     /// Of a recording: frames that its pictures have not come to, by track, the first of them following on those that the packager has.
     ready: Vec<VecDeque<Bytes>>,
     /// Of a recording that ends: what is there is all.
@@ -70,9 +76,15 @@ struct State {
     /// Counts the encoder's runs, so that one that was replaced is not listened to.
     run: u64,
     encoder: Option<Running>,
-    encoder_rests: Rests,
-    /// Why there is no encoder.
+    breaker: Breaker,
+    /// When there may be another encoder.
+    next_start: MonotonicTime,
+    /// The longest that the encoder took to return a sample, slowly forgotten.
+    delay: Duration,
+    /// Why there is no encoder, or none that works.
     fault: Option<String>,
+    /// Silence stands for what the encoder has not returned.
+    silent: bool,
     status: AudioStatus,
     told: MonotonicTime,
     over: bool,
@@ -93,15 +105,18 @@ fn sample_at(time: UnixTime) -> u64 {
 impl<F: Fn(AudioNews) -> bool> Work<F> {
     /// Runs until the owner has ended.
     pub(crate) fn run(self) {
-        let mut early = Vec::new();
-        let Some(descriptions) = self.describe(&mut early) else {
+        let mut breaker = Breaker::new(self.breaker, &self.stream);
+        let Some(descriptions) = self.describe(&mut breaker) else {
             return;
         };
         let mut state = State {
             over: !(self.tell)(AudioNews::Described(descriptions.clone())),
             descriptions,
-            timeline: Timeline::new(sample_at(self.anchor.now())),
-            supply: Supply::new(&self.stream, &self.plan, &self.ffmpeg.path, &self.anchor),
+            timeline: self.timeline(sample_at(self.anchor.now())),
+            supply: match &self.beside {
+                None => self.supply(),
+                Some(_) => self.supply().in_order(),
+            },
             place: match &self.beside {
                 None => Place::Live(Box::new(Lock::new(Resampler::new(SAMPLE_RATE)))),
                 Some(beside) => {
@@ -113,29 +128,26 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             end: None,
             generation: 0,
             packagers: Vec::new(),
+            part_frames: Vec::new(),
             run: 0,
             encoder: None,
-            encoder_rests: Rests::default(),
+            breaker,
+            next_start: MonotonicTime(0),
+            delay: Duration::ZERO,
             fault: None,
+            silent: false,
             status: AudioStatus {
                 source: self.source.clone(),
                 ..AudioStatus::default()
             },
             told: MonotonicTime(0),
         };
-        for event in early {
-            self.obey(&mut state, event);
-        }
         while !state.over {
             faults::point("audio", &self.stream);
-            match self.post.events.recv_timeout(TURN) {
-                Ok(event) => self.obey(&mut state, event),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            while let Ok(event) = self.post.events.try_recv() {
-                self.obey(&mut state, event);
-            }
+            let Some(mail) = self.post.collect(TURN) else {
+                return;
+            };
+            self.obey(&mut state, mail);
             if state.packagers.is_empty() {
                 // Nothing is published yet, so nobody has to be heard.
                 continue;
@@ -144,59 +156,79 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             self.tend_supply(&mut state, now);
             self.extend(&mut state, now);
             self.feed(&mut state, now);
+            self.publish_silence(&mut state);
             self.package(&mut state);
             self.report(&mut state, now);
         }
     }
 
-    /// What each rendition is encoded as, tried until it is known; none if the stream ends first. What is heard meanwhile goes to `early`.
-    fn describe(&self, early: &mut Vec<Event>) -> Option<Vec<TrackDescription>> {
-        let mut rests = Rests::default();
+    /// What each rendition is encoded as, tried until it is known; none if the stream ends first.
+    fn describe(&self, breaker: &mut Breaker) -> Option<Vec<TrackDescription>> {
         loop {
-            let now = self.anchor.monotonic();
-            rests.begin(now);
             match probe_audio(&self.ffmpeg, &self.plan.renditions, &self.probes) {
-                Ok(descriptions) => return Some(descriptions),
+                Ok(descriptions) => {
+                    breaker.worked();
+                    return Some(descriptions);
+                }
                 Err(error) => {
-                    let rest = rests.rest(now, rests::FIRST);
+                    let rest = breaker.failed(self.anchor.monotonic());
                     tracing::error!(stream = %self.stream, %error, retry_in = ?rest, "the audio encoder can't be used, and the stream waits for it");
+                    let cause = breaker.told(error.to_string());
                     let status = AudioStatus {
                         source: self.source.clone(),
-                        detail: Some(error.to_string()),
+                        detail: Some(cause.clone()),
                         ..AudioStatus::default()
                     };
-                    if !(self.tell)(AudioNews::Status(status)) {
+                    let told = (self.tell)(AudioNews::Status(status))
+                        && (self.tell)(AudioNews::Undescribed(cause));
+                    if !told || !self.post.rest(rest) {
                         return None;
-                    }
-                    match self.post.events.recv_timeout(rest) {
-                        Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
-                        Ok(event) => early.push(event),
-                        Err(RecvTimeoutError::Timeout) => {}
                     }
                 }
             }
         }
     }
 
-    fn obey(&self, state: &mut State, event: Event) {
-        match event {
-            Event::Stop => state.over = true,
-            Event::Order(order) => self.go_on(state, &order),
-            Event::End(end) => self.end_at(state, end),
-            Event::Inlet(inlet) => state.supply.begin(inlet),
-            Event::Without(why) => state.supply.without(why),
-            Event::Encoder { run, event } if run == state.run => match event {
-                AudioEvent::Frame { track, frame, data } => self.take(state, track, frame, data),
-                AudioEvent::Failed(error) => {
-                    self.encoder_ended(state, &format!("its output can't be used: {error}"));
-                }
-                // It was asked to, at the recording's end.
-                AudioEvent::Exited(_) if state.has_all() => state.encoder = None,
-                AudioEvent::Exited(how) => self.encoder_ended(state, &how),
-            },
-            // One that was replaced has nothing more to say.
-            Event::Encoder { .. } => {}
+    fn obey(&self, state: &mut State, mail: Mail) {
+        if let Some(order) = mail.order {
+            self.go_on(state, &order);
         }
+        if let Some(end) = mail.end {
+            self.end_at(state, end);
+        }
+        match mail.input {
+            Some(Input::Inlet(inlet)) => state.supply.begin(inlet),
+            Some(Input::Without(why)) => state.supply.without(why),
+            None => {}
+        }
+        for (run, event) in mail.returned {
+            // One that was replaced has nothing more to say.
+            if run == state.run {
+                self.heed(state, event);
+            }
+        }
+    }
+
+    /// Heeds what the running encoder says.
+    fn heed(&self, state: &mut State, event: AudioEvent) {
+        match event {
+            AudioEvent::Frame { track, frame, data } => self.take(state, track, frame, data),
+            AudioEvent::Failed(error) => {
+                self.kill_encoder(state, format!("its output can't be used: {error}"));
+            }
+            // It was asked to, at the recording's end.
+            AudioEvent::Exited(_) if state.has_all() => state.encoder = None,
+            AudioEvent::Exited(how) => self.encoder_ended(state, &how),
+        }
+    }
+
+    fn supply(&self) -> Supply {
+        Supply::new(&self.stream, &self.plan, &self.ffmpeg.path, &self.anchor)
+    }
+
+    /// An empty timeline that begins at sample `end`.
+    fn timeline(&self, end: u64) -> Timeline {
+        Timeline::new(end, encoder::kept_for(self.encoder_timeout))
     }
 
     /// Places what has come.
@@ -256,7 +288,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         };
         let until = sample_at(self.anchor.to_unix(now)).saturating_sub(lock.delay());
         if until.saturating_sub(state.timeline.end()) > MISSED {
-            state.timeline = Timeline::new(until - BLOCK);
+            state.timeline = self.timeline(until - BLOCK);
         }
         let held_back = state.supply.is_held_back(now);
         let mut block = Vec::new();
@@ -279,6 +311,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         state.told = now;
         let status = &mut state.status;
         state.supply.report(status, state.fault.as_ref(), now);
+        status.playing &= !state.silent;
         if let Place::Live(lock) = &state.place {
             status.drift_ppm = (lock.drift() * 1e7).round() / 10.0;
             status.jumps = lock.jumps();

@@ -5,11 +5,11 @@ use std::io;
 use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::CliError;
+use super::{CliError, status};
 use crate::config::{
-    self, AtExit, Environment, FfmpegCheck, Plan, RateControl, SourcePlan, StreamPlan,
+    self, AtExit, Environment, FfmpegCheck, Plan, RateControl, RecordPlan, SourcePlan, StreamPlan,
 };
 use crate::picture::{PictureFormat, Size};
 
@@ -19,6 +19,9 @@ pub struct CheckArgs {
     /// The config file [default: $RINGGEAR_CONFIG, then /etc/ringgear/ringgear.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Say what a reload would change in the daemon that runs, instead of all that the config comes to
+    #[arg(long)]
+    pub diff: bool,
 }
 
 /// Checks the config: a good one's summary goes to stdout, warnings to stderr; a bad one is [`CliError::Config`] with all its
@@ -27,6 +30,7 @@ pub fn run(args: CheckArgs, ffmpeg: FfmpegCheck<'_>) -> Result<(), CliError> {
     let path = config::find(args.config)?;
     let environment = Environment {
         folders: true,
+        secrets: true,
         ffmpeg: Some(ffmpeg),
         listen: Some(&may_listen),
     };
@@ -34,8 +38,27 @@ pub fn run(args: CheckArgs, ffmpeg: FfmpegCheck<'_>) -> Result<(), CliError> {
     for warning in &loaded.warnings {
         eprintln!("{warning}");
     }
-    print!("{} is good\n{}", path.display(), summary(&loaded.plan));
+    let text = match args.diff {
+        true => difference(&path, &loaded.plan)?,
+        false => summary(&loaded.plan),
+    };
+    print!("{} is good\n{text}", path.display());
     Ok(())
+}
+
+/// What a reload would change in the daemon of `plan`, which has to be that of the config at `path`.
+fn difference(path: &Path, plan: &Plan) -> Result<String, CliError> {
+    let (config, changes) = status::changes(&plan.socket, true)?;
+    let same = |a: &Path, b: &Path| Some(a.canonicalize().ok()? == b.canonicalize().ok()?);
+    match same(&config, path) {
+        Some(true) => Ok(changes.to_string()),
+        _ => Err(CliError::Failed(format!(
+            "the daemon at {} reads {}, not {}: check that one, or copy yours over it",
+            plan.socket.display(),
+            config.display(),
+            path.display()
+        ))),
+    }
 }
 
 /// Tries to listen as `plan` says. An address that the running daemon seems to hold is fine.
@@ -81,12 +104,25 @@ pub(super) fn summary(plan: &Plan) -> String {
     line(&mut text, 1, "publish", plan.publish_dir.display());
     line(&mut text, 1, "ffmpeg", plan.ffmpeg.display());
     line(&mut text, 1, "pages", format!("http://{}/", plan.listen));
+    if let Some(address) = plan.http.admin_listen {
+        line(&mut text, 1, "administration", format!("http://{address}/"));
+    }
     line(&mut text, 1, "window memory", window_memory(plan));
     line(&mut text, 1, "picture memory", picture_memory(plan));
     for stream in plan.streams.values() {
         describe(&mut text, plan, stream);
     }
     text
+}
+
+/// What is kept of a stream, and where.
+fn recorded(plan: &Plan, stream: &StreamPlan, record: &RecordPlan) -> String {
+    let keep = humantime::format_duration(record.keep);
+    let bytes = record.max_bytes.map_or_else(String::new, |bytes| {
+        format!(" and {} MiB at most", bytes >> 20)
+    });
+    let folder = record.folder(&plan.publish_dir, &stream.name);
+    format!("{keep}{bytes}, in {}", folder.display())
 }
 
 fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
@@ -123,6 +159,9 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
         AtExit::End => "the stream ends",
     };
     line(text, 1, "at exit", at_exit);
+    if let Some(record) = &stream.record {
+        line(text, 1, "record", recorded(plan, stream, record));
+    }
     if !stream.copies() {
         line(text, 1, "replay", replay(plan, stream));
     }
@@ -168,11 +207,21 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
         let from = audio.shown().unwrap_or_else(|| pictures.to_owned());
         line(text, 1, "audio from", from);
         for rendition in &audio.renditions {
-            let (name, codec) = (&rendition.name, rendition.codec.encoder());
-            let rate = rendition.bitrate / 1000;
-            line(text, 1, "audio", format!("{name}: {codec}, {rate} kbit/s"));
+            let name = &rendition.name;
+            let how = match rendition.codec.needed() {
+                None => "the source's AAC, not encoded".to_owned(),
+                Some(encoder) => format!("{encoder}, {} kbit/s", rendition.bitrate / 1000),
+            };
+            line(text, 1, "audio", format!("{name}: {how}"));
         }
     }
+    let access = match (stream.access.tokens.len(), stream.access.keys.len()) {
+        _ if !stream.access.guarded => "everybody".to_owned(),
+        (0, _) => "whoever has a signed URL".to_owned(),
+        (_, 0) => "whoever has a token".to_owned(),
+        _ => "whoever has a token or a signed URL".to_owned(),
+    };
+    line(text, 1, "watched by", access);
     let base = format!("http://{}/{}", plan.listen, stream.name);
     line(text, 1, "player", format!("{base}/"));
     if stream.hls {
@@ -215,17 +264,18 @@ fn window_memory(plan: &Plan) -> String {
 
 /// What pictures of all streams may take together.
 fn picture_memory(plan: &Plan) -> String {
+    let limit = plan.limits.picture_memory;
     if let Some(bytes) = plan.limits.replay_memory {
         let streams = plan.streams.len() as u64;
         return format!(
             "at most {} in all",
-            mebibytes(bytes.saturating_mul(streams))
+            mebibytes(bytes.saturating_mul(streams).min(limit))
         );
     }
     let pictures = plan.streams.values().map(kept_pictures);
     format!(
-        "at most {} in all were every source {EXAMPLE}, and what the encoders hold; [limits] replay_memory bounds it",
-        mebibytes(pictures.map(bytes_of_example).sum())
+        "at most {} in all were every source {EXAMPLE}, and what the encoders hold; [limits] picture_memory bounds it",
+        mebibytes(pictures.map(bytes_of_example).sum::<u64>().min(limit))
     )
 }
 

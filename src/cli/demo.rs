@@ -6,9 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::Level;
 
-use super::{CliError, demo_folder, logging, serve, signals};
+use super::logging::{self, LogArgs};
+use super::{CliError, demo_folder, serve, signals};
 use crate::config;
+use crate::daemon::Asked;
 
 /// Where the demo listens if the port is free; else the system chooses one.
 const PORT: u16 = 8080;
@@ -22,11 +25,13 @@ pub(super) struct DemoArgs {
     /// Where the origin listens; without it 127.0.0.1:8080, or another port if that is taken
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// Runs it.
 pub(super) fn run(args: DemoArgs) -> Result<(), CliError> {
-    logging::start();
+    logging::start(&args.log, Level::INFO)?;
     let failed =
         |what: &str, error: &dyn std::fmt::Display| CliError::Failed(format!("{what}: {error}"));
     let folder =
@@ -39,8 +44,8 @@ pub(super) fn run(args: DemoArgs) -> Result<(), CliError> {
     let plan = config::parse_builtin(&config_text(folder.path(), &socket, listen))
         .map_err(|error| failed("the built-in config is wrong", &error))?;
     let asked = signals::listen().map_err(|error| failed("signals can't be handled", &error))?;
-    let asked = until(asked, args.duration);
-    serve::serve(&plan, asked, |daemon| {
+    let to_stop = until(asked.to_stop.clone(), args.duration);
+    serve::serve(&plan, None, Asked { to_stop, ..asked }, |daemon| {
         let start = |(index, stream): (usize, &&str)| camera(stream, &socket, index);
         let cameras: std::io::Result<Vec<_>> =
             ["door", "yard"].iter().enumerate().map(start).collect();
@@ -60,6 +65,8 @@ fn config_text(folder: &Path, socket: &Path, listen: SocketAddr) -> String {
         socket = {socket:?}
         [http]
         listen = "{listen}"
+        # Test pictures, and who names another address wants them seen.
+        allow_anyone = true
         [publish]
         dir = {live:?}
 

@@ -126,7 +126,8 @@ pub(super) fn stream_framerate(producer: &SteadyProducer) -> Result<Framerate, C
 
 /// Ends the session in good order and says what became of the frames. A daemon that left in the same moment is no error: all was sent.
 pub(super) fn close(producer: SteadyProducer) {
-    let (sent, dropped) = (producer.next_frame_number(), producer.dropped());
+    let dropped = producer.dropped();
+    let sent = producer.committed() + dropped;
     match producer.close() {
         Ok(Some(counts)) => eprintln!(
             "ringgear: {sent} frames: in the last session {} used, {} superseded, {} late; {dropped} dropped without a daemon",

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod clicks;
+mod clip;
 mod demo;
 mod demo_folder;
 mod feed;
@@ -10,9 +11,11 @@ mod pattern;
 mod push;
 mod push_audio;
 mod serve;
+mod sign;
 mod signals;
 mod status;
 mod transcode;
+mod watch;
 mod y4m;
 
 use std::path::{Path, PathBuf};
@@ -71,15 +74,28 @@ enum Subcommands {
     Pattern(pattern::PatternArgs),
     /// Make HLS and DASH of a file, in a folder
     Transcode(transcode::TranscodeArgs),
+    /// Make a URL that opens a guarded stream for a while
+    Sign(sign::SignArgs),
+    /// Cut a stretch out of a stream, as an MP4 file
+    Clip(clip::ClipArgs),
     /// Show what the streams do
     Status(status::StatusArgs),
+    /// Have the daemon read its config again: only the streams that it changes are touched
+    Reload,
     /// Stop the daemon: the last segments are published
+    ///
+    /// Under systemd it is started again. To stop it there for good: systemctl stop ringgear.socket ringgear.service
     Stop,
+}
+
+/// The whole command line, for manual pages, completions, and tests of what the docs have people type.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
+    let matches = command().get_matches();
     let named = matches.value_source("socket") == Some(ValueSource::CommandLine);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
@@ -87,7 +103,9 @@ pub fn main() -> ExitCode {
         Subcommands::Serve(_)
         | Subcommands::Demo(_)
         | Subcommands::Check(_)
+        | Subcommands::Sign(_)
         | Subcommands::Transcode(_)
+        | Subcommands::Clip(_)
             if named =>
         {
             Err(CliError::Usage(
@@ -101,7 +119,10 @@ pub fn main() -> ExitCode {
         Subcommands::Push(args) => push::run(args, &cli.socket),
         Subcommands::Pattern(args) => pattern::run(args, &cli.socket),
         Subcommands::Transcode(args) => transcode::run(args),
+        Subcommands::Sign(args) => sign::run(args),
+        Subcommands::Clip(args) => clip::run(args),
         Subcommands::Status(args) => status::run(args, &cli.socket),
+        Subcommands::Reload => status::reload(&cli.socket),
         Subcommands::Stop => status::stop(&cli.socket),
     };
     match outcome {

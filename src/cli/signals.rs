@@ -1,22 +1,27 @@
-//! SIGTERM and SIGINT ask to stop; a second one ends the process at once. SIGHUP does nothing harmful.
+//! SIGTERM and SIGINT ask to stop; a second one ends the process at once. SIGHUP asks to read the config again.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::watch;
 
-/// Begins to listen; the receiver turns true at the first request to stop.
-pub(super) fn listen() -> std::io::Result<watch::Receiver<bool>> {
+use crate::daemon::Asked;
+
+/// Begins to listen.
+pub(super) fn listen() -> std::io::Result<Asked> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let (asked, told) = watch::channel(false);
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            if signal == SIGHUP {
-                tracing::warn!("SIGHUP: this version reads its config at the start only; restart it to take a new one");
-            } else if asked.send_replace(true) {
-                tracing::warn!("stopped at once by a second signal");
-                std::process::exit(1);
+    let (stop, to_stop) = watch::channel(false);
+    let (reload, to_reload) = watch::channel(0);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if signal == SIGHUP {
+                    reload.send_modify(|asked| *asked += 1);
+                } else if stop.send_replace(true) {
+                    tracing::warn!("stopped at once by a second signal");
+                    std::process::exit(1);
+                }
             }
-        }
-    })?;
-    Ok(told)
+        })?;
+    Ok(Asked { to_stop, to_reload })
 }

@@ -1,14 +1,15 @@
-//! `ringgear status` and `ringgear stop`: what the daemon is asked over its control socket.
+//! `ringgear status`, `ringgear stop` and `ringgear reload`: what the daemon is asked over its control socket.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringgear_producer::messages::{Reply, Request};
 
-use super::CliError;
+use super::{CliError, watch};
+use crate::config::Changes;
 use crate::status::{
     AudioStatus, LatencyStatus, SoundSessionStatus, SourceStatus, StreamStatus, StreamsStatus,
 };
@@ -17,6 +18,8 @@ use crate::status::{
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 /// A daemon that is well answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Streams that end by a reload publish their last pictures first; recordings may have many of them.
+const PATIENCE_WITH_ENDS: Duration = Duration::from_secs(90);
 
 /// Shows streams, sessions, rates and drops.
 #[derive(Debug, clap::Args)]
@@ -24,32 +27,46 @@ pub(super) struct StatusArgs {
     /// The JSON of /api/v1/streams instead of a table
     #[arg(long)]
     json: bool,
+    /// Show it again each second until Ctrl-C: on a terminal with bars for rates, lag and drops
+    #[arg(long)]
+    watch: bool,
 }
 
 /// Prints what the daemon says of itself.
 pub(super) fn run(args: StatusArgs, socket: &Path) -> Result<(), CliError> {
-    let status = match ask(socket, &Request::Status {})? {
-        Reply::Status { status } => status,
-        Reply::Refused(refused) => return Err(CliError::Failed(refused.message)),
-        _ => {
-            return Err(CliError::Failed(
-                "the daemon answered something else than its status".to_owned(),
-            ));
+    match (args.watch, args.json) {
+        (true, true) => watch::print(|| Ok(said(socket)?.to_string() + "\n")),
+        (true, false) if std::io::stdout().is_terminal() => watch::show(|| status(socket)),
+        (true, false) => watch::print(|| Ok(table(&status(socket)?) + "\n")),
+        (false, json) => {
+            let text = match json {
+                true => serde_json::to_string_pretty(&said(socket)?).unwrap_or_default() + "\n",
+                false => table(&status(socket)?),
+            };
+            // A reader that has seen enough closes the pipe; that is no failure.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(())
         }
-    };
-    let text = if args.json {
-        serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
-    } else {
-        let status = serde_json::from_value(status).map_err(|error| {
-            CliError::Failed(format!(
-                "the daemon is of another version: {error}; try --json"
-            ))
-        })?;
-        table(&status)
-    };
-    // A reader that has seen enough closes the pipe; that is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
+    }
+}
+
+/// What the daemon says of itself, whatever its version.
+fn said(socket: &Path) -> Result<serde_json::Value, CliError> {
+    match ask(socket, &Request::Status {})? {
+        Reply::Status { status } => Ok(status),
+        Reply::Refused(refused) => Err(CliError::Failed(refused.message)),
+        _ => Err(CliError::Failed(
+            "the daemon answered something else than its status".to_owned(),
+        )),
+    }
+}
+
+fn status(socket: &Path) -> Result<StreamsStatus, CliError> {
+    serde_json::from_value(said(socket)?).map_err(|error| {
+        CliError::Failed(format!(
+            "the daemon is of another version: {error}; try --json"
+        ))
+    })
 }
 
 /// Asks the daemon to stop, as SIGTERM does.
@@ -63,7 +80,34 @@ pub(super) fn stop(socket: &Path) -> Result<(), CliError> {
     }
 }
 
+/// Asks the daemon to read its config again, as SIGHUP does, and prints what has changed.
+pub(super) fn reload(socket: &Path) -> Result<(), CliError> {
+    let (_, changes) = changes(socket, false)?;
+    print!("{changes}");
+    Ok(())
+}
+
+/// What a reload changes, or would change, and the config that says so.
+pub(super) fn changes(socket: &Path, dry_run: bool) -> Result<(PathBuf, Changes), CliError> {
+    match ask_patiently(socket, &Request::Reload { dry_run }, PATIENCE_WITH_ENDS)? {
+        Reply::Reloaded { config, changes } => {
+            let changes = serde_json::from_value(changes).map_err(|error| {
+                CliError::Failed(format!("the daemon is of another version: {error}"))
+            })?;
+            Ok((config.into(), changes))
+        }
+        Reply::Refused(refused) => Err(CliError::Failed(refused.message)),
+        _ => Err(CliError::Failed(
+            "the daemon answered something unexpected".to_owned(),
+        )),
+    }
+}
+
 fn ask(socket: &Path, request: &Request) -> Result<Reply, CliError> {
+    ask_patiently(socket, request, PATIENCE)
+}
+
+fn ask_patiently(socket: &Path, request: &Request, patience: Duration) -> Result<Reply, CliError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         CliError::Failed(format!(
             "{what} {}: {error}; is the daemon running? --socket or $RINGGEAR_SOCKET name its socket",
@@ -72,7 +116,7 @@ fn ask(socket: &Path, request: &Request) -> Result<Reply, CliError> {
     };
     let mut stream = UnixStream::connect(socket).map_err(|error| failed("no daemon at", &error))?;
     let answer = (|| {
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
@@ -215,7 +259,7 @@ fn latency(latency: &LatencyStatus) -> Option<String> {
     (!told.is_empty()).then(|| format!("{} (half/99 %)", told.join(", ")))
 }
 
-fn whole_seconds(seconds: f64) -> Duration {
+pub(super) fn whole_seconds(seconds: f64) -> Duration {
     let duration = Duration::try_from_secs_f64(seconds).unwrap_or_default();
     Duration::from_secs(duration.as_secs())
 }

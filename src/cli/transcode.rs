@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use super::{CliError, logging, signals};
-use crate::config::{self, Plan, StreamPlan};
+use tracing::Level;
+
+use super::logging::{self, LogArgs};
+use super::{CliError, signals};
+use crate::config::{self, AudioCodec, Plan, StreamPlan};
 use crate::source;
 use crate::status::{StreamState, StreamStatus};
 use crate::stream::Transcode;
@@ -31,7 +34,7 @@ pub(super) struct TranscodeArgs {
     /// The encoder, by FFmpeg's name [default: libx264]
     #[arg(long)]
     codec: Option<String>,
-    /// Copy the input's H.264 or HEVC instead of encoding it: segments begin at its own keyframes
+    /// Copy the input's H.264 or HEVC instead of encoding it, and its AAC: segments begin at its own keyframes
     #[arg(long, conflicts_with_all = ["codec", "preset", "framerate"])]
     copy: bool,
     /// The encoder's preset
@@ -49,6 +52,8 @@ pub(super) struct TranscodeArgs {
     /// The FFmpeg program
     #[arg(long, default_value = config::defaults::FFMPEG)]
     ffmpeg: PathBuf,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// One rendition as the command line has it.
@@ -79,25 +84,22 @@ impl Rendition {
 
 /// Runs it.
 pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
-    logging::start_at("warn");
+    logging::start(&args.log, Level::WARN)?;
     be_empty(&args.out_dir)?;
     // What of the arguments is wrong shows before anything is opened.
-    let plan = plan_of(&args, args.framerate.as_deref().unwrap_or("25"), false)?;
-    if args.copy {
-        if !args.no_audio {
-            let input = &args.input;
-            eprintln!(
-                "{input}: the pictures are copied; a copy has no sound (--no-audio: that is meant)"
-            );
-        }
-        let stream = stream_of(&plan)?.clone();
-        return transcode(&args, &plan, stream);
-    }
+    let plan = plan_of(&args, args.framerate.as_deref().unwrap_or("25"), None)?;
     let found = source::look(&args.ffmpeg, source_of(stream_of(&plan)?)?);
     let found = found.map_err(|error| CliError::Failed(of_the_command_line(&error)))?;
-    let sound = found.sound.is_some() && !args.no_audio;
+    let sound = found.sound.as_deref().filter(|_| !args.no_audio);
+    let sound = sound.map(|codec| match (args.copy, codec) {
+        // Other sound can't be copied, and is encoded beside the pictures.
+        (true, "aac") => AudioCodec::Copy,
+        _ => config::defaults::AUDIO_CODEC,
+    });
     let rate = found.framerate.map(|rate| rate.to_string());
-    let plan = match args.framerate.clone().or(rate) {
+    // A copy has the input's times.
+    let rate = args.framerate.clone().or(rate);
+    let plan = match rate.or(args.copy.then(|| "25".to_owned())) {
         Some(rate) => plan_of(&args, &rate, sound)?,
         None => {
             let message = format!(
@@ -107,9 +109,11 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
             return Err(CliError::Failed(message));
         }
     };
-    let note = match (&found.sound, args.no_audio) {
-        (Some(_), true) => ", which is left out",
+    let note = match (&found.sound, sound) {
         (None, _) => ", without sound",
+        (Some(_), None) => ", which is left out",
+        (Some(_), Some(AudioCodec::Copy)) => ", copied",
+        (Some(_), Some(_)) if args.copy => ", which is encoded: only AAC can be copied",
         _ => "",
     };
     eprintln!("{}: {found}{note}", args.input);
@@ -132,7 +136,7 @@ fn transcode(args: &TranscodeArgs, plan: &Plan, stream: StreamPlan) -> Result<()
             Ok(()) | Err(RecvTimeoutError::Timeout) => {}
         }
         let status = work.status();
-        if *asked.borrow() {
+        if *asked.to_stop.borrow() {
             break Some("it was interrupted".to_owned());
         }
         if let Some(trouble) = trouble(&status) {
@@ -176,7 +180,11 @@ fn be_empty(folder: &Path) -> Result<(), CliError> {
 }
 
 /// The config that does it, checked as every other.
-fn plan_of(args: &TranscodeArgs, framerate: &str, sound: bool) -> Result<Plan, CliError> {
+fn plan_of(
+    args: &TranscodeArgs,
+    framerate: &str,
+    sound: Option<AudioCodec>,
+) -> Result<Plan, CliError> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut text = format!(
         "[ffmpeg]\npath = {}\n[streams.{STREAM}]\nmode = \"vod\"\nsource = {}\n",
@@ -190,8 +198,12 @@ fn plan_of(args: &TranscodeArgs, framerate: &str, sound: bool) -> Result<Plan, C
     };
     key("segment", args.segment.as_deref());
     key("framerate", Some(framerate).filter(|_| !args.copy));
-    if sound {
-        let _ = writeln!(text, "[streams.{STREAM}.audio]");
+    if let Some(codec) = sound {
+        let (name, codec) = (config::defaults::AUDIO_RENDITION, codec.encoder());
+        let _ = writeln!(
+            text,
+            "[streams.{STREAM}.audio]\n[[streams.{STREAM}.audio.renditions]]\nname = \"{name}\"\ncodec = \"{codec}\""
+        );
     }
     let alone = [Rendition {
         name: config::defaults::RENDITION.to_owned(),

@@ -68,15 +68,23 @@ pub enum AudioCodec {
     Aac,
     /// Opus.
     Opus,
+    /// The source's own, which has to be AAC, as it is: beside pictures that are copied.
+    Copy,
 }
 
 impl AudioCodec {
-    /// FFmpeg's name of its encoder, which the config uses too.
+    /// FFmpeg's name of its encoder, or for what it does in place of one; the config uses it too.
     pub fn encoder(self) -> &'static str {
         match self {
             Self::Aac => "aac",
             Self::Opus => "libopus",
+            Self::Copy => defaults::COPY,
         }
+    }
+
+    /// FFmpeg's encoder that has to be there for it; none for what is copied.
+    pub fn needed(self) -> Option<String> {
+        (self != Self::Copy).then(|| self.encoder().to_owned())
     }
 }
 
@@ -113,7 +121,7 @@ impl AudioSource {
     }
 }
 
-/// Checks the table `audio` of a stream whose renditions are `video`. Returns the encoders that have to be there too, and where they stand.
+/// Checks the table `audio` of a stream whose renditions are `video`, copied or not. Returns the encoders that have to be there too, and where they stand.
 pub(super) fn check(
     value: Option<Spanned<DeValue<'_>>>,
     video: &[RenditionPlan],
@@ -123,6 +131,7 @@ pub(super) fn check(
     let Some(value) = value else {
         return (None, Vec::new());
     };
+    let copied = video.iter().any(|one| one.codec == defaults::COPY);
     let is_table = matches!(value.get_ref(), DeValue::Table(_));
     let (mut table, at) = table::as_table("[streams.NAME.audio]", value, report);
     if !is_table {
@@ -135,6 +144,11 @@ pub(super) fn check(
     }
     let input_args = check_arguments(&section, report);
     let is_fed = is_fed(&section, report);
+    if copied && let Some(own) = &section.values.source {
+        let what = "beside copied pictures there is only the sound of their own source";
+        let mend = "take source out of audio, or name an encoder in codec of the pictures";
+        report.error(own.span().start, what, mend);
+    }
     let Audio { source, r#loop, .. } = section.values;
     let (renditions, codecs) = check_renditions(renditions, at, video, report);
     let source = match source {
@@ -226,12 +240,12 @@ fn check_renditions(
         None => {
             let only = AudioRenditionPlan {
                 name: defaults::AUDIO_RENDITION.into(),
-                codec: defaults::AUDIO_CODEC,
+                codec: default_codec(video),
                 bitrate: defaults::AUDIO_BITRATE,
             };
             check_free(&only.name, at, video, &[], report);
-            let codec = (only.codec.encoder().to_owned(), at);
-            return (vec![only], vec![codec]);
+            let codecs = only.codec.needed().map(|codec| (codec, at));
+            return (vec![only], codecs.into_iter().collect());
         }
         Some(value) => match table::as_list("[[streams.NAME.audio.renditions]]", value, report) {
             Some(items) => items,
@@ -252,9 +266,9 @@ fn check_renditions(
         let (table, at) = table::as_table("an audio rendition", item, report);
         let section = table::read::<AudioRendition>("an audio rendition", table, at, report);
         let name = check_name(&section, video, &plans, report);
-        let (codec, codec_at) = check_codec(&section, report);
-        codecs.push((codec.encoder().to_owned(), codec_at));
-        let bitrate = check_bitrate(&section, report);
+        let (codec, codec_at) = check_codec(&section, video, report);
+        codecs.extend(codec.needed().map(|codec| (codec, codec_at)));
+        let bitrate = check_bitrate(codec, &section, report);
         plans.push(AudioRenditionPlan {
             name,
             codec,
@@ -299,26 +313,51 @@ fn check_free(
     }
 }
 
-fn check_codec(section: &Section<AudioRendition>, report: &mut Report) -> (AudioCodec, Offset) {
+/// What becomes of sound if nothing is said: it is copied where the pictures are.
+fn default_codec(video: &[RenditionPlan]) -> AudioCodec {
+    match video.iter().any(|one| one.codec == defaults::COPY) {
+        true => AudioCodec::Copy,
+        false => defaults::AUDIO_CODEC,
+    }
+}
+
+fn check_codec(
+    section: &Section<AudioRendition>,
+    video: &[RenditionPlan],
+    report: &mut Report,
+) -> (AudioCodec, Offset) {
+    let default = default_codec(video);
     let Some(entry) = &section.values.codec else {
-        return (defaults::AUDIO_CODEC, section.at);
+        return (default, section.at);
     };
     let (codec, at) = (entry.get_ref().0.0.as_str(), entry.span().start);
-    let known = [AudioCodec::Aac, AudioCodec::Opus];
+    let known = [AudioCodec::Aac, AudioCodec::Opus, AudioCodec::Copy];
     match known.into_iter().find(|known| known.encoder() == codec) {
+        Some(AudioCodec::Copy) if default != AudioCodec::Copy => {
+            let what = "sound can be copied only beside pictures that are";
+            let mend = "write \"aac\" or \"libopus\", or codec = \"copy\" for the pictures, too";
+            report.error(at, what, mend);
+            (defaults::AUDIO_CODEC, at)
+        }
         Some(codec) => (codec, at),
         None => {
             let what = format!("codec {codec:?} is no encoder of sound that can be published");
-            report.error(at, what, "write \"aac\" or \"libopus\"");
+            let mend = "write \"aac\" or \"libopus\", or beside copied pictures \"copy\"";
+            report.error(at, what, mend);
             (defaults::AUDIO_CODEC, at)
         }
     }
 }
 
-fn check_bitrate(section: &Section<AudioRendition>, report: &mut Report) -> u64 {
+fn check_bitrate(codec: AudioCodec, section: &Section<AudioRendition>, report: &mut Report) -> u64 {
     let Some(entry) = &section.values.bitrate else {
         return defaults::AUDIO_BITRATE;
     };
+    if codec == AudioCodec::Copy {
+        let what = "sound that is copied has the source's bitrate";
+        let mend = "take bitrate out, or write codec = \"aac\"";
+        report.error(entry.span().start, what, mend);
+    }
     let bits = entry.get_ref().0.0;
     if bits > MAX_BITRATE {
         let what = format!("an audio bitrate of {bits} is too high");

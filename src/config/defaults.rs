@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AudioCodec, BreakerPlan, Limits};
+use super::{AudioCodec, BreakerPlan, Limits, ViewerLimits};
 use crate::tick::Framerate;
 
 /// The config that is read when none is named.
@@ -14,6 +14,16 @@ pub const SOCKET_MODE: u32 = 0o660;
 /// `[http] listen`: this machine alone.
 pub const LISTEN: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+/// What viewers may use up: no more than an office behind one address needs.
+pub const VIEWER_LIMITS: ViewerLimits = ViewerLimits {
+    trusted_proxies: Vec::new(),
+    connections: 4096,
+    connections_per_address: 512,
+    requests_per_second: 1000,
+    header_bytes: 32 << 10,
+    header_timeout: Duration::from_secs(30),
+    stall_timeout: Duration::from_secs(30),
+};
 /// `[publish] dir`.
 pub const PUBLISH_DIR: &str = "/var/lib/ringgear/live";
 /// `[publish] keep_free`: enough for the rest of the machine to go on logging.
@@ -43,6 +53,7 @@ pub const LIMITS: Limits = Limits {
     memory: 2 << 30,
     replay_memory: None,
     window_memory: 1 << 30,
+    picture_memory: 2 << 30,
 };
 
 /// `segment`.
@@ -81,6 +92,11 @@ pub const AUDIO_RENDITION: &str = "audio";
 pub const AUDIO_CODEC: AudioCodec = AudioCodec::Aac;
 /// `bitrate` of an audio rendition.
 pub const AUDIO_BITRATE: u64 = 128_000;
+
+/// `keep` of `record`.
+pub const RECORD_KEEP: Duration = Duration::from_secs(86_400);
+/// The folder in a stream's own where its recordings are if `record` names no other, and the path that they have at the origin.
+pub const RECORD_FOLDER: &str = "recordings";
 
 /// `part`: 333 ms, or one tick where that is longer.
 pub fn part(framerate: Framerate) -> Duration {

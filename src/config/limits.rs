@@ -40,10 +40,11 @@ pub(super) fn check(section: &Section<sections::Limits>, report: &mut Report) ->
             .as_ref()
             .map(|entry| entry.get_ref().0.0),
         window_memory: or_default!(window_memory),
+        picture_memory: or_default!(picture_memory),
     };
     debug_assert_eq!(
         sections::Limits::keys().len(),
-        14,
+        15,
         "every key is read above"
     );
     let order = [

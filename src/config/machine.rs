@@ -50,6 +50,8 @@ pub type ListenCheck<'a> = &'a dyn Fn(&Plan) -> Result<(), (String, String)>;
 pub struct Environment<'a> {
     /// Whether folders have to be there and writable for this process's user.
     pub folders: bool,
+    /// Whether the files of tokens and keys are read.
+    pub secrets: bool,
     /// Asks FFmpeg; none: it is not asked.
     pub ffmpeg: Option<FfmpegCheck<'a>>,
     /// Tries the origin's address; none: it is not tried.
@@ -60,14 +62,19 @@ impl Environment<'_> {
     /// Nothing but the text.
     pub const TEXT_ONLY: Environment<'static> = Environment {
         folders: false,
+        secrets: false,
         ffmpeg: None,
         listen: None,
     };
-    /// The text, and the folders of this machine.
+    /// The text, and what is secret.
+    pub const SECRETS: Environment<'static> = Environment {
+        secrets: true,
+        ..Environment::TEXT_ONLY
+    };
+    /// The text, what is secret, and the folders of this machine.
     pub const FOLDERS: Environment<'static> = Environment {
         folders: true,
-        ffmpeg: None,
-        listen: None,
+        ..Environment::SECRETS
     };
 }
 
@@ -244,8 +251,12 @@ fn check_folder(name: &str, folder: &Path, at: Offset, report: &mut Report) {
     } else if let Err(error) = may_write(&nearest)
         && error.kind() == io::ErrorKind::ReadOnlyFilesystem
     {
-        let what = format!("{name} {} is on a read-only file system", folder.display());
-        report.warning(at, what, "mount it writable, or name another folder");
+        let shown = folder.display();
+        let what = format!("{name} {shown} is on a read-only file system");
+        let mend = format!(
+            "mount it writable, under systemd by ReadWritePaths={shown} in the unit (systemctl edit ringgear), or name another folder"
+        );
+        report.warning(at, what, mend);
     } else if let Err(error) = may_write(&nearest) {
         let shown = folder.display();
         let (what, mend) = if nearest == folder {
@@ -321,7 +332,7 @@ fn may_write(folder: &Path) -> io::Result<()> {
 }
 
 /// Whom rights have to be given to.
-fn user() -> String {
+pub(super) fn user() -> String {
     format!(
         "the daemon's user (checked as uid {})",
         rustix::process::geteuid().as_raw()

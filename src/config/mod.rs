@@ -8,16 +8,20 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeTable;
 
+mod access;
 mod audio;
+mod changes;
 pub mod defaults;
 mod error;
 mod extras;
 mod feeders;
 mod hardware;
+mod http;
 mod limits;
 mod machine;
 mod options;
 mod plan;
+mod record;
 mod rendition;
 mod sections;
 mod source;
@@ -26,15 +30,18 @@ mod table;
 mod value;
 
 pub use audio::{AudioCodec, AudioInput, AudioPlan, AudioRenditionPlan, AudioSource};
+pub use changes::{Action, Changes, StreamChange};
 pub use error::{ConfigError, ConfigErrors, Position};
 pub(crate) use feeders::user_name;
 pub use feeders::{Account, Feeders};
 pub use hardware::Hardware;
+pub use http::{HttpPlan, ViewerLimits};
 pub use machine::{Environment, FfmpegCheck, FfmpegProblem, ListenCheck};
 pub use plan::{
     AtExit, BreakerPlan, Degrade, Limits, Pace, Plan, RateControl, RenditionPlan, StreamPlan,
     TlsPlan,
 };
+pub use record::RecordPlan;
 pub use source::{SourceInput, SourcePlan};
 
 use error::{Offset, Report};
@@ -222,7 +229,11 @@ fn check(
     };
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut plans = BTreeMap::new();
+    let mut inline = None;
+    let mut recorded = Vec::new();
     for (name, mut checked) in streams {
+        inline = inline.or(checked.access.inline());
+        checked.plan.access = checked.access.read(folder, environment, report);
         if let Some(source) = &mut checked.plan.source {
             source.input = source.input.clone().within(folder);
             places.sources.insert(name.clone(), checked.source_at);
@@ -230,10 +241,17 @@ fn check(
         if let Some(audio) = &mut checked.plan.audio {
             audio.resolve(folder);
         }
+        if let Some(record) = &mut checked.plan.record {
+            record.resolve(folder);
+            recorded.push((record.clone(), checked.record_at));
+        }
         for (codec, at) in checked.codecs {
             places.codecs.entry(codec).or_default().push(at);
         }
         plans.insert(name, checked.plan);
+    }
+    if environment.secrets {
+        access::check_config(file, inline, report);
     }
     let path = |entry: &sections::Entry<value::Text>, default: &str| match entry {
         Some(entry) => folder.join(&entry.get_ref().0.0),
@@ -275,7 +293,9 @@ fn check(
         listen: http
             .values
             .listen
-            .map_or(defaults::LISTEN, |listen| listen.into_inner().0),
+            .as_ref()
+            .map_or(defaults::LISTEN, |listen| listen.get_ref().0),
+        http: http::check(&http, folder, environment, report),
         publish_dir: path(&publish.values.dir, defaults::PUBLISH_DIR),
         keep_free: publish
             .values
@@ -292,6 +312,12 @@ fn check(
         limits,
         streams: plans,
     };
+    if let Err((what, mend)) = plan.may_serve_at(plan.listen, plan.tls.is_some()) {
+        report.error(places.listen, what, mend);
+    }
+    for (record, at) in &recorded {
+        record::check_place(record, *at, &plan.publish_dir, report);
+    }
     check_daemon(&plan, &daemon.values, places.socket, report);
     limits::check_windows(&plan, window_memory_at, report);
     machine::check(&plan, &places, environment, report);
@@ -382,6 +408,7 @@ pub fn keys() -> Vec<(&'static str, Vec<&'static str>)> {
         ("renditions", Rendition::keys()),
         ("audio", Audio::keys()),
         ("audio renditions", AudioRendition::keys()),
+        ("record", sections::Record::keys()),
     ]
 }
 

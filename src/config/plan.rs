@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AudioPlan, AudioRenditionPlan, Feeders, SourcePlan};
+use super::{AudioPlan, AudioRenditionPlan, Feeders, HttpPlan, RecordPlan, SourcePlan};
+use crate::access::Access;
 use crate::picture::Size;
 use crate::tick::Grid;
 use crate::window::Mode;
@@ -22,6 +23,8 @@ pub struct Plan {
     pub tick_log: Option<PathBuf>,
     /// Where the origin listens.
     pub listen: SocketAddr,
+    /// Whom it serves.
+    pub http: HttpPlan,
     /// The certificate that the origin has, if it speaks TLS.
     pub tls: Option<TlsPlan>,
     /// The folder that holds one folder per stream.
@@ -78,6 +81,8 @@ pub struct Limits {
     pub replay_memory: Option<u64>,
     /// The bytes of what the windows of all streams hold.
     pub window_memory: u64,
+    /// The bytes of the pictures that all streams keep for their encoders' restarts.
+    pub picture_memory: u64,
 }
 
 impl Default for Limits {
@@ -154,12 +159,16 @@ pub struct StreamPlan {
     pub at_exit: AtExit,
     /// Who may feed it.
     pub feeders: Feeders,
+    /// Who may watch it.
+    pub access: Access,
     /// Where its pictures come from; none: from producers.
     pub source: Option<SourcePlan>,
     /// Its renditions in the order of the config; at least one.
     pub renditions: Vec<RenditionPlan>,
     /// Its sound; none for a stream without.
     pub audio: Option<AudioPlan>,
+    /// What of a live stream is kept; none for nothing.
+    pub record: Option<RecordPlan>,
 }
 
 impl StreamPlan {
@@ -194,6 +203,12 @@ impl StreamPlan {
             .framerate
             .duration_of(u64::from(grid.ticks_per_segment.get()));
         2 * self.window + 4 * segment
+    }
+
+    /// The encoders that its sound can't do without.
+    pub fn needed_audio_encoders(&self) -> impl Iterator<Item = String> {
+        let renditions = self.audio_renditions().iter();
+        renditions.filter_map(|rendition| rendition.codec.needed())
     }
 
     /// Its audio renditions, in the order of the config.

@@ -7,9 +7,11 @@ use ringgear_ring::layout::MAX_MEMORY_BYTES;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::access::{Hidden, HiddenList};
 use super::feeders::List;
 use super::table::Entries;
 use super::value::{Bits, Bytes, Flag, Length, Mode, Read, Text, Whole};
+use crate::network::Network;
 use crate::picture::Size;
 use crate::tick::Framerate;
 
@@ -34,8 +36,18 @@ pub(super) struct Daemon {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Http {
     pub(super) listen: Entry<SocketAddr>,
+    pub(super) allow_anyone: Entry<Flag>,
+    pub(super) admin_listen: Entry<SocketAddr>,
+    pub(super) admin_token_file: Entry<Text>,
     pub(super) tls_certificate: Entry<Text>,
     pub(super) tls_key: Entry<Text>,
+    pub(super) trusted_proxies: Option<Spanned<Vec<Spanned<Read<Network>>>>>,
+    pub(super) connections: Entry<Whole<64, 65_536>>,
+    pub(super) connections_per_address: Entry<Whole<1, 65_536>>,
+    pub(super) requests_per_second: Entry<Whole<10, 1_000_000>>,
+    pub(super) header_bytes: Entry<Bytes<8192, { 1 << 20 }>>,
+    pub(super) header_timeout: Entry<Length<1_000, 600_000>>,
+    pub(super) stall_timeout: Entry<Length<1_000, 600_000>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -71,6 +83,7 @@ pub(super) struct Limits {
     pub(super) memory: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
     pub(super) replay_memory: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
     pub(super) window_memory: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
+    pub(super) picture_memory: Entry<Bytes<{ 1 << 20 }, { 1 << 40 }>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -96,6 +109,10 @@ pub(super) struct Stream {
     pub(super) source_timeout: Entry<Length<1_000, 600_000>>,
     pub(super) allow_users: List,
     pub(super) allow_groups: List,
+    pub(super) tokens: HiddenList,
+    pub(super) token_file: Entry<Text>,
+    pub(super) signing_key: Option<Spanned<Hidden>>,
+    pub(super) signing_key_file: Entry<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -124,6 +141,14 @@ pub(super) struct Audio {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Record {
+    pub(super) keep: Entry<Length<60_000, 315_360_000_000>>,
+    pub(super) max_bytes: Entry<Bytes<{ 1 << 20 }, { 1 << 50 }>>,
+    pub(super) dir: Entry<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct AudioRendition {
     pub(super) name: Entry<Text>,
     pub(super) codec: Entry<Text>,
@@ -136,12 +161,13 @@ impl Entries for Publish {}
 impl Entries for Ffmpeg {}
 impl Entries for Limits {}
 impl Entries for Stream {
-    const TABLES: &'static [&'static str] = &["renditions", "audio"];
+    const TABLES: &'static [&'static str] = &["renditions", "audio", "record"];
 }
 impl Entries for Audio {
     const TABLES: &'static [&'static str] = &["renditions"];
 }
 impl Entries for AudioRendition {}
+impl Entries for Record {}
 impl Entries for Rendition {
     const TABLES: &'static [&'static str] = &["options"];
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
 use super::defaults;
@@ -103,6 +104,27 @@ pub enum SourceInput {
         /// The whole of it, passwords too: for FFmpeg's eyes alone.
         url: String,
     },
+}
+
+impl SourcePlan {
+    /// Tells it from any other by what its pictures follow from, without showing that to anybody.
+    pub(crate) fn fingerprint(&self) -> u32 {
+        let (kind, name) = match &self.input {
+            SourceInput::File(path) => ("file", path.as_os_str().as_encoded_bytes()),
+            SourceInput::Device { format, name } => (format.as_str(), name.as_bytes()),
+            SourceInput::Url { url, .. } => ("url", url.as_bytes()),
+        };
+        let mut digest = Sha256::new();
+        let input = [kind.as_bytes(), name, &[u8::from(self.repeat)]];
+        let arguments = self.input_args.iter().map(String::as_bytes);
+        for word in input.into_iter().chain(arguments) {
+            digest.update((word.len() as u64).to_le_bytes());
+            digest.update(word);
+        }
+        let digest: [u8; 32] = digest.finalize().into();
+        let [a, b, c, d, ..] = digest;
+        u32::from_le_bytes([a, b, c, d])
+    }
 }
 
 impl SourceInput {

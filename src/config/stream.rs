@@ -12,9 +12,10 @@ use super::sections::{Entry, Stream};
 use super::table::{self, Section};
 use super::value::{Read, Text};
 use super::{
-    AtExit, AudioInput, AudioPlan, Degrade, MIN_SEGMENTS, Pace, RenditionPlan, StreamPlan, audio,
-    defaults, feeders, rendition, source,
+    AtExit, AudioInput, AudioPlan, Degrade, MIN_SEGMENTS, Pace, RenditionPlan, StreamPlan, access,
+    audio, defaults, feeders, record, rendition, source,
 };
+use crate::access::Access;
 use crate::tick::{Framerate, Grid, common_multiple};
 use crate::window::Mode;
 
@@ -36,6 +37,10 @@ pub(super) struct Checked {
     pub(super) codecs: Vec<(String, Offset)>,
     /// Where its source stands, if it has one.
     pub(super) source_at: Offset,
+    /// Who may watch it.
+    pub(super) access: access::Written,
+    /// Where its recordings' folder stands.
+    pub(super) record_at: Offset,
 }
 
 /// Checks the table `[streams]`. What it returns is only of use when nothing was reported.
@@ -79,6 +84,10 @@ pub(super) fn check_name(of: &str, name: &str, at: Offset, report: &mut Report) 
         let what = format!("the {of}'s name {shown:?} has the character {bad:?}");
         report.error(at, what, "use only a to z, 0 to 9, _ and -");
     }
+    if of != "stream" && name == defaults::RECORD_FOLDER {
+        let what = format!("a rendition can't be named {name:?}");
+        report.error(at, what, "take another name: this is a path of the origin");
+    }
     if name.len() > MAX_NAME {
         let what = format!("the {of}'s name has {} bytes", name.len());
         report.error(at, what, format!("use at most {MAX_NAME}"));
@@ -92,6 +101,7 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let (mut table, _) = table::as_table(&title, value, report);
     let renditions = table.remove("renditions");
     let audio = table.remove("audio");
+    let record = table.remove("record");
     let section = table::read::<Stream>(&title, table, at, report);
     let stream = &section.values;
 
@@ -99,31 +109,23 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
     let mode = check_mode(&section, report);
     warn_of_live_keys(mode, &section, report);
     let (segment, part) = check_lengths(framerate, mode, &section, report);
+    let (record, record_at) = record::check(record, mode, report).unzip();
     let window = check_window(segment, &section, report);
     let (hls, dash) = check_formats(&section, report);
     let (renditions, mut codecs) = rendition::check_all(renditions, framerate, at, report);
     let step = check_steps(framerate, segment, &renditions, at, report);
-    let audio_at = audio.as_ref().map(|audio| audio.span().start);
     let (audio, audio_codecs) = audio::check(audio, &renditions, section.has("source"), report);
     let is_fed = |audio: &AudioPlan| audio.source == AudioInput::Producer;
     let sound_is_fed = audio.as_ref().is_some_and(is_fed);
     let copies = renditions.iter().any(|one| one.codec == defaults::COPY);
     if copies {
-        check_copied(&section, &renditions, audio_at, at, report);
+        check_copied(&section, &renditions, at, report);
     } else if is_table && !section.has("framerate") {
         let what = format!("stream {shown:?} has no framerate");
         report.error(at, what, "add framerate = 30, or what its camera gives");
     }
     let (source, source_at) = source::check(mode, sound_is_fed, &section, report).unzip();
     codecs.extend(audio_codecs);
-    if let (true, Some(entry)) = (sound_is_fed && mode.is_recorded(), &section.values.mode) {
-        let what = format!(
-            "a stream of mode {:?} has sound from a producer",
-            mode.name()
-        );
-        let mend = "a recording's sound comes from a file or from the stream's source: set audio's source to a file's path, or mode to \"live\"";
-        report.error(entry.span().start, what, mend);
-    }
     // Without a framerate there was an error, and the plan is dropped: any does.
     let framerate = framerate
         .unwrap_or_else(|| Framerate::new(30, 1).expect("30 frames per second are in range"));
@@ -147,14 +149,19 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         dash,
         at_exit: check_at_exit(&section, report),
         feeders: feeders::check(stream, report),
+        // With what files hold, once those are read.
+        access: Access::default(),
         source,
         renditions,
         audio,
+        record,
     };
     Checked {
         plan,
         codecs,
+        record_at: record_at.unwrap_or(at),
         source_at: source_at.unwrap_or(at),
+        access: access::check(&section, report),
     }
 }
 
@@ -162,7 +169,6 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
 fn check_copied(
     section: &Section<Stream>,
     renditions: &[RenditionPlan],
-    audio_at: Option<Offset>,
     at: Offset,
     report: &mut Report,
 ) {
@@ -188,11 +194,6 @@ fn check_copied(
     if let Some(at) = section.place_of("framerate") {
         let what = "a copied stream can't have a framerate: its pictures have the source's times";
         report.error(at, what, "remove it, or name an encoder in codec");
-    }
-    if let Some(at) = audio_at {
-        let what = "a copied stream can't have audio in this version";
-        let mend = "remove one of them, or name an encoder in codec";
-        report.error(at, what, mend);
     }
     for key in OF_PICTURES {
         if let Some(at) = section.place_of(key) {
@@ -260,6 +261,22 @@ fn check_lengths(
             show(segment)
         );
         report.error(at, what, format!("make it at most {}", show(segment)));
+    }
+    if let Some((rate, tick)) = tick
+        && let ticks = rate.ticks_in(part).get()
+        && let rounded = rate.duration_of(ticks.into())
+        && ticks > 1
+        // At 29.97 a second of 30 ticks is a little longer.
+        && rounded > LONGEST_PART + LONGEST_PART / 100
+    {
+        let what = format!(
+            "a part of {} is {ticks} ticks at framerate {rate}, which last {}: more than {}",
+            show(part),
+            whole_millis(rounded),
+            show(LONGEST_PART)
+        );
+        let fewer = tick * (ticks - 1);
+        report.error(at, what, format!("make it {}", whole_millis(fewer)));
     }
     (segment, part)
 }

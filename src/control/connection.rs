@@ -18,7 +18,9 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::lines::{LineError, Lines};
 use super::pace::Pace;
-use super::{Accounts, Desk, Granted, Hold, LimitError, Offer, Peer, Seat, unreadable};
+use super::{
+    Accounts, Desk, Granted, Hold, LimitError, Offer, Peer, ReloadError, Reloaded, Seat, unreadable,
+};
 
 /// A peer that does not read its replies for so long is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -274,16 +276,39 @@ impl Connection {
                 let status = self.doors.desk.status();
                 self.reply(&Reply::Status { status }, None).await
             }
-            Request::Stop {} if self.doors.desk.may_administer(peer) => {
+            Request::Reload { .. } | Request::Stop {} if !self.doors.desk.may_administer(peer) => {
+                let message = "only root and the daemon's own user may administer it".to_owned();
+                self.refuse(RefusalCode::NotPermitted, message).await
+            }
+            Request::Reload { dry_run } => self.reload(dry_run, peer).await,
+            Request::Stop {} => {
                 tracing::info!(pid = peer.pid, uid = peer.uid, "asked to stop");
                 self.reply(&Reply::Done {}, None).await?;
                 self.doors.desk.stop();
                 Ok(())
             }
-            Request::Stop {} => {
-                let message = "only root and the daemon's own user may stop it".to_owned();
-                self.refuse(RefusalCode::NotPermitted, message).await
+        }
+    }
+
+    async fn reload(&mut self, dry_run: bool, peer: Peer) -> IoResult<()> {
+        if !dry_run {
+            tracing::info!(
+                pid = peer.pid,
+                uid = peer.uid,
+                "asked to read the config again"
+            );
+        }
+        let desk = Arc::clone(&self.doors.desk);
+        // Streams that end take their time.
+        let done = tokio::task::spawn_blocking(move || desk.reload(dry_run)).await;
+        let done = done.unwrap_or_else(|panic| Err(ReloadError::Partly(panic.to_string())));
+        match done {
+            Ok(Reloaded { config, changes }) => {
+                let config = config.display().to_string();
+                let changes = serde_json::to_value(changes).unwrap_or_default();
+                self.reply(&Reply::Reloaded { config, changes }, None).await
             }
+            Err(error) => self.refuse(code_of(&error), error.to_string()).await,
         }
     }
 
@@ -376,6 +401,15 @@ impl Connection {
                 other => return other,
             }
         }
+    }
+}
+
+fn code_of(error: &ReloadError) -> RefusalCode {
+    match error {
+        ReloadError::Config(_) => RefusalCode::BadConfig,
+        ReloadError::Lacking(_) | ReloadError::Partly(_) => RefusalCode::OutOfResources,
+        ReloadError::NoFile => RefusalCode::OutOfOrder,
+        ReloadError::Stopping => RefusalCode::Stopping,
     }
 }
 

@@ -1,7 +1,9 @@
 //! The control socket's name in the file system: taken over from a daemon that died, never from one that lives.
 
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::tokio::Listener as Socket;
@@ -10,10 +12,10 @@ use interprocess::os::unix::local_socket::ListenerOptionsExt as _;
 
 use super::ControlError;
 
-/// The listening control socket. Its name is removed when it is dropped.
+/// The listening control socket. The name that it was bound to here is removed when it is dropped.
 pub struct Listener {
     inner: Socket,
-    path: PathBuf,
+    bound: Option<PathBuf>,
 }
 
 impl Listener {
@@ -35,8 +37,21 @@ impl Listener {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(io)?;
         Ok(Self {
             inner,
-            path: path.to_owned(),
+            bound: Some(path.to_owned()),
         })
+    }
+
+    /// Listens at a socket that somebody else has bound, and keeps. Has to be called within the runtime. `path` is its name, for errors.
+    pub fn inherit(socket: UnixListener, path: &Path) -> Result<Self, ControlError> {
+        let inherited = socket
+            .set_nonblocking(true)
+            .and_then(|()| OwnedFd::from(socket).try_into());
+        let inner = inherited.map_err(|source| ControlError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let inner = Socket::UdSocket(inner);
+        Ok(Self { inner, bound: None })
     }
 
     pub(super) fn inner(&self) -> &Socket {
@@ -46,8 +61,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Somebody else may have removed it; the next start copes with a leftover.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.bound {
+            // Somebody else may have removed it; the next start copes with a leftover.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -83,7 +100,7 @@ mod tests {
     async fn a_dead_daemons_socket_is_taken_over_and_a_living_ones_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
-        let dead = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let dead = UnixListener::bind(&path).unwrap();
         assert!(matches!(
             Listener::bind(&path, 0o660),
             Err(ControlError::InUse(_))

@@ -22,6 +22,7 @@ pub use accounts::{Accounts, Hold, LimitError};
 pub use listen::Listener;
 
 use crate::complaint::Complaint;
+use crate::config::{Changes, ConfigErrors};
 
 /// How many rings may be in the making at once: that is zeroing memory, on a core that streams need.
 const RINGS_AT_ONCE: usize = 1;
@@ -47,6 +48,41 @@ pub enum ControlError {
         /// The system's word.
         source: std::io::Error,
     },
+}
+
+impl ControlError {
+    /// Whether somebody listens at the socket.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::InUse(_))
+    }
+}
+
+/// What came of reading the config again.
+pub struct Reloaded {
+    /// The file.
+    pub config: PathBuf,
+    /// What it changes.
+    pub changes: Changes,
+}
+
+/// Why the config was not read again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It is wrong. One error a line; nothing has changed.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The machine lacks what it needs; nothing has changed.
+    #[error("nothing has changed: {0}")]
+    Lacking(String),
+    /// The daemon has none.
+    #[error("this daemon has no config file to be read again: it is a demo")]
+    NoFile,
+    /// There is nothing left to change.
+    #[error("ringgear is stopping: the next daemon reads the config at its start")]
+    Stopping,
+    /// Some of it could not be done.
+    #[error("the config is taken, but not all of it could be done: {0}")]
+    Partly(String),
 }
 
 /// Who is at the other end, as the kernel says.
@@ -117,6 +153,8 @@ pub trait Desk: Send + Sync + 'static {
     fn status(&self) -> serde_json::Value;
     /// Stops the daemon, as SIGTERM does.
     fn stop(&self);
+    /// Reads the config again, and says what that has changed, or would change. Takes as long as streams that end need for it.
+    fn reload(&self, dry_run: bool) -> Result<Reloaded, ReloadError>;
     /// Whether `peer` may administer: root, or the daemon's own user.
     fn may_administer(&self, peer: Peer) -> bool;
 }

@@ -1,12 +1,12 @@
 //! FFmpeg's command line, from the plan. Pure.
 
-use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 
 use super::codec::{self, CodecOptions};
+use super::graph::{graph, uploads};
 use super::{EncodePlan, EncodeRendition, EncoderStart, hardware};
 use crate::config::Hardware;
-use crate::picture::{PictureFormat, Size};
+use crate::picture::PictureFormat;
 
 /// The command line of a running encoder, whose rendition i writes NUT to the inherited descriptor `pipes[i]`.
 pub(super) fn live(plan: &EncodePlan, start: &EncoderStart, pipes: &[RawFd]) -> Vec<String> {
@@ -15,7 +15,7 @@ pub(super) fn live(plan: &EncodePlan, start: &EncoderStart, pipes: &[RawFd]) -> 
     let picks: Vec<_> = (0..plan.renditions.len())
         .map(|index| start.picks(plan, index))
         .collect();
-    line.graph(plan, &plan.renditions, &picks);
+    line.pair("-filter_complex", graph(plan, &plan.renditions, &picks));
     for (index, (rendition, pipe)) in plan.renditions.iter().zip(pipes).enumerate() {
         line.encoder(plan, rendition, index);
         line.keyframes(plan, start, index);
@@ -30,7 +30,8 @@ pub(super) fn live(plan: &EncodePlan, start: &EncoderStart, pipes: &[RawFd]) -> 
 pub(super) fn probe(plan: &EncodePlan, rendition: &EncodeRendition) -> Vec<String> {
     let mut line = Line::default();
     line.input(plan);
-    line.graph(plan, std::slice::from_ref(rendition), &[]);
+    let alone = graph(plan, std::slice::from_ref(rendition), &[]);
+    line.pair("-filter_complex", alone);
     line.encoder(plan, rendition, 0);
     line.pair("-force_key_frames", "expr:eq(n,0)");
     if Hardware::of(&rendition.codec) == Some(Hardware::V4l2m2m) {
@@ -100,27 +101,6 @@ impl Line {
         self.add(["-i", "pipe:0"]);
     }
 
-    /// `picks` says for each rendition which of the pictures it takes, in FFmpeg's words; none if all.
-    fn graph(
-        &mut self,
-        plan: &EncodePlan,
-        renditions: &[EncodeRendition],
-        picks: &[Option<String>],
-    ) {
-        let mut graph = format!("[0:v]{TAGS},setsar=1");
-        if renditions.len() > 1 {
-            graph += &format!(",split={}", renditions.len());
-        }
-        for index in 0..renditions.len() {
-            graph += &format!("[i{index}]");
-        }
-        for (index, rendition) in renditions.iter().enumerate() {
-            let picks = picks.get(index).and_then(Option::as_deref);
-            graph += &format!(";[i{index}]{}[o{index}]", chain(plan, rendition, picks));
-        }
-        self.pair("-filter_complex", graph);
-    }
-
     fn encoder(&mut self, plan: &EncodePlan, rendition: &EncodeRendition, index: usize) {
         self.pair("-map", format!("[o{index}]"));
         match plan.rate_of(rendition) {
@@ -167,36 +147,6 @@ impl Line {
     }
 }
 
-/// What all pictures are, for filters and encoders.
-const TAGS: &str = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709";
-
-/// What a rendition's pictures go through.
-fn chain(plan: &EncodePlan, rendition: &EncodeRendition, picks: Option<&str>) -> String {
-    let mut filters = Vec::new();
-    if let Some(picks) = picks {
-        filters.push(format!("select='{picks}'"));
-    }
-    if rendition.every > NonZeroU32::MIN {
-        // A tick is the unit of time here.
-        filters.push(format!("setpts=N*{}", rendition.every));
-    }
-    match &rendition.filter {
-        None => filters.push(scaling(plan.input_size, rendition.size)),
-        Some(own) => {
-            filters.push(own.clone());
-            filters.push(scaling_of_any(rendition.size));
-        }
-    }
-    let kind = Hardware::of(&rendition.codec);
-    filters.extend(kind.and_then(hardware::upload).map(str::to_owned));
-    filters.join(",")
-}
-
-/// Whether its pictures go to a device's memory.
-fn uploads(rendition: &EncodeRendition) -> bool {
-    Hardware::of(&rendition.codec).is_some_and(Hardware::uploads)
-}
-
 /// `-name:v`, unless the name says for itself which streams it is for.
 fn per_stream(name: &str) -> String {
     if name.contains(':') {
@@ -216,61 +166,6 @@ fn pixel_format(input: PictureFormat, rendition: &EncodeRendition) -> &'static s
     }
 }
 
-/// What makes pictures of size `from` such of size `to`: scaled with their aspect kept, centred on black.
-fn scaling(from: Size, to: Size) -> String {
-    if from == to {
-        return "null".into();
-    }
-    let fitted = fitted(from, to);
-    // Matrix and range are named so that nothing is converted.
-    let mut filter = format!(
-        "scale={}:{}:flags=bicubic:in_color_matrix=bt709:out_color_matrix=bt709:in_range=tv:out_range=tv",
-        fitted.width, fitted.height
-    );
-    if fitted != to {
-        let even_half = |outer: u32, inner: u32| (outer - inner) / 4 * 2;
-        filter += &format!(
-            ",pad={}:{}:{}:{}",
-            to.width,
-            to.height,
-            even_half(to.width, fitted.width),
-            even_half(to.height, fitted.height)
-        );
-    }
-    filter + ",setsar=1"
-}
-
-/// The same of pictures of any size, format and matrix, as the user's own filters leave them.
-fn scaling_of_any(to: Size) -> String {
-    let Size { width, height } = to;
-    format!(
-        "scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2:flags=bicubic:out_color_matrix=bt709:out_range=tv,\
-         format=yuv420p,pad={width}:{height}:(ow-iw)/2:(oh-ih)/2,setsar=1,{TAGS}"
-    )
-}
-
-/// The largest even size of `from`'s aspect inside `to`.
-fn fitted(from: Size, to: Size) -> Size {
-    let side = |outer: u32, across: u32, along: u32, bound: u32| {
-        let (n, d) = (
-            u64::from(outer) * u64::from(across),
-            u64::from(along).max(1),
-        );
-        let even = (n + d) / (2 * d) * 2;
-        u32::try_from(even).unwrap_or(bound).clamp(2, bound)
-    };
-    let wider = u64::from(from.width) * u64::from(to.height)
-        >= u64::from(to.width) * u64::from(from.height);
-    if wider {
-        Size::new(to.width, side(to.width, from.height, from.width, to.height))
-    } else {
-        Size::new(
-            side(to.height, from.width, from.height, to.width),
-            to.height,
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::{NonZeroU32, NonZeroUsize};
@@ -280,8 +175,8 @@ mod tests {
     use super::*;
     use crate::config::RateControl;
     use crate::encode::find_ffmpeg;
+    use crate::picture::Size;
     use crate::tick::{Framerate, Grid, Tick};
-    use proptest::prelude::*;
 
     fn plan(sizes: &[Size]) -> EncodePlan {
         let rendition = |&size: &Size| EncodeRendition {
@@ -435,16 +330,5 @@ mod tests {
         plan.renditions[0].codec = "h264_v4l2m2m".into();
         let words = probe(&plan, &plan.renditions[0]).join(" ");
         assert!(!words.contains("hw_device") && words.contains("-bsf:v extract_extradata"));
-    }
-
-    proptest! {
-        #[test]
-        fn a_fitted_size_is_even_and_inside(w in 1..4000_u32, h in 1..4000_u32, x in 1..2000_u32, y in 1..2000_u32) {
-            let to = Size::new(2 * x, 2 * y);
-            let fitted = fitted(Size::new(2 * w, 2 * h), to);
-            prop_assert!(fitted.is_even() && fitted.width >= 2 && fitted.height >= 2);
-            prop_assert!(fitted.width <= to.width && fitted.height <= to.height);
-            prop_assert!(fitted.width == to.width || fitted.height == to.height);
-        }
     }
 }

@@ -5,8 +5,9 @@ use std::io::{PipeReader, Read, Write};
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, ChildStdin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use rustix::process::Pid;
 
 use super::nut::{self, NutEvent};
 use super::probe::{self, ProbeCache};
-use super::process::{self, LastLines, Output};
-use super::{EncodeError, FfmpegInfo, description};
+use super::process::{self, LastLines, Left, Output, Reaped};
+use super::{EncodeError, FfmpegInfo, Vitals, description};
 use crate::config::{AudioCodec, AudioRenditionPlan};
 use crate::picture::Size;
 use crate::sample::{AudioFormat, TrackDescription};
+use crate::threads;
 use crate::tick::{Framerate, SAMPLE_RATE, Tick};
 
 /// Every audio track is stereo.
@@ -59,25 +61,40 @@ pub enum AudioEvent {
 #[derive(Debug)]
 pub struct AudioEncoder {
     blocks: Option<SyncSender<Vec<u8>>>,
-    group: Arc<Mutex<Option<Pid>>>,
+    shared: Arc<Shared>,
     pid: u32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The process group while it can be killed: none once the process is about to be reaped, since its number may then become another's.
+    group: Mutex<Option<Pid>>,
+    /// Set once nobody waits for its end any more; it counts until its threads are gone.
+    left: Mutex<Option<Left>>,
+    /// Bytes that its pipe has taken. A statistic: nothing else is read by it.
+    taken: AtomicU64,
 }
 
 impl AudioRenditionPlan {
     /// What its track has beside its codec.
     pub fn format(&self) -> AudioFormat {
         let samples = match self.codec {
-            AudioCodec::Aac => 1024,
+            AudioCodec::Aac | AudioCodec::Copy => 1024,
             AudioCodec::Opus => 960,
         };
         AudioFormat {
             channels: CHANNELS,
             frame: NonZeroU32::new(samples).expect("no frame is empty"),
+            copied_rate: None,
         }
     }
 
-    fn arguments(&self) -> Vec<String> {
+    /// FFmpeg's arguments that say so.
+    pub(crate) fn arguments(&self) -> Vec<String> {
         let mut line = vec!["-c:a".to_owned(), self.codec.encoder().to_owned()];
+        if self.codec == AudioCodec::Copy {
+            return line;
+        }
         line.extend(["-b:a".to_owned(), self.bitrate.to_string()]);
         if self.codec == AudioCodec::Opus {
             line.extend(["-frame_duration", "20"].map(str::to_owned));
@@ -86,10 +103,21 @@ impl AudioRenditionPlan {
     }
 }
 
+/// A frame of silence: of AAC a pair of channels without a spectrum (ISO/IEC 14496-3, 4.4.2.1), of Opus 20 ms of stereo (RFC 6716, 3.1); none of
+/// what is copied.
+pub fn silent_frame(codec: AudioCodec) -> Option<&'static [u8]> {
+    match codec {
+        AudioCodec::Aac => Some(&[0x21, 0x10, 0x04, 0x60, 0x8C, 0x1C]),
+        AudioCodec::Opus => Some(&[0xFC, 0xFF, 0xFE]),
+        AudioCodec::Copy => None,
+    }
+}
+
 fn input() -> Vec<String> {
-    let words =
-        "-hide_banner -nostats -nostdin -loglevel level+warning -f f32le -ar 48000 -ac 2 -i pipe:0";
-    words.split(' ').map(str::to_owned).collect()
+    // Else it reads a second of sound before it believes what it is told.
+    let words = "-hide_banner -nostats -nostdin -loglevel level+warning -probesize 32 -analyzeduration 0 \
+                 -f f32le -ar 48000 -ac 2 -i pipe:0";
+    words.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 fn trial(plan: &AudioRenditionPlan) -> Vec<String> {
@@ -243,7 +271,11 @@ impl AudioEncoder {
         let (blocks, waiting) = sync_channel(BLOCKS);
         let encoder = Self {
             pid: child.id(),
-            group: Arc::new(Mutex::new(process::group_of(&child))),
+            shared: Arc::new(Shared {
+                group: Mutex::new(process::group_of(&child)),
+                left: Mutex::default(),
+                taken: AtomicU64::new(0),
+            }),
             blocks: Some(blocks),
         };
         encoder.start_threads(child, waiting, readers, events)?;
@@ -252,7 +284,7 @@ impl AudioEncoder {
 
     fn start_threads<F>(
         &self,
-        mut child: Child,
+        child: Child,
         waiting: Receiver<Vec<u8>>,
         readers: Vec<(PipeReader, FrameReader)>,
         events: F,
@@ -264,39 +296,41 @@ impl AudioEncoder {
             what: "make a thread",
             source,
         };
-        let (Some(stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
+        let mut child = Reaped(child);
+        let (Some(stdin), Some(stderr)) = (child.0.stdin.take(), child.0.stderr.take()) else {
             unreachable!("both were asked for")
         };
-        let named = |name: &str| thread::Builder::new().name(name.into());
-        let group = Arc::clone(&self.group);
+        let shared = Arc::clone(&self.shared);
         let (threads, ready) = sync_channel::<Vec<thread::JoinHandle<()>>>(1);
         let last = events.clone();
         // The thread that waits is made first, so that the process is reaped whatever happens next.
-        named("audio-wait")
-            .spawn(move || {
-                let words = LastLines::read_to_end(stderr);
-                let pid = process::group_of(&child);
-                wait_without_reaping(pid);
-                // From here on its number may become another's.
-                if let Some(group) = lock(&group).take() {
-                    process::kill_group(group);
-                }
-                let status = child.wait();
-                for thread in ready.recv().unwrap_or_default() {
-                    // One that has panicked has said all that it had to say.
-                    let _ = thread.join();
-                }
-                let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
-                let words = process::last_words(&words);
-                last(AudioEvent::Exited(format!("{status}: {words}")));
-            })
-            .map_err(failed)?;
+        threads::spawn("audio-wait", move || {
+            let words = LastLines::read_to_end(stderr);
+            let pid = process::group_of(&child.0);
+            wait_without_reaping(pid);
+            // From here on its number may become another's.
+            if let Some(group) = lock(&shared.group).take() {
+                process::kill_group(group);
+            }
+            let status = child.0.wait();
+            for thread in ready.recv().unwrap_or_default() {
+                // One that has panicked has said all that it had to say.
+                let _ = thread.join();
+            }
+            let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
+            let words = process::last_words(&words);
+            last(AudioEvent::Exited(format!("{status}: {words}")));
+        })
+        .map_err(failed)?;
         let mut running = Vec::new();
-        let feed = named("audio-feed").spawn(move || write_blocks(stdin, &waiting));
+        let shared = Arc::clone(&self.shared);
+        let feed = threads::spawn("audio-feed", move || {
+            write_blocks(stdin, &waiting, &shared.taken);
+        });
         running.push(feed.map_err(failed)?);
         for (pipe, reader) in readers {
             let events = events.clone();
-            let read = named("audio-out").spawn(move || reader.run(pipe, events));
+            let read = threads::spawn("audio-out", move || reader.run(pipe, events));
             running.push(read.map_err(failed)?);
         }
         // The receiver lives until it has received.
@@ -324,6 +358,16 @@ impl AudioEncoder {
         self.pid
     }
 
+    /// Looks whether its processes do anything; none if they are gone or can't be looked at.
+    pub fn vitals(&self) -> Option<Vitals> {
+        let group = (*lock(&self.shared.group))?;
+        let vitals = Vitals::of(group)?;
+        Some(Vitals {
+            bytes_taken: self.shared.taken.load(Ordering::Relaxed),
+            ..vitals
+        })
+    }
+
     /// No more sound: FFmpeg encodes what it was given and ends.
     pub fn finish(&mut self) {
         self.blocks = None;
@@ -332,9 +376,14 @@ impl AudioEncoder {
     /// Kills the process at once; [`AudioEvent::Exited`] follows.
     pub fn kill(&mut self) {
         self.blocks = None;
-        if let Some(group) = *lock(&self.group) {
+        if let Some(group) = *lock(&self.shared.group) {
             process::kill_group(group);
         }
+    }
+
+    /// It was killed and has not ended: nobody waits for that any more.
+    pub fn leave_behind(&self) {
+        lock(&self.shared.left).get_or_insert_with(|| Left::behind(self.pid));
     }
 }
 
@@ -344,8 +393,8 @@ impl Drop for AudioEncoder {
     }
 }
 
-fn lock(group: &Mutex<Option<Pid>>) -> std::sync::MutexGuard<'_, Option<Pid>> {
-    group.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits for the end of `pid`, whose number stays its own until it is reaped.
@@ -360,11 +409,12 @@ fn wait_without_reaping(pid: Option<Pid>) {
     }
 }
 
-fn write_blocks(mut stdin: ChildStdin, waiting: &Receiver<Vec<u8>>) {
+fn write_blocks(mut stdin: ChildStdin, waiting: &Receiver<Vec<u8>>, taken: &AtomicU64) {
     while let Ok(block) = waiting.recv() {
         if stdin.write_all(&block).is_err() {
             return;
         }
+        taken.fetch_add(block.len() as u64, Ordering::Relaxed);
     }
 }
 

@@ -52,6 +52,24 @@ fn encode(
 }
 
 #[test]
+fn an_encoder_does_not_wait_for_more_sound_than_its_first_frames_have() {
+    let plans = [plan("aac", AudioCodec::Aac), plan("opus", AudioCodec::Opus)];
+    let ffmpeg = find_ffmpeg(Path::new("ffmpeg")).unwrap();
+    let descriptions = probe_audio(&ffmpeg, &plans, &ProbeCache::new()).unwrap();
+    let (sender, events) = channel();
+    let said = move |event| drop(sender.send(event));
+    let encoder = AudioEncoder::start(&ffmpeg, &plans, &descriptions, FIRST, said).unwrap();
+    assert!(encoder.feed([[0.0; 2]; 8192].into_iter()));
+    let mut silent = [true; 2];
+    while silent != [false; 2] {
+        match events.recv_timeout(Duration::from_secs(20)).unwrap() {
+            AudioEvent::Frame { track, .. } => silent[track] = false,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn frames_of_both_codecs_are_known_by_their_place_on_the_grid() {
     let plans = [plan("aac", AudioCodec::Aac), plan("opus", AudioCodec::Opus)];
     let (descriptions, frames) = encode(&plans, 200, |_| 0.0);

@@ -2,9 +2,11 @@
 //! parameter that follows from it (RFC 6381, ISO/IEC 14496-15 annex E, and the AV1 and VP9 bindings). Pure.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::aac::Aac;
 use super::bitstream::is_parameter_set;
 
 /// The fixed fields of a visual sample entry, box header included (ISO/IEC 14496-12, 12.1.3).
@@ -121,9 +123,9 @@ fn audio_configuration<'a>(entry: &'a [u8], name: &[u8; 4]) -> Result<&'a [u8], 
 pub(super) fn audio_codecs(entry: &[u8]) -> Result<String, &'static str> {
     match entry.get(4..8).ok_or("it is cut")? {
         b"mp4a" => {
-            let esds = audio_configuration(entry, b"esds")?;
-            let kind = esds.get(4..).and_then(audio_object_type);
-            Ok(format!("mp4a.40.{}", kind.ok_or("its esds is cut")?))
+            let specific = decoder_config(entry)?.specific;
+            let aac = Aac::parse(specific).map_err(|_| "its esds is cut or strange")?;
+            Ok(format!("mp4a.40.{}", aac.kind))
         }
         b"Opus" => {
             opus_pre_skip(entry).ok_or("its dOps is cut")?;
@@ -133,38 +135,74 @@ pub(super) fn audio_codecs(entry: &[u8]) -> Result<String, &'static str> {
     }
 }
 
-/// The audio object type in the descriptors of an `esds` box (ISO/IEC 14496-1, 7.2.6 and 14496-3, 1.6.2.1).
-fn audio_object_type(mut descriptors: &[u8]) -> Option<u8> {
+/// What the `esds` of an `mp4a` says of its decoder (ISO/IEC 14496-1, 7.2.6).
+pub(super) struct DecoderConfig<'a> {
+    /// What the samples are; 0x40 for AAC.
+    pub(super) object_type: u8,
+    /// Where in the sample entry its buffer's size and its bitrates stand.
+    pub(super) rates: Range<usize>,
+    /// Of AAC: its AudioSpecificConfig; empty if there is none.
+    pub(super) specific: &'a [u8],
+}
+
+/// The decoder's configuration in an `mp4a` sample entry.
+pub(super) fn decoder_config(entry: &[u8]) -> Result<DecoderConfig<'_>, &'static str> {
+    let esds = audio_configuration(entry, b"esds")?;
+    let before = boxes(entry.get(AUDIO_SAMPLE_ENTRY..).unwrap_or_default())
+        .take_while(|(kind, _)| kind != b"esds")
+        .map(|(_, whole)| whole.len());
+    let end = AUDIO_SAMPLE_ENTRY + before.sum::<usize>() + 8 + esds.len();
+    descriptors(esds.get(4..).unwrap_or_default(), end).ok_or("its esds is cut")
+}
+
+/// The decoder's configuration among descriptors that end at byte `end` of the sample entry; nothing is specific to MP3.
+fn descriptors(mut descriptors: &[u8], end: usize) -> Option<DecoderConfig<'_>> {
     const ES: u8 = 3;
     const DECODER_CONFIG: u8 = 4;
     const DECODER_SPECIFIC: u8 = 5;
-    loop {
-        let tag = take(&mut descriptors, 1)?[0];
-        let mut size = 0;
-        for _ in 0..4 {
-            let byte = take(&mut descriptors, 1)?[0];
-            size = size << 7 | usize::from(byte & 127);
-            if byte < 128 {
-                break;
-            }
-        }
+    let mut decoder = None;
+    while let Some((tag, size)) = descriptor(&mut descriptors) {
         match tag {
             // Its id and flags, and then descriptors again.
-            ES => take(&mut descriptors, 3)?,
-            DECODER_CONFIG => take(&mut descriptors, 13)?,
-            DECODER_SPECIFIC => {
-                let [first, second, ..] = descriptors else {
-                    return None;
-                };
-                let kind = first >> 3;
-                return Some(match kind {
-                    31 => 32 + ((first & 7) << 3 | second >> 5),
-                    kind => kind,
+            ES => {
+                take(&mut descriptors, 3)?;
+            }
+            DECODER_CONFIG => {
+                let fixed = take(&mut descriptors, 13)?;
+                let after = end - descriptors.len();
+                decoder = Some(DecoderConfig {
+                    object_type: fixed[0],
+                    rates: after - 11..after,
+                    specific: &[],
                 });
             }
-            _ => take(&mut descriptors, size)?,
-        };
+            DECODER_SPECIFIC => {
+                let specific = take(&mut descriptors, size)?;
+                return Some(DecoderConfig {
+                    specific,
+                    ..decoder?
+                });
+            }
+            _ => {
+                take(&mut descriptors, size)?;
+            }
+        }
     }
+    decoder
+}
+
+/// The next descriptor's tag and size.
+fn descriptor(descriptors: &mut &[u8]) -> Option<(u8, usize)> {
+    let tag = take(descriptors, 1)?[0];
+    let mut size = 0;
+    for _ in 0..4 {
+        let byte = take(descriptors, 1)?[0];
+        size = size << 7 | usize::from(byte & 127);
+        if byte < 128 {
+            break;
+        }
+    }
+    Some((tag, size))
 }
 
 /// How many samples an Opus decoder gives before those that were encoded; none if `entry` is no Opus.

@@ -4,30 +4,26 @@
 //! with the process. The last event is always [`EncoderEvent::Exited`], after every sample.
 
 use std::collections::VecDeque;
-use std::io::{PipeReader, Write};
+use std::io::PipeReader;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, ChildStdin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use super::process::{self, LastLines, Left, Output};
+use super::picture_pipe::{Lent, PicturePipe};
+use super::process::{self, LastLines, Left, Output, Reaped};
 use super::track_reader::TrackReader;
 use super::{Cadence, EncodeError, EncodePlan, Vitals, arguments};
 use crate::picture::{Picture, PictureFormat, Size};
 use crate::sample::{Sample, TrackDescription, TrackIndex};
+use crate::threads;
 use crate::tick::{Grid, Tick, common_multiple};
-
-/// How long a full pipe is waited for until it is asked again whether the picture is still wanted.
-const WRITE_PATIENCE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
-};
 
 /// Where an encoder begins.
 #[derive(Clone, Debug)]
@@ -262,7 +258,7 @@ impl Encoder {
     /// When a thread can't be had, the encoder is dropped, which kills the process; those that run then end with it.
     fn start_threads<F>(
         &self,
-        mut child: Child,
+        child: Child,
         large_pipe: bool,
         cadences: Cadences,
         readers: Vec<(PipeReader, TrackReader)>,
@@ -271,7 +267,8 @@ impl Encoder {
     where
         F: Fn(EncoderEvent) + Send + Sync + Clone + 'static,
     {
-        let (Some(stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
+        let mut child = Reaped(child);
+        let (Some(stdin), Some(stderr)) = (child.0.stdin.take(), child.0.stderr.take()) else {
             unreachable!("both were asked for")
         };
         if large_pipe {
@@ -285,30 +282,28 @@ impl Encoder {
         let (threads, ready) = std::sync::mpsc::channel::<Threads>();
         let shared = self.shared.clone();
         let last = events.clone();
-        thread::Builder::new()
-            .name("ffmpeg-wait".into())
-            .spawn(move || {
-                let status = wait(&mut child, &shared);
-                if let Ok(threads) = ready.recv() {
-                    last(EncoderEvent::Exited(threads.join(status, &shared)));
-                }
-            })
-            .map_err(failed_to("make a thread"))?;
-        let named = |name: String| thread::Builder::new().name(name);
+        threads::spawn("ffmpeg-wait", move || {
+            let status = wait(&mut child.0, &shared);
+            if let Ok(threads) = ready.recv() {
+                last(EncoderEvent::Exited(threads.join(status, &shared)));
+            }
+        })
+        .map_err(failed_to("make a thread"))?;
         let shared = self.shared.clone();
-        let writer = named("ffmpeg-feed".into())
-            .spawn(move || write_pictures(stdin, &shared, cadences))
-            .map_err(failed_to("make a thread"))?;
-        let lines = named("ffmpeg-log".into())
-            .spawn(move || LastLines::read_to_end(stderr))
+        let writer = threads::spawn("ffmpeg-feed", move || {
+            write_pictures(stdin, &shared, cadences)
+        })
+        .map_err(failed_to("make a thread"))?;
+        let lines = threads::spawn("ffmpeg-log", move || LastLines::read_to_end(stderr))
             .map_err(failed_to("make a thread"))?;
         let mut tracks = Vec::with_capacity(readers.len());
         for (pipe, reader) in readers {
             let events = events.clone();
             tracks.push(
-                named(format!("ffmpeg-out{}", reader.track))
-                    .spawn(move || reader.run(pipe, events))
-                    .map_err(failed_to("make a thread"))?,
+                threads::spawn(format!("ffmpeg-out{}", reader.track), move || {
+                    reader.run(pipe, events)
+                })
+                .map_err(failed_to("make a thread"))?,
             );
         }
         // The receiver lives until it has received.
@@ -402,15 +397,17 @@ fn failed_to(what: &'static str) -> impl FnOnce(std::io::Error) -> EncodeError {
 
 /// The threads beside the one that waits.
 struct Threads {
-    /// How many pictures were written, and of how many of them each rendition makes a sample.
-    writer: JoinHandle<(u64, Vec<u64>)>,
+    writer: JoinHandle<Written>,
     lines: JoinHandle<Vec<String>>,
     tracks: Vec<JoinHandle<u64>>,
 }
 
 impl Threads {
     fn join(self, status: Result<std::process::ExitStatus, String>, shared: &Shared) -> ExitReport {
-        let (pictures, wanted) = self.writer.join().unwrap_or_default();
+        // The process has ended, so what its pipe was lent is read or never will be.
+        let Written {
+            pictures, wanted, ..
+        } = self.writer.join().unwrap_or_default();
         let samples: Vec<u64> = self
             .tracks
             .into_iter()
@@ -432,10 +429,7 @@ fn wait(child: &mut Child, shared: &Shared) -> Result<std::process::ExitStatus, 
     let pid = process::group_of(child).ok_or("it has no process id")?;
     // Ended but not reaped, its number is still its own: only then is killing switched off.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    while matches!(
-        waitid(WaitId::Pid(pid), options),
-        Err(rustix::io::Errno::INTR)
-    ) {}
+    while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
     if let Some(group) = shared.group().take() {
         // What it has started itself must not outlive it: it would hold the pipes open.
         process::kill_group(group);
@@ -464,50 +458,40 @@ impl Cadences {
     }
 }
 
-/// Writes pictures until none will come or the pipe breaks; says how many were written whole, and how many of them each rendition shows.
-/// The pipe never blocks, so that the thread ends with the encoder even if a process that it has started keeps the pipe open.
-fn write_pictures(
-    mut stdin: ChildStdin,
-    shared: &Shared,
-    mut cadences: Cadences,
-) -> (u64, Vec<u64>) {
-    let mut written = 0;
+/// What the thread that writes pictures leaves.
+#[derive(Default)]
+struct Written {
+    /// How many were written whole.
+    pictures: u64,
+    /// Of how many of them each rendition makes a sample.
+    wanted: Vec<u64>,
+    /// What the process may still read: to be kept until it has ended.
+    _lent: Lent,
+}
+
+/// Writes pictures until none will come or the pipe breaks. The pipe never blocks, so that the thread ends with the encoder even if a process that
+/// it has started keeps the pipe open.
+fn write_pictures(stdin: ChildStdin, shared: &Shared, mut cadences: Cadences) -> Written {
+    let mut pipe = PicturePipe::new(stdin);
+    let mut pictures = 0;
     while let Some(picture) = shared.next_picture() {
-        if write_picture(&mut stdin, picture.pixels(), shared).is_err() {
+        let written = pipe.write(&picture, |bytes| {
+            shared.taken.fetch_add(bytes, Ordering::Relaxed);
+            !shared.queue().abandoned
+        });
+        if written.is_err() {
             shared.close(true);
             break;
         }
-        written += 1;
+        pictures += 1;
         cadences.advance();
     }
     let given = cadences.tracks.iter().map(|(_, given)| *given);
-    (written, given.collect())
-}
-
-fn write_picture(stdin: &mut ChildStdin, mut rest: &[u8], shared: &Shared) -> std::io::Result<()> {
-    use std::io::ErrorKind;
-    while !rest.is_empty() {
-        match stdin.write(rest) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                rest = &rest[count..];
-                shared.taken.fetch_add(count as u64, Ordering::Relaxed);
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let mut pipe = [PollFd::new(stdin, PollFlags::OUT)];
-                match poll(&mut pipe, Some(&WRITE_PATIENCE)) {
-                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                if shared.queue().abandoned {
-                    return Err(ErrorKind::BrokenPipe.into());
-                }
-            }
-            Err(error) => return Err(error),
-        }
+    Written {
+        pictures,
+        wanted: given.collect(),
+        _lent: pipe.close(),
     }
-    Ok(())
 }
 
 #[cfg(test)]

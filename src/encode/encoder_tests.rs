@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -542,7 +543,9 @@ fn every_thread_of_the_encoder_is_nice_and_ours_are_not() {
     let theirs = tasks(encoder.pid());
     assert!(theirs.len() > 1, "{theirs:?}");
     // x265 makes its own threads nicer still.
-    assert!(theirs.iter().all(|(_, nice)| *nice >= 10), "{theirs:?}");
+    let wanted = (own + 5).min(19);
+    let least = theirs.iter().map(|(_, nice)| *nice).min();
+    assert_eq!(least, Some(wanted), "{theirs:?}");
     let ours = tasks(std::process::id());
     let ours = ours.iter().filter(|(name, _)| name.contains("ffmpeg-feed"));
     assert!(ours.clone().count() > 0 && ours.clone().all(|(_, nice)| *nice == own));
@@ -614,10 +617,14 @@ fn fifty_encoders_come_and_go() {
         assert_eq!(report.status, "signal: 9 (SIGKILL)");
         assert!(tasks(encoder.pid()).is_empty(), "it is reaped");
     }
-    // The last thread ends a moment after its last event.
+    // The last thread ends a moment after its last event, as the probe's may have done after `begin`.
     let deadline = Instant::now() + DEADLINE;
-    while counts() != begin {
-        assert!(Instant::now() < deadline, "{begin:?} became {:?}", counts());
+    let grown = || {
+        let now = counts();
+        (now.0 > begin.0 || now.1 > begin.1).then_some(now)
+    };
+    while let Some(now) = grown() {
+        assert!(Instant::now() < deadline, "{begin:?} became {now:?}");
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -20,7 +20,7 @@ pub struct FfmpegInfo {
     pub path: PathBuf,
     /// What it says of its version: `5.1.9-0+deb12u1`.
     pub version: String,
-    encoders: Arc<BTreeSet<String>>,
+    pub(super) encoders: Arc<BTreeSet<String>>,
 }
 
 /// Looks at the FFmpeg at `path`, or of that name in `$PATH`: it has to run and to be 5.1 or newer.

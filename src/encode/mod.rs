@@ -1,21 +1,28 @@
 //! Pictures in, samples out: FFmpeg's command line, its processes, and what they say. One process encodes all of a
 //! stream's renditions; [`probe()`] tries each encoder first and yields its track's description, [`Encoder`] runs them.
-//! Restarting a dead one is the owner's decision.
+//! When one is dead ([`StallWatch`]) and how soon another one follows ([`Breaker`]) are rules that pictures and sound share; whose encoder it is starts it.
 
+mod aac;
 mod ahead;
 mod arguments;
 pub mod audio;
 mod bitstream;
+mod breaker;
 mod cadence;
 mod codec;
 pub(crate) mod copied;
+pub(crate) mod copied_sound;
+mod decode;
 pub(crate) mod description;
 mod encoder;
 mod ffmpeg;
+mod graph;
 mod hardware;
 pub mod nut;
+mod picture_pipe;
 mod probe;
 pub(crate) mod process;
+mod stall;
 mod track_reader;
 mod vitals;
 
@@ -24,11 +31,14 @@ use std::time::Duration;
 
 pub use ahead::encode_ahead;
 pub use bitstream::BitstreamError;
+pub(crate) use breaker::Breaker;
 pub use cadence::Cadence;
+pub(crate) use decode::{DecodeError, decode_picture};
 pub use encoder::{Encoder, EncoderEvent, EncoderStart, ExitReport, FeedError};
 pub use ffmpeg::{FfmpegInfo, find_ffmpeg};
 pub(crate) use probe::ends_before;
 pub use probe::{ProbeCache, probe, probe_each};
+pub(crate) use stall::{Patience, START_ALLOWANCE, StallWatch, UNKILLABLE, WORKING};
 pub use vitals::Vitals;
 
 use crate::config::{RateControl, RenditionPlan, StreamPlan};

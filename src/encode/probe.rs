@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,18 +16,31 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use super::process::{self, LastLines, Left, Output};
 use super::{EncodeError, EncodePlan, EncodeRendition, FfmpegInfo, arguments, description};
 use crate::sample::TrackDescription;
+use crate::threads;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long a killed process is waited for.
 const GRACE: Duration = Duration::from_secs(3);
 const PICTURES: usize = 2;
-/// Two pictures of a flat grey, whatever their size, and an encoder list, take far less.
-const MAX_OUTPUT: u64 = 8 << 20;
+/// One decoded picture of 16 megapixels; two encoded ones of a flat grey, whatever their size, and an encoder list take far less.
+const MAX_OUTPUT: u64 = 32 << 20;
 const MAX_CACHED: usize = 256;
 
 /// What probes found, by FFmpeg's path and version and the encoder's arguments. Kept in memory; bounded.
 #[derive(Debug, Default)]
-pub struct ProbeCache(Mutex<HashMap<Key, TrackDescription>>);
+pub struct ProbeCache {
+    known: Mutex<Known>,
+    /// Something was tried.
+    tried: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    found: HashMap<Key, TrackDescription>,
+    /// Which trial of each is under way, the newest if there are several.
+    under_way: HashMap<Key, u64>,
+    trials: u64,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -42,12 +55,11 @@ impl ProbeCache {
         Self::default()
     }
 
-    fn get(&self, key: &Key) -> Option<TrackDescription> {
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.get(key).cloned()
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was found for `arguments`, or what `find` finds, which is kept.
+    /// What was found for `arguments`, or what `find` finds, which is kept. Of streams that ask for the same at once, one finds it for all.
     pub(super) fn get_or(
         &self,
         ffmpeg: &FfmpegInfo,
@@ -59,20 +71,62 @@ impl ProbeCache {
             version: ffmpeg.version.clone(),
             arguments: arguments.to_vec(),
         };
-        if let Some(description) = self.get(&key) {
-            return Ok(description);
+        let known = self.known();
+        // Where that one comes to nothing, all who have waited for it try it themselves, at once: none waits for more than one.
+        let awaited = known.under_way.get(&key).copied();
+        let mut known = self
+            .tried
+            .wait_while(known, |known| {
+                awaited.is_some()
+                    && known.under_way.get(&key).copied() == awaited
+                    && !known.found.contains_key(&key)
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(description) = known.found.get(&key) {
+            return Ok(description.clone());
         }
-        let description = find()?;
-        self.put(key, description.clone());
-        Ok(description)
+        known.trials += 1;
+        let number = known.trials;
+        known.under_way.insert(key.clone(), number);
+        drop(known);
+        let trial = Trial {
+            cache: self,
+            key,
+            number,
+        };
+        let found = find();
+        if let Ok(description) = &found {
+            trial.keep(description.clone());
+        }
+        found
     }
+}
 
-    fn put(&self, key: Key, description: TrackDescription) {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cached.len() >= MAX_CACHED {
-            cached.clear();
+/// A try that is under way until it is dropped.
+struct Trial<'a> {
+    cache: &'a ProbeCache,
+    key: Key,
+    number: u64,
+}
+
+impl Trial<'_> {
+    fn keep(&self, description: TrackDescription) {
+        let mut known = self.cache.known();
+        if known.found.len() >= MAX_CACHED {
+            known.found.clear();
         }
-        cached.insert(key, description);
+        known.found.insert(self.key.clone(), description);
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        let mut known = self.cache.known();
+        if known.under_way.get(&self.key) == Some(&self.number) {
+            known.under_way.remove(&self.key);
+        }
+        drop(known);
+        self.cache.tried.notify_all();
     }
 }
 
@@ -92,9 +146,9 @@ pub fn probe_each(
 ) -> Vec<Result<TrackDescription, EncodeError>> {
     thread::scope(|scope| {
         let probes = plan.renditions.iter().map(|rendition| {
-            thread::Builder::new()
-                .name("ffmpeg-probe".into())
-                .spawn_scoped(scope, move || probe_one(plan, rendition, cache))
+            threads::spawn_scoped(scope, "ffmpeg-probe", move || {
+                probe_one(plan, rendition, cache)
+            })
         });
         let probes: Vec<_> = probes.collect();
         let results = probes.into_iter().map(|probe| {
@@ -116,14 +170,15 @@ fn probe_one(
     cache: &ProbeCache,
 ) -> Result<TrackDescription, EncodeError> {
     plan.ffmpeg.require_encoder(&rendition.codec)?;
-    let key = Key {
-        path: plan.ffmpeg.path.clone(),
-        version: plan.ffmpeg.version.clone(),
-        arguments: arguments::probe(plan, rendition),
-    };
-    if let Some(description) = cache.get(&key) {
-        return Ok(description);
-    }
+    let line = arguments::probe(plan, rendition);
+    cache.get_or(&plan.ffmpeg, &line, || try_one(plan, rendition, &line))
+}
+
+fn try_one(
+    plan: &EncodePlan,
+    rendition: &EncodeRendition,
+    line: &[String],
+) -> Result<TrackDescription, EncodeError> {
     let bytes = plan.input_format.bytes(plan.input_size);
     let mut picture = Vec::new();
     picture
@@ -133,14 +188,13 @@ fn probe_one(
             source: error.into(),
         })?;
     picture.resize(bytes, 128_u8);
-    let finished =
-        run(&key.path, &key.arguments, picture, PICTURES, DEADLINE)?.ok_or_else(|| {
-            EncodeError::ProbeTimeout {
-                rendition: rendition.name.clone(),
-                codec: rendition.codec.clone(),
-                deadline: DEADLINE,
-            }
-        })?;
+    let finished = run(&plan.ffmpeg.path, line, picture, PICTURES, DEADLINE)?.ok_or_else(|| {
+        EncodeError::ProbeTimeout {
+            rendition: rendition.name.clone(),
+            codec: rendition.codec.clone(),
+            deadline: DEADLINE,
+        }
+    })?;
     if !finished.status.success() {
         return Err(EncodeError::Refused {
             rendition: rendition.name.clone(),
@@ -155,15 +209,13 @@ fn probe_one(
     };
     let sample_entry = description::sample_entry(&finished.output).map_err(unfit)?;
     description::sample_entry_configuration(&sample_entry).map_err(unfit)?;
-    let description = TrackDescription {
+    Ok(TrackDescription {
         codecs: description::codecs(&sample_entry).map_err(unfit)?,
         sample_entry,
         size: rendition.size,
         framerate: plan.rate_of(rendition),
         audio: None,
-    };
-    cache.put(key, description.clone());
-    Ok(description)
+    })
 }
 
 /// A process that has ended.
@@ -194,20 +246,20 @@ pub(super) fn run(
     let (ended, end) = sync_channel(1);
     let (said, words) = sync_channel(1);
     // Each ends with the process, or with the last that holds its pipe: nobody may have to wait for that.
-    let spawned = spawn("ffmpeg-in", move || {
+    let spawned = threads::spawn("ffmpeg-in", move || {
         for _ in 0..times {
             if stdin.write_all(&input).is_err() {
                 return;
             }
         }
     })
-    .and_then(|()| {
-        spawn("ffmpeg-log", move || {
+    .and_then(|_| {
+        threads::spawn("ffmpeg-log", move || {
             let _ = said.send(LastLines::read_to_end(stderr));
         })
     })
-    .and_then(|()| {
-        spawn("ffmpeg-out", move || {
+    .and_then(|_| {
+        threads::spawn("ffmpeg-out", move || {
             let mut output = Vec::new();
             // A cut or failed output shows as such when it is read.
             let _ = stdout.take(MAX_OUTPUT).read_to_end(&mut output);
@@ -215,7 +267,7 @@ pub(super) fn run(
         })
     });
     let output = match &spawned {
-        Ok(()) => end.recv_timeout(deadline).ok(),
+        Ok(_) => end.recv_timeout(deadline).ok(),
         Err(_) => None,
     };
     let output = output.filter(|_| ends_before(group, until));
@@ -226,7 +278,7 @@ pub(super) fn run(
     let until = Instant::now() + GRACE;
     let gone = ends_before(group, until);
     let lines = match &spawned {
-        Ok(()) => words
+        Ok(_) => words
             .recv_timeout(until.saturating_duration_since(Instant::now()))
             .ok(),
         // It was killed before it could say anything.
@@ -244,7 +296,7 @@ pub(super) fn run(
         None => {
             let left = Left::behind(child.id());
             // Without a thread it is not reaped, which is the least of that machine's troubles.
-            let _ = spawn("ffmpeg-wait", move || {
+            let _ = threads::spawn("ffmpeg-wait", move || {
                 let _ = (child.wait(), words.recv(), end.recv());
                 drop(left);
             });
@@ -253,13 +305,6 @@ pub(super) fn run(
     };
     spawned.map_err(start("a thread"))?;
     Ok(finished)
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    thread::Builder::new()
-        .name(name.into())
-        .spawn(body)
-        .map(|_| ())
 }
 
 /// Whether the process ends by then; it is not reaped, so that its number is still its own.
@@ -281,8 +326,14 @@ pub(crate) fn ends_before(process: Option<Pid>, deadline: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
 
     use super::*;
+    use crate::picture::Size;
+    use crate::tick::Framerate;
 
     const LONG: Duration = Duration::from_secs(30);
     /// For what does not end.
@@ -299,6 +350,60 @@ mod tests {
         let begun = Instant::now();
         let finished = run(&path, &[], b"in\n".to_vec(), 2, deadline);
         (finished, begun.elapsed())
+    }
+
+    /// What a probe of `arguments` finds, for each of those that ask at once, and how often it was tried.
+    fn asked_at_once(
+        found: impl Fn() -> Result<TrackDescription, EncodeError> + Sync,
+    ) -> (usize, usize) {
+        const ASKING: usize = 8;
+        let cache = ProbeCache::new();
+        let tried = AtomicUsize::new(0);
+        let (ffmpeg, together) = (
+            FfmpegInfo {
+                path: PathBuf::new(),
+                version: String::new(),
+                encoders: std::sync::Arc::default(),
+            },
+            Barrier::new(ASKING),
+        );
+        let good = thread::scope(|scope| {
+            let ask = || {
+                together.wait();
+                let find = || {
+                    tried.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(300));
+                    found()
+                };
+                cache.get_or(&ffmpeg, &["-f".to_owned()], find).is_ok()
+            };
+            let asking: Vec<_> = (0..ASKING).map(|_| scope.spawn(ask)).collect();
+            let answers = asking.into_iter().map(|one| one.join().unwrap());
+            answers.filter(|good| *good).count()
+        });
+        (good, tried.into_inner())
+    }
+
+    #[test]
+    fn one_tries_for_all_who_ask_at_once_and_each_for_itself_where_that_fails() {
+        assert_eq!(
+            asked_at_once(|| Ok(TrackDescription {
+                sample_entry: Bytes::new(),
+                codecs: String::new(),
+                size: Size::new(16, 16),
+                framerate: Framerate::new(25, 1).unwrap(),
+                audio: None,
+            })),
+            (8, 1)
+        );
+        let refused = || {
+            Err(EncodeError::ProbeOutput {
+                rendition: String::new(),
+                codec: String::new(),
+                why: String::new(),
+            })
+        };
+        assert_eq!(asked_at_once(refused), (0, 8));
     }
 
     #[test]

@@ -12,10 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use command_fds::CommandFdExt;
 use ffmpeg_sidecar::command::FfmpegCommand;
-use rustix::process::{Pid, Signal, getpriority_process, kill_process_group, setpriority_process};
+use rustix::process::{
+    Pid, Signal, getpid, getpriority_process, kill_process_group, setpriority_process,
+};
 
-/// Encoders yield to the threads that keep the ticks' deadlines.
-const NICE: i32 = 10;
+/// FFmpeg yields to the daemon's threads, which keep the ticks' deadlines: it is so much nicer. With 10 it would get a tenth of a processor that
+/// another program keeps busy, and be too slow where this leaves it a quarter.
+const NICER: i32 = 5;
 /// What a raw picture's pipe is enlarged to: with the system's 64 KiB, feeding is four times slower.
 const PIPE_BYTES: usize = 1 << 20;
 /// How much sooner than the daemon an encoder is killed when the machine runs out of memory, in thousandths of that memory: its
@@ -31,6 +34,7 @@ static LEFT: AtomicUsize = AtomicUsize::new(0);
 
 /// A process that was killed and does not end, as one that waits for a broken device: counted until this is dropped, so that a
 /// daemon that starts others in its place for months does not fill the machine.
+#[derive(Debug)]
 pub(crate) struct Left(());
 
 impl Left {
@@ -159,8 +163,10 @@ fn prepare(command: &mut Command, pipes: Vec<OwnedFd>) {
 
 /// Makes the calling thread, and what it starts, yield to those that keep deadlines.
 fn be_nice() -> io::Result<()> {
-    if getpriority_process(None)? < NICE {
-        setpriority_process(None, NICE)?;
+    // Beyond 19 the system makes it 19.
+    let nice = getpriority_process(Some(getpid()))? + NICER;
+    if getpriority_process(None)? < nice {
+        setpriority_process(None, nice)?;
     }
     Ok(())
 }
@@ -176,6 +182,18 @@ fn offer_to_the_oom_killer(child: &Child) {
     let path = format!("/proc/{}/oom_score_adj", child.id());
     if let Err(error) = std::fs::write(&path, wanted.to_string()) {
         tracing::debug!(%error, path, "an encoder's place in the order of the OOM killer stays the daemon's");
+    }
+}
+
+/// A process that is killed and reaped by whoever drops it without having waited for it: as when there is no thread to wait.
+#[derive(Debug)]
+pub(crate) struct Reaped(pub(crate) Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        // Neither does anything to one that was waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -18,13 +18,29 @@ pub(super) struct Asset {
     pub(super) text: Text,
 }
 
+/// As deep as pages stand: `/{stream}/~{pass}/{recording}/` is three folders down.
+const DEPTHS: usize = 4;
+
+/// A page that is answered at any path: a text for each depth. Its URLs are relative, so that they hold behind a proxy with a prefix too.
+#[derive(Debug)]
+pub(super) struct Everywhere([Text; DEPTHS]);
+
+impl Everywhere {
+    /// That of a path that goes down `depth` folders.
+    pub(super) fn at(&self, depth: usize) -> &Text {
+        &self.0[depth.min(DEPTHS - 1)]
+    }
+}
+
 /// All of them, made at the first request.
 #[derive(Debug)]
 pub(super) struct Assets {
     pub(super) index: Text,
     pub(super) player: Text,
     pub(super) recording: Text,
-    pub(super) missing: Text,
+    pub(super) past: Text,
+    pub(super) missing: Everywhere,
+    pub(super) closed: Everywhere,
     assets: HashMap<String, Asset>,
 }
 
@@ -34,7 +50,7 @@ const SVG: &str = "image/svg+xml";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Name, type and content; the names of the built players are there even where their content is empty.
-const SOURCES: [(&str, &str, &[u8]); 12] = [
+const SOURCES: [(&str, &str, &[u8]); 15] = [
     ("style.css", CSS, include_bytes!("../../web/src/style.css")),
     (
         "common.js",
@@ -45,6 +61,11 @@ const SOURCES: [(&str, &str, &[u8]); 12] = [
         "index.js",
         JAVASCRIPT,
         include_bytes!("../../web/src/index.js"),
+    ),
+    (
+        "charts.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/src/charts.js"),
     ),
     (
         "engines.js",
@@ -62,9 +83,19 @@ const SOURCES: [(&str, &str, &[u8]); 12] = [
         include_bytes!("../../web/src/player.js"),
     ),
     (
+        "recorded.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/src/recorded.js"),
+    ),
+    (
         "recording.js",
         JAVASCRIPT,
         include_bytes!("../../web/src/recording.js"),
+    ),
+    (
+        "past.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/src/past.js"),
     ),
     ("icon.svg", SVG, include_bytes!("../../web/src/icon.svg")),
     (
@@ -116,11 +147,22 @@ impl Assets {
                 });
             Text::new(text, Effort::Thorough)
         };
+        let everywhere = |template: &str| {
+            Everywhere(std::array::from_fn(|depth| {
+                let root = match depth {
+                    0 => "./".to_owned(),
+                    _ => "../".repeat(depth),
+                };
+                page(&template.replace("{{root}}", &root))
+            }))
+        };
         Self {
             index: page(include_str!("../../web/src/index.html")),
             player: page(include_str!("../../web/src/player.html")),
             recording: page(include_str!("../../web/src/recording.html")),
-            missing: page(include_str!("../../web/src/missing.html")),
+            past: page(include_str!("../../web/src/past.html")),
+            missing: everywhere(include_str!("../../web/src/missing.html")),
+            closed: everywhere(include_str!("../../web/src/closed.html")),
             assets: hashed
                 .iter()
                 .map(|(_, hashed, content_type, content)| {
@@ -140,15 +182,19 @@ mod tests {
     #[test]
     fn pages_name_assets_that_are_there_and_nothing_of_another_host() {
         let assets = Assets::get();
-        for page in [
+        let placed = [
             &assets.index,
             &assets.player,
             &assets.recording,
-            &assets.missing,
-        ] {
+            &assets.past,
+        ];
+        let everywhere = assets.missing.0.iter().chain(&assets.closed.0);
+        for page in placed.into_iter().chain(everywhere) {
             let (html, _) = page.coded(Coding::Identity);
             let html = std::str::from_utf8(&html).unwrap();
             assert!(!html.contains("{{") && !html.contains("://"), "{html}");
+            // Nor from the root, which a proxy may have elsewhere.
+            assert!(!html.contains("=\"/"), "{html}");
             let named = html.split("assets/").skip(1);
             for name in named.map(|rest| rest.split('"').next().unwrap()) {
                 assert!(assets.named(name).is_some(), "{name}");
@@ -162,6 +208,6 @@ mod tests {
         let theirs = |name: &str| players.iter().any(|player| name.starts_with(player));
         let ours = SOURCES.iter().filter(|(name, ..)| !theirs(name));
         let bytes: usize = ours.map(|(.., content)| content.len()).sum();
-        assert!(bytes < 60_000, "{bytes} bytes");
+        assert!(bytes < 70_000, "{bytes} bytes");
     }
 }

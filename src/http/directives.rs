@@ -91,7 +91,7 @@ impl Directives {
             // Past the end of a closed segment: the first part of the next one.
             return Verdict::Wait(Place { part: 1, ..next });
         }
-        if view.parts_until(place) > advance_part_limit(snapshot) {
+        if view.parts_until(place) > advance_part_limit(snapshot, view.is_audio()) {
             return Verdict::TooFar;
         }
         Verdict::Wait(Place {

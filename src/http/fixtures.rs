@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use super::waiting::Waiting;
 use super::*;
 use crate::clock::SystemClock;
+use crate::config::ViewerLimits;
 use crate::package::Part;
 use crate::picture::{PictureFormat, PixelBuffer, Size};
 use crate::sample::TrackDescription;
@@ -228,6 +229,7 @@ pub(super) fn status(name: &str, state: StreamState, segments: u64) -> StreamSta
     StreamStatus {
         recording: None,
         recordings: Vec::new(),
+        record: None,
         name: name.to_owned(),
         state,
         detail: (state == StreamState::Failed)
@@ -285,6 +287,7 @@ pub(super) fn status(name: &str, state: StreamState, segments: u64) -> StreamSta
             bytes: 2_900_000,
             ..WindowStatus::default()
         },
+        restricted: false,
     }
 }
 
@@ -368,7 +371,14 @@ impl Origin {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let stopped = async { drop(stopped.await) };
-                serve(listener, router(site), 2048, None, stopped).await;
+                serve(
+                    listener,
+                    router(site),
+                    ViewerLimits::default(),
+                    None,
+                    stopped,
+                )
+                .await;
             });
         });
         Self {

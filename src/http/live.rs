@@ -1,17 +1,19 @@
 //! What is answered only once it is there: playlists that a player blocks on, the part that was announced, and the segment that is
-//! being written (rules 15 to 19 and 34). No wait is longer than three target durations.
+//! being written (rules 15 to 19 and 34). No part is waited for longer than three target durations.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Version};
 use axum::response::Response;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::StreamPort;
 use super::directives::{Directives, Verdict};
 use super::media::open_life;
-use super::open_segment::{NoMore, OpenBody, Source};
+use super::open_segment::{More, NoMore, OpenBody, Source};
 use super::origin::{MP4, document, no_such_media};
 use super::reply::{self, Asked, Cache};
 use super::text::Document;
@@ -23,6 +25,8 @@ use crate::window::{Place, Snapshot};
 
 /// In target durations: how long an answer may be waited for.
 const PATIENCE: u32 = 3;
+/// So many segments after the one that is being written are waited for: no segment is longer than a target duration.
+const AHEAD: u64 = PATIENCE as u64;
 
 fn patience(snapshot: &Snapshot) -> Duration {
     Duration::from_secs(snapshot.target_duration) * PATIENCE
@@ -111,7 +115,8 @@ pub(super) async fn coming_part(
     }
 }
 
-/// The segment that is being written, or one that soon will be: from its first part on; 404 for any other.
+/// The segment that is being written, or one that soon will be: from its first part on; 404 for any other. Who speaks HTTP/1.0 gets it once it is whole, for
+/// there a transfer that breaks off looks like one that has ended.
 pub(super) async fn open_segment(
     asked: &Asked,
     port: &StreamPort,
@@ -123,8 +128,8 @@ pub(super) async fn open_segment(
     let Some(next) = view.next_place().filter(|_| !snapshot.ended) else {
         return no_such_media();
     };
-    // A player's clock may be a little ahead of ours: the segment after the one that is being written is waited for too.
-    if number < next.segment || number > next.segment.next() {
+    // A player that goes by the clock may be ahead of a stream that is late: what may come in time is waited for.
+    if number < next.segment || number.0 > next.segment.0 + AHEAD {
         return no_such_media();
     }
     let cache = Cache::Immutable(open_life(snapshot, view));
@@ -132,10 +137,26 @@ pub(super) async fn open_segment(
     match source.more(0).await {
         // It is whole, but not listed yet.
         Ok(all) if all.done => reply::media(asked, MP4, cache, all.parts),
+        Ok(first) if asked.version < Version::HTTP_11 => match whole(&source, first).await {
+            Ok(parts) => reply::media(asked, MP4, cache, parts),
+            Err(NoMore::Gone) => no_such_media(),
+            Err(NoMore::TooLong) => not_in_time(port),
+        },
         Ok(first) => reply::growing(MP4, cache, OpenBody::new(source, first)),
         Err(NoMore::Gone) => no_such_media(),
         Err(NoMore::TooLong) => not_in_time(port),
     }
+}
+
+/// All parts of the segment that begins with `first`.
+async fn whole(source: &Source, first: More) -> Result<VecDeque<Bytes>, NoMore> {
+    let mut here = first;
+    while !here.done {
+        let more = source.more(here.parts.len()).await?;
+        here.parts.extend(more.parts);
+        here.done = more.done;
+    }
+    Ok(here.parts)
 }
 
 /// 503: the encoder does not run, or the stream is going.

@@ -10,10 +10,15 @@ use super::fixtures::{Answer, Origin, part_bytes, segment_bytes, snapshot};
 
 /// Sends a request and leaves the answer to come.
 fn ask(origin: &Origin, path: &str) -> TcpStream {
+    ask_in("1.1", origin, path)
+}
+
+/// The same in another version of HTTP.
+fn ask_in(version: &str, origin: &Origin, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(origin.address).unwrap();
     let patience = Some(Duration::from_secs(20));
     stream.set_read_timeout(patience).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/{version}\r\nHost: test\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     stream
 }
@@ -104,6 +109,41 @@ fn rule_34_the_open_segment_is_sent_part_by_part_and_whole() {
         false => next.body,
     };
     assert_eq!(body, segment_bytes(14));
+}
+
+#[test]
+fn without_chunks_the_open_segment_is_sent_whole_or_not_at_all() {
+    let origin = Origin::start();
+    let [open, given_up] = [13, 14].map(|number| {
+        let path = format!("/door/360p/{number}.m4s");
+        ask_in("1.0", &origin, &path)
+    });
+    wait_for_viewers(&origin, 2);
+    origin.window.send_replace(snapshot("door", 8, 4, 6));
+    let open = answer(open);
+    assert_eq!((open.status, open.body), (200, segment_bytes(13)));
+    origin.window.send_replace(snapshot("door", 15, 0, 2));
+    let given_up = answer(given_up);
+    assert_eq!(given_up.status, 404);
+    let gone = answer(ask_in("1.0", &origin, "/door/360p/14.m4s"));
+    assert_eq!(gone.status, 404);
+}
+
+#[test]
+fn a_player_whose_clock_is_ahead_of_a_late_stream_waits_for_what_may_come() {
+    let origin = Origin::start();
+    let asked = ask(&origin, "/door/360p/16.m4s");
+    wait_for_viewers(&origin, 1);
+    let too_far = answer(ask(&origin, "/door/360p/17.m4s"));
+    assert_eq!(too_far.status, 404);
+    origin.window.send_replace(snapshot("door", 10, 4, 6));
+    origin.window.send_replace(snapshot("door", 11, 4, 6));
+    let asked = answer(asked);
+    let body = match asked.is_chunked() {
+        true => dechunked(&asked.body),
+        false => asked.body,
+    };
+    assert_eq!((asked.status, body), (200, segment_bytes(16)));
 }
 
 #[test]

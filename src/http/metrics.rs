@@ -1,23 +1,19 @@
 //! `/metrics` in Prometheus' text format: what `/api/v1/streams` says, in base units, named by Prometheus' conventions. Pure.
 
+mod families;
+#[cfg(test)]
+mod tests;
+
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
 use prometheus::{TEXT_FORMAT, TextEncoder};
 
-use crate::status::{Distribution, StreamState, StreamStatus, StreamsStatus};
+use crate::status::{Distribution, StreamsStatus};
+use families::STREAM_FAMILIES;
 
 /// The text's media type.
 pub(super) const MEDIA_TYPE: &str = TEXT_FORMAT;
-
-const STATES: [(StreamState, &str); 6] = [
-    (StreamState::Waiting, "waiting"),
-    (StreamState::Starting, "starting"),
-    (StreamState::Live, "live"),
-    (StreamState::NoSignal, "no_signal"),
-    (StreamState::Failed, "failed"),
-    (StreamState::Ended, "ended"),
-];
 
 /// All metrics of a daemon whose status this is.
 pub(super) fn text(status: &StreamsStatus) -> String {
@@ -59,202 +55,6 @@ pub(super) fn text(status: &StreamsStatus) -> String {
         .unwrap_or_default()
 }
 
-/// What each stream has of one name.
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: MetricType,
-    metrics: fn(&StreamStatus) -> Vec<Metric>,
-}
-
-/// A family with one metric for each stream.
-macro_rules! one {
-    ($kind:ident, $metric:ident, $name:literal, $help:literal, $value:expr) => {
-        Family {
-            name: $name,
-            help: $help,
-            kind: MetricType::$kind,
-            metrics: |stream| vec![$metric(&[("stream", &stream.name)], $value(stream))],
-        }
-    };
-}
-
-macro_rules! count {
-    ($name:literal, $help:literal, |$stream:ident| $value:expr) => {
-        one!(COUNTER, counter, $name, $help, |$stream: &StreamStatus| {
-            $value
-        })
-    };
-}
-
-macro_rules! level {
-    ($name:literal, $help:literal, |$stream:ident| $value:expr) => {
-        one!(GAUGE, gauge, $name, $help, |$stream: &StreamStatus| $value)
-    };
-}
-
-macro_rules! distribution {
-    ($name:literal, $help:literal, $field:ident) => {
-        Family {
-            name: $name,
-            help: $help,
-            kind: MetricType::HISTOGRAM,
-            metrics: |stream| {
-                vec![histogram(
-                    &[("stream", &stream.name)],
-                    &stream.latency.$field,
-                )]
-            },
-        }
-    };
-}
-
-const STREAM_FAMILIES: &[Family] = &[
-    Family {
-        name: "ringgear_stream_state",
-        help: "1 for the state that the stream is in, 0 for the others.",
-        kind: MetricType::GAUGE,
-        metrics: |stream| {
-            let state = |(state, name): &(StreamState, &str)| {
-                let labels = [("stream", stream.name.as_str()), ("state", *name)];
-                gauge(&labels, f64::from(u8::from(*state == stream.state)))
-            };
-            STATES.iter().map(state).collect()
-        },
-    },
-    count!(
-        "ringgear_stream_restarts_total",
-        "How often the stream was started again after a fault in its own code.",
-        |stream| stream.restarts
-    ),
-    level!(
-        "ringgear_producer_connected",
-        "1 while a producer feeds the stream.",
-        |stream| f64::from(u8::from(stream.session.is_some()))
-    ),
-    count!(
-        "ringgear_frames_received_total",
-        "Frames committed by producers.",
-        |stream| stream.frames.received
-    ),
-    count!(
-        "ringgear_frames_used_total",
-        "Frames shown by a tick.",
-        |stream| stream.frames.used
-    ),
-    count!(
-        "ringgear_frames_superseded_total",
-        "Frames passed over for a newer one.",
-        |stream| stream.frames.superseded
-    ),
-    count!(
-        "ringgear_frames_late_total",
-        "Frames committed after the end of their session.",
-        |stream| stream.frames.late
-    ),
-    Family {
-        name: "ringgear_ticks_total",
-        help: "Ticks by what they showed: a frame of their own, the picture before, or no signal.",
-        kind: MetricType::COUNTER,
-        metrics: |stream| {
-            let ticks = &stream.ticks;
-            let kinds = [
-                ("fresh", ticks.fresh),
-                ("repeated", ticks.repeated),
-                ("slate", ticks.slate),
-            ];
-            let metric =
-                |(kind, count)| counter(&[("stream", &stream.name), ("kind", kind)], count);
-            kinds.map(metric).into()
-        },
-    },
-    count!(
-        "ringgear_ticks_overdue_total",
-        "Ticks given to the encoder after the deadline of the next one.",
-        |stream| stream.ticks.overdue
-    ),
-    count!(
-        "ringgear_ticks_missed_total",
-        "Ticks that were never published.",
-        |stream| stream.ticks.missed
-    ),
-    distribution!(
-        "ringgear_tick_lateness_seconds",
-        "From a tick's deadline until its picture is given to the encoder.",
-        tick_lateness
-    ),
-    level!(
-        "ringgear_encoder_running",
-        "1 while the encoder process runs.",
-        |stream| f64::from(u8::from(stream.encoder.pid.is_some()))
-    ),
-    count!(
-        "ringgear_encoder_restarts_total",
-        "How often the encoder was started again.",
-        |stream| stream.encoder.restarts
-    ),
-    level!(
-        "ringgear_encoder_pending_pictures",
-        "Pictures given to the encoder and not yet returned as samples.",
-        |stream| stream.encoder.pending as f64
-    ),
-    count!(
-        "ringgear_encoder_replaced_pictures_total",
-        "Pictures shown again because more waited for the encoder than memory is kept for.",
-        |stream| stream.encoder.replaced
-    ),
-    count!(
-        "ringgear_encoder_skipped_ticks_total",
-        "Ticks that show the picture before because the encoder is too slow for all of them.",
-        |stream| stream.encoder.skipped
-    ),
-    distribution!(
-        "ringgear_encoder_delay_seconds",
-        "From a picture's way into the encoder until the last rendition's sample has come out.",
-        encoder_delay
-    ),
-    distribution!(
-        "ringgear_commit_to_part_seconds",
-        "From the capture of a part's first frame, which is its commit unless the producer says more, until viewers can fetch the part, its own length included.",
-        commit_to_part
-    ),
-    level!(
-        "ringgear_window_segments",
-        "Segments that the playlists list.",
-        |stream| stream.window.segments as f64
-    ),
-    level!(
-        "ringgear_window_seconds",
-        "How long the listed segments last.",
-        |stream| stream.window.seconds
-    ),
-    level!(
-        "ringgear_window_bytes",
-        "Media in memory, of all renditions, retained segments included.",
-        |stream| stream.window.bytes as f64
-    ),
-    level!(
-        "ringgear_viewers",
-        "Client addresses that were answered with media or a playlist in the last ten seconds.",
-        |stream| stream.window.viewers as f64
-    ),
-    Family {
-        name: "ringgear_rendition_bits_per_second",
-        help: "The window's average bitrate.",
-        kind: MetricType::GAUGE,
-        metrics: |stream| {
-            let rendition = |rendition: &crate::status::RenditionStatus| {
-                let labels = [
-                    ("stream", stream.name.as_str()),
-                    ("rendition", rendition.name.as_str()),
-                ];
-                gauge(&labels, rendition.average_bits_per_second as f64)
-            };
-            stream.renditions.iter().map(rendition).collect()
-        },
-    },
-];
-
 fn put(
     families: &mut Vec<MetricFamily>,
     name: &str,
@@ -283,9 +83,9 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
     Metric::from_label(labels.iter().map(pair).collect())
 }
 
-fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
+fn counter(labels: &[(&str, &str)], value: f64) -> Metric {
     let (mut metric, mut counter) = (labelled(labels), Counter::default());
-    counter.set_value(value as f64);
+    counter.set_value(value);
     metric.set_counter(counter);
     metric
 }
@@ -312,70 +112,4 @@ fn histogram(labels: &[(&str, &str)], distribution: &Distribution) -> Metric {
     histogram.set_sample_sum(distribution.sum_seconds);
     metric.set_histogram(histogram);
     metric
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn names_follow_the_conventions() {
-        for family in STREAM_FAMILIES {
-            let counts = family.kind == MetricType::COUNTER;
-            assert_eq!(family.name.ends_with("_total"), counts, "{}", family.name);
-            assert!(family.name.starts_with("ringgear_"), "{}", family.name);
-            assert!(family.help.ends_with('.'), "{}", family.name);
-        }
-    }
-
-    #[test]
-    fn a_daemon_without_streams_has_metrics_of_its_own() {
-        let text = text(&StreamsStatus {
-            version: "1.2.3".to_owned(),
-            time: String::new(),
-            uptime_seconds: 12.5,
-            streams: Vec::new(),
-        });
-        assert!(
-            text.contains("ringgear_build_info{version=\"1.2.3\"} 1\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("# TYPE ringgear_uptime_seconds gauge\nringgear_uptime_seconds 12.5\n"),
-            "{text}"
-        );
-        assert!(!text.contains("ringgear_stream"), "{text}");
-    }
-
-    #[test]
-    fn a_histogram_counts_up_to_infinity() {
-        let counted = crate::histogram::Histogram::default();
-        counted.record(Duration::from_millis(2));
-        counted.record(Duration::from_secs(60));
-        let metric = histogram(&[("stream", "door")], &counted.distribution());
-        let mut families = Vec::new();
-        put(
-            &mut families,
-            "x_seconds",
-            "X.",
-            MetricType::HISTOGRAM,
-            vec![metric],
-        );
-        let text = TextEncoder::new().encode_to_string(&families).unwrap();
-        for line in [
-            "x_seconds_bucket{stream=\"door\",le=\"0.0015\"} 0",
-            "x_seconds_bucket{stream=\"door\",le=\"0.002\"} 1",
-            "x_seconds_bucket{stream=\"door\",le=\"20\"} 1",
-            "x_seconds_bucket{stream=\"door\",le=\"+Inf\"} 2",
-            "x_seconds_sum{stream=\"door\"} 60.002",
-            "x_seconds_count{stream=\"door\"} 2",
-        ] {
-            assert!(
-                text.lines().any(|told| told == line),
-                "{line} is not in\n{text}"
-            );
-        }
-        assert_eq!(text.matches("+Inf").count(), 1, "{text}");
-    }
 }

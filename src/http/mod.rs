@@ -2,26 +2,34 @@
 //! the file system: a path is parsed into a [`route::Target`] or is unknown, and only what the window holds is served.
 
 mod assets;
+mod clip;
+mod crowd;
+mod cut;
 mod directives;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod guard;
 mod jpeg;
 mod live;
 #[cfg(test)]
 mod live_tests;
 mod media;
 mod metrics;
+mod moment;
 mod open_segment;
 mod origin;
+mod past;
 mod range;
 mod reply;
 mod route;
 mod serve;
+mod stalled;
 mod stills;
 mod stored;
 #[cfg(test)]
 mod tests;
 mod text;
+mod then;
 mod tls;
 mod viewers;
 mod waiting;
@@ -31,9 +39,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::access::Access;
+use crate::archive::Archive;
 use crate::clock::{Anchor, MonotonicTime};
 use crate::manifest::hls::Extent;
 use crate::picture::Picture;
@@ -83,12 +93,18 @@ pub struct StreamPort {
     pub status: Arc<dyn Fn() -> StreamStatus + Send + Sync>,
     /// How the window is written down.
     pub manifests: Arc<dyn Manifests>,
+    /// Who may watch.
+    pub access: Arc<Access>,
     /// Who fetched media or a playlist lately.
     pub viewers: Arc<Viewers>,
     /// Of a recording: its folder, which has the segments that the window has not.
     pub folder: Option<Arc<Path>>,
     /// Of a stream that records: what it has recorded.
     pub recordings: Option<Arc<dyn Recordings>>,
+    /// What is kept of a live stream's past, if anything is.
+    pub(crate) archive: Option<Archive>,
+    /// The FFmpeg that decodes pictures of the past, where there is a past.
+    pub(crate) ffmpeg: Option<Arc<Path>>,
     waiting: Arc<waiting::Waiting>,
     texts: Arc<text::Rendered>,
     stills: Arc<stills::Stills>,
@@ -111,9 +127,12 @@ impl StreamPort {
             picture,
             status,
             manifests,
+            access: Arc::default(),
             viewers: Arc::default(),
             folder: None,
             recordings: None,
+            archive: None,
+            ffmpeg: None,
             waiting: Arc::default(),
             texts: Arc::default(),
             stills: Arc::default(),
@@ -132,17 +151,46 @@ pub struct Site {
     pub streams: watch::Receiver<Arc<Streams>>,
     /// When the daemon started.
     pub started: MonotonicTime,
+    /// Of the administrators' own address: who is one.
+    administrators: Option<watch::Receiver<Arc<Access>>>,
+    /// Whether there is such an address.
+    has_administrators: bool,
+    /// The clips that may be sent at once.
+    clips: Arc<Semaphore>,
+    /// The pictures of the past that may be decoded at once.
+    decoders: Arc<Semaphore>,
 }
 
 impl Site {
-    /// A site whose uptime counts from now.
+    /// A site for viewers, whose uptime counts from now. As long as no stream is guarded, those of this machine may see everything.
     pub fn new(anchor: Anchor, streams: watch::Receiver<Arc<Streams>>) -> Self {
         let started = anchor.monotonic();
         Self {
             anchor,
             streams,
             started,
+            administrators: None,
+            has_administrators: false,
+            clips: Arc::new(Semaphore::new(clip::MOST_AT_ONCE)),
+            decoders: Arc::new(Semaphore::new(then::MOST_AT_ONCE)),
         }
+    }
+
+    /// This site, of which viewers see only what is theirs, and the same for administrators.
+    pub fn divided(self, administrators: watch::Receiver<Arc<Access>>) -> (Self, Self) {
+        let viewers = Self {
+            has_administrators: true,
+            ..self
+        };
+        let theirs = Self {
+            anchor: viewers.anchor.clone(),
+            streams: viewers.streams.clone(),
+            administrators: Some(administrators),
+            clips: Arc::clone(&viewers.clips),
+            decoders: Arc::clone(&viewers.decoders),
+            ..viewers
+        };
+        (viewers, theirs)
     }
 }
 

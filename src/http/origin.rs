@@ -6,18 +6,22 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, LOCATION, TRANSFER_ENCODING,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 
 use super::assets::{self, Assets};
+use super::guard::Rights;
 use super::reply::{self, Asked, Cache};
-use super::route::{Item, Target};
-use super::serve::ClientAddress;
+use super::route::{self, Item, Past, Target};
+use super::serve::Client;
 use super::text::{Document, Text};
-use super::{Recordings, Site, StreamPort, Streams, live, media, metrics, stored};
+use super::{
+    Recordings, Site, StreamPort, Streams, clip, live, media, metrics, moment, past, stored, then,
+};
 use crate::manifest::hls::Extent;
 use crate::status::{StreamState, StreamStatus, StreamsStatus};
 use crate::tick::UnixTime;
@@ -27,31 +31,56 @@ const HTML: &str = "text/html; charset=utf-8";
 const HLS: &str = "application/vnd.apple.mpegurl";
 const DASH: &str = "application/dash+xml";
 pub(super) const MP4: &str = "video/mp4";
-const JPEG: &str = "image/jpeg";
+pub(super) const JPEG: &str = "image/jpeg";
 const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const A_YEAR: Duration = Duration::from_secs(31_536_000);
 
 /// Answers any request.
 pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>) -> Response {
-    let client = request.extensions().get::<ClientAddress>().copied();
+    let client = request.extensions().get::<Client>().copied();
     let (head, _) = request.into_parts();
+    let has_body = has_body(&head.headers);
     let asked = Asked {
         method: head.method,
+        version: head.version,
         headers: head.headers,
+        depth: head.uri.path().matches('/').count().saturating_sub(1),
     };
     let streams = Arc::clone(&site.streams.borrow());
-    let mut response = if asked.method == Method::GET || asked.method == Method::HEAD {
-        match Target::parse(head.uri.path()) {
-            Some(target) => answer_target(&site, &streams, &asked, target, head.uri.query()).await,
-            None => reply::not_found("unknown_path", "nothing has this path"),
+    let parsed = route::parse(head.uri.path());
+    let mut response = match parsed {
+        _ if asked.method != Method::GET && asked.method != Method::HEAD => {
+            let refused = reply::method_not_allowed(&asked.method);
+            match has_body {
+                true => reply::closing(refused),
+                false => refused,
+            }
         }
-    } else {
-        reply::method_not_allowed(&asked.method)
+        _ if has_body => reply::no_body_wanted(),
+        None => reply::not_found("unknown_path", "nothing has this path"),
+        Some((target, pass)) => {
+            let rights = Rights::of(&site, &streams, client, &asked.headers, pass);
+            let mut response = match (rights.refusal(&site, &asked, target), target) {
+                (Some(refusal), _) => refusal,
+                (
+                    None,
+                    Target::Stream(_, Item::Player)
+                    | Target::Recording(_, _, Item::Player)
+                    | Target::Past(_, Past::Page),
+                ) if pass.is_some() => rights.hand_over(client, target),
+                _ => answer_target(&site, &rights, &asked, target, head.uri.query()).await,
+            };
+            rights.keep_private(target, &mut response);
+            response
+        }
     };
-    let viewed = match Target::parse(head.uri.path()) {
-        Some(Target::Stream(stream, item) | Target::Recording(stream, _, item)) => {
-            Some((stream, item))
-        }
+    let viewed = match parsed {
+        Some((
+            Target::Stream(stream, item)
+            | Target::Recording(stream, _, item)
+            | Target::Past(stream, Past::Reel(_, item)),
+            _,
+        )) => Some((stream, item)),
         _ => None,
     };
     if let (Some(client), Some((stream, item))) = (client, viewed)
@@ -60,7 +89,7 @@ pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>
         && !response.status().is_server_error()
         && let Some(port) = streams.get(stream)
     {
-        port.viewers.note(client.0, site.anchor.monotonic());
+        port.viewers.note(client.address, site.anchor.monotonic());
     }
     let nosniff = HeaderValue::from_static("nosniff");
     response
@@ -69,17 +98,26 @@ pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>
     response
 }
 
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers
+            .get_all(CONTENT_LENGTH)
+            .iter()
+            .any(|length| length != "0")
+}
+
 fn counts_as_viewing(item: Item<'_>) -> bool {
-    !matches!(item, Item::Player | Item::Snapshot)
+    !matches!(item, Item::Player | Item::Snapshot | Item::Clip)
 }
 
 async fn answer_target(
     site: &Site,
-    streams: &Streams,
+    rights: &Rights<'_>,
     asked: &Asked,
     target: Target<'_>,
     query: Option<&str>,
 ) -> Response {
+    let streams = rights.streams();
     match target {
         Target::Index => page(asked, &Assets::get().index),
         Target::Favicon => favicon(asked),
@@ -97,9 +135,9 @@ async fn answer_target(
             let text = Bytes::from(metrics::text(&site.status()));
             reply::media(asked, metrics::MEDIA_TYPE, Cache::NoStore, [text])
         }
-        Target::ApiStreams => reply::json(asked, &site.status()),
+        Target::ApiStreams => reply::json(asked, &rights.redact(site.status())),
         Target::ApiStream(name) => match streams.get(name) {
-            Some(port) => reply::json(asked, &site.stream_status(port)),
+            Some(port) => reply::json(asked, &rights.redact_stream(site.stream_status(port))),
             None => unknown_stream(name),
         },
         Target::Bare(name) => match streams.get(name) {
@@ -117,6 +155,11 @@ async fn answer_target(
                 let message = format!("stream '{stream}' has no recording '{name}'");
                 reply::not_found("unknown_recording", &message)
             }
+        },
+        Target::Past(name, past) => match streams.get(name) {
+            Some(port) => past::answer(site, asked, port, past, query).await,
+            None if past == Past::Page => missing_page(asked),
+            None => unknown_stream(name),
         },
         Target::Stream(name, item) => match streams.get(name) {
             Some(port) => answer_item(site, asked, port, item, query).await,
@@ -162,7 +205,7 @@ fn answer_recorder(
     }
 }
 
-async fn answer_item(
+pub(super) async fn answer_item(
     site: &Site,
     asked: &Asked,
     port: &StreamPort,
@@ -180,7 +223,12 @@ async fn answer_item(
     match item {
         Item::Player if snapshot.mode.is_recorded() => page(asked, &Assets::get().recording),
         Item::Player => page(asked, &Assets::get().player),
-        Item::Snapshot => still(site, asked, port, query).await,
+        Item::Snapshot => match moment::moment(query, "at", now) {
+            Ok(None) => still(site, asked, port, query).await,
+            Ok(Some(at)) => then::answer(site, asked, port, at, query).await,
+            Err(error) => clip::bad_moment(&error),
+        },
+        Item::Clip => clip::answer(site, port, query).await,
         Item::Multivariant | Item::Media(_) if !port.hls => not_published("HLS", port),
         Item::Mpd | Item::LowLatencyMpd if !port.dash => not_published("DASH", port),
         Item::Multivariant | Item::Mpd | Item::LowLatencyMpd => {
@@ -285,6 +333,7 @@ fn media_bytes(
         }
         Item::Player
         | Item::Snapshot
+        | Item::Clip
         | Item::Multivariant
         | Item::Mpd
         | Item::LowLatencyMpd
@@ -335,7 +384,7 @@ async fn still(site: &Site, asked: &Asked, port: &StreamPort, query: Option<&str
     }
 }
 
-fn page(asked: &Asked, text: &Text) -> Response {
+pub(super) fn page(asked: &Asked, text: &Text) -> Response {
     let mut response = reply::text(asked, HTML, Cache::Revalidate, text);
     let policy = HeaderValue::from_static(assets::CONTENT_SECURITY_POLICY);
     response
@@ -344,8 +393,16 @@ fn page(asked: &Asked, text: &Text) -> Response {
     response
 }
 
-fn missing_page(asked: &Asked) -> Response {
-    let mut response = page(asked, &Assets::get().missing);
+/// The page of a stream that the request may not watch; its status is the caller's.
+pub(super) fn closed_page(asked: &Asked) -> Response {
+    let mut response = page(asked, Assets::get().closed.at(asked.depth));
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    response
+}
+
+pub(super) fn missing_page(asked: &Asked) -> Response {
+    let mut response = page(asked, Assets::get().missing.at(asked.depth));
     *response.status_mut() = StatusCode::NOT_FOUND;
     let no_store = HeaderValue::from_static("no-store");
     response.headers_mut().insert(CACHE_CONTROL, no_store);
@@ -384,7 +441,7 @@ async fn asset(asked: &Asked, name: &str) -> Response {
     })
 }
 
-fn to_the_slash(name: &str) -> Response {
+pub(super) fn to_the_slash(name: &str) -> Response {
     let message = format!("the player is at {name}/");
     elsewhere(
         StatusCode::PERMANENT_REDIRECT,
@@ -394,7 +451,7 @@ fn to_the_slash(name: &str) -> Response {
 }
 
 /// `location` is relative, so that it holds behind a proxy with a prefix too.
-fn elsewhere(status: StatusCode, location: &str, message: &str) -> Response {
+pub(super) fn elsewhere(status: StatusCode, location: &str, message: &str) -> Response {
     let mut response = reply::error(status, "moved", message);
     if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(LOCATION, location);

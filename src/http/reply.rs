@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE,
-    RETRY_AFTER, VARY,
+    ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, AUTHORIZATION,
+    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
+    ETAG, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::response::Response;
 use bytes::Bytes;
 use tower_http::cors::{Any as AnyOrigin, CorsLayer};
@@ -19,11 +19,14 @@ use super::text::{Coding, Effort, Text};
 
 const JSON: &str = "application/json";
 
-/// What an answer depends on besides its path.
+/// What an answer depends on besides what its path names.
 #[derive(Clone)]
 pub(super) struct Asked {
     pub(super) method: Method,
+    pub(super) version: Version,
     pub(super) headers: HeaderMap,
+    /// How many folders its path goes down.
+    pub(super) depth: usize,
 }
 
 impl Asked {
@@ -59,6 +62,11 @@ impl Cache {
 
 fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("our own header values are visible ASCII")
+}
+
+/// `body`, whole.
+pub(super) fn whole(content_type: &str, cache: Cache, body: Slices) -> Response {
+    response(StatusCode::OK, content_type, cache, body.len(), body)
 }
 
 fn response<B>(
@@ -244,6 +252,31 @@ pub(super) fn not_yet(message: &str) -> Response {
     response
 }
 
+/// 503, for players go on after that and give up after a 429.
+pub(super) fn too_many_requests() -> Response {
+    let message = "too many requests from this address: ask more slowly";
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    let mut response = error(unavailable, "too_many_requests", message);
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    // It is said before the layer that lets other origins read the rest.
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// 400, and the end of the connection: no request here has a body, and where one begins and ends is what proxies and servers disagree on.
+pub(super) fn no_body_wanted() -> Response {
+    let message = "a request has no body here";
+    closing(error(StatusCode::BAD_REQUEST, "no_body", message))
+}
+
+/// The connection's last answer.
+pub(super) fn closing(mut response: Response) -> Response {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    response
+}
+
 /// 405.
 pub(super) fn method_not_allowed(method: &Method) -> Response {
     let message = format!("{method} is not allowed here: GET, HEAD and OPTIONS are");
@@ -270,12 +303,13 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     error(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
 }
 
-/// Any page may read everything (rule 24): there is nothing here that a cookie or an origin would guard.
+/// Any page may read everything that it may ask for (rule 24): it shows what it knows itself, for cookies are not sent from other sites.
 pub(super) fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AnyOrigin)
         .allow_methods([Method::GET, Method::HEAD, Method::OPTIONS])
-        .allow_headers(AnyOrigin)
+        // The asterisk does not stand for this one.
+        .allow_headers([HeaderName::from_static("*"), AUTHORIZATION])
         .expose_headers([
             ACCEPT_RANGES,
             CACHE_CONTROL,

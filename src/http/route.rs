@@ -1,6 +1,7 @@
 //! Paths: what a URL asks for. Parsing is strict and pure, so that every thing has one name and nothing else has any:
 //! no escapes, no leading zeros, no signs, no dots beyond those of the contract.
 
+use crate::config::defaults::RECORD_FOLDER;
 use crate::tick::{PartNumber, SegmentNumber};
 
 /// What a path names. The names in it are well formed, but may be unknown.
@@ -21,6 +22,20 @@ pub(super) enum Target<'a> {
     /// A stream's and a recording's name without the slash after it.
     BareRecording(&'a str, &'a str),
     Recording(&'a str, &'a str, Item<'a>),
+    /// A live stream's past.
+    Past(&'a str, Past<'a>),
+}
+
+/// What a path names within a stream's past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Past<'a> {
+    /// It, without the slash after it.
+    Bare,
+    Page,
+    List,
+    /// A recording's name without the slash after it.
+    BareReel(&'a str),
+    Reel(&'a str, Item<'a>),
 }
 
 /// What a path names within a stream.
@@ -28,6 +43,7 @@ pub(super) enum Target<'a> {
 pub(super) enum Item<'a> {
     Player,
     Snapshot,
+    Clip,
     Multivariant,
     Mpd,
     LowLatencyMpd,
@@ -37,9 +53,20 @@ pub(super) enum Item<'a> {
     Part(&'a str, SegmentNumber, PartNumber),
 }
 
+/// What a URL's path names, as it stands in the request line, and the pass in it: `/{stream}/~{pass}/` stands for `/{stream}/`, so that all
+/// that is named from there by relative URLs has the pass too, without a word of it in playlists.
+pub(super) fn parse(path: &str) -> Option<(Target<'_>, Option<&str>)> {
+    let in_pass = || {
+        let (stream, rest) = path.strip_prefix('/')?.split_once('/')?;
+        let (pass, rest) = rest.strip_prefix('~')?.split_once('/')?;
+        Some((Target::in_stream(name(stream)?, rest)?, Some(pass)))
+    };
+    in_pass().or_else(|| Some((Target::parse(path)?, None)))
+}
+
 impl<'a> Target<'a> {
-    /// The target of a URL's path, as it stands in the request line.
-    pub(super) fn parse(path: &'a str) -> Option<Self> {
+    /// The target of a path without a pass.
+    fn parse(path: &'a str) -> Option<Self> {
         let path = path.strip_prefix('/')?;
         match path {
             "" => return Some(Self::Index),
@@ -60,15 +87,60 @@ impl<'a> Target<'a> {
         let Some((stream, rest)) = path.split_once('/') else {
             return name(path).map(Self::Bare);
         };
-        let stream = name(stream)?;
+        Self::in_stream(name(stream)?, rest)
+    }
+
+    fn in_stream(stream: &'a str, rest: &'a str) -> Option<Self> {
+        match rest {
+            "status.json" => return Some(Self::ApiStream(stream)),
+            "time" => return Some(Self::Time),
+            _ => {}
+        }
+        if let Some(past) = rest.strip_prefix(RECORD_FOLDER)
+            && (past.is_empty() || past.starts_with('/'))
+        {
+            return Some(Self::Past(stream, Past::parse(past)?));
+        }
         if is_recording(rest) {
             return Some(Self::BareRecording(stream, rest));
         }
         match rest.split_once('/') {
+            Some((recording, "time")) if is_recording(recording) => Some(Self::Time),
             Some((recording, item)) if is_recording(recording) => {
                 Some(Self::Recording(stream, recording, Item::parse(item)?))
             }
             _ => Some(Self::Stream(stream, Item::parse(rest)?)),
+        }
+    }
+
+    /// The stream that it is of, if it is of one.
+    pub(super) fn stream(self) -> Option<&'a str> {
+        match self {
+            Self::ApiStream(stream)
+            | Self::Bare(stream)
+            | Self::Stream(stream, _)
+            | Self::BareRecording(stream, _)
+            | Self::Recording(stream, _, _)
+            | Self::Past(stream, _) => Some(stream),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Past<'a> {
+    /// What follows the name of the folder.
+    fn parse(rest: &'a str) -> Option<Self> {
+        match rest {
+            "" => return Some(Self::Bare),
+            "/" => return Some(Self::Page),
+            "/index.json" => return Some(Self::List),
+            _ => {}
+        }
+        let rest = rest.strip_prefix('/')?;
+        match rest.split_once('/') {
+            None if is_recording(rest) => Some(Self::BareReel(rest)),
+            Some((reel, item)) if is_recording(reel) => Some(Self::Reel(reel, Item::parse(item)?)),
+            _ => None,
         }
     }
 }
@@ -78,6 +150,7 @@ impl<'a> Item<'a> {
         match path {
             "" => return Some(Self::Player),
             "snapshot.jpg" => return Some(Self::Snapshot),
+            "clip.mp4" => return Some(Self::Clip),
             "index.m3u8" => return Some(Self::Multivariant),
             "manifest.mpd" => return Some(Self::Mpd),
             "manifest-ll.mpd" => return Some(Self::LowLatencyMpd),
@@ -149,6 +222,7 @@ mod tests {
             ("/door/manifest.mpd", stream(Item::Mpd)),
             ("/door/manifest-ll.mpd", stream(Item::LowLatencyMpd)),
             ("/door/snapshot.jpg", stream(Item::Snapshot)),
+            ("/door/clip.mp4", stream(Item::Clip)),
             ("/door/720p/media.m3u8", stream(Item::Media("720p"))),
             (
                 "/door/720p/init-0a1b.mp4",
@@ -182,15 +256,72 @@ mod tests {
                     Item::Segment("720p", SegmentNumber(3)),
                 )),
             ),
+            (
+                "/door/recordings2/media.m3u8",
+                stream(Item::Media("recordings2")),
+            ),
+            ("/door/recordings", Some(Target::Past("door", Past::Bare))),
+            ("/door/recordings/", Some(Target::Past("door", Past::Page))),
+            (
+                "/door/recordings/index.json",
+                Some(Target::Past("door", Past::List)),
+            ),
+            (
+                "/door/recordings/20261123t070000z",
+                Some(Target::Past("door", Past::BareReel("20261123t070000z"))),
+            ),
+            (
+                "/door/recordings/20261123t070000z-2/720p/3.m4s",
+                Some(Target::Past(
+                    "door",
+                    Past::Reel(
+                        "20261123t070000z-2",
+                        Item::Segment("720p", SegmentNumber(3)),
+                    ),
+                )),
+            ),
             ("/metrics", Some(Target::Metrics)),
             ("/api/v1/streams", Some(Target::ApiStreams)),
             ("/api/v1/streams/door", Some(Target::ApiStream("door"))),
             ("/healthz", Some(Target::Healthz)),
             ("/readyz", Some(Target::Readyz)),
             ("/time", Some(Target::Time)),
+            ("/door/time", Some(Target::Time)),
+            ("/door/20261123t070000z/time", Some(Target::Time)),
             ("/assets/app-1.css", Some(Target::Asset("app-1.css"))),
         ] {
             assert_eq!(Target::parse(path), target, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_pass_in_the_path_changes_nothing_but_the_rights() {
+        let at = |path| Target::parse(path).unwrap();
+        for (path, target, pass) in [
+            ("/door/~1-a/", at("/door/"), "1-a"),
+            ("/door/~1-a/720p/1.m4s", at("/door/720p/1.m4s"), "1-a"),
+            ("/door/~1-a/status.json", Target::ApiStream("door"), "1-a"),
+            ("/door/~/index.m3u8", at("/door/index.m3u8"), ""),
+            (
+                "/door/~1-a/20261123t070312z/index.m3u8",
+                at("/door/20261123t070312z/index.m3u8"),
+                "1-a",
+            ),
+        ] {
+            assert_eq!(parse(path), Some((target, Some(pass))), "{path}");
+        }
+        let door = Some((at("/door/"), None));
+        assert_eq!(parse("/door/"), door);
+        for path in [
+            "/door/~1-a",
+            "/~1-a/",
+            "/door/~1-a/~1-a/",
+            "/door/~1-a/../gate/",
+            "/door/720p/~1-a/1.m4s",
+            "/api/~1-a/v1/streams",
+            "/door/%7e1-a/index.m3u8",
+        ] {
+            assert_eq!(parse(path), None, "{path}");
         }
     }
 
@@ -210,6 +341,11 @@ mod tests {
             "/DOOR/",
             "/d\u{f6}r/",
             "/door/720p/",
+            "/door/recordings/x",
+            "/door/recordingsx",
+            "/door/recordings//",
+            "/door/recordings/720p/1.m4s",
+            "/door/recordings/../20261123t070000z/",
             "/door/720p/01.m4s",
             "/door/720p/+1.m4s",
             "/door/720p/-1.m4s",

@@ -1,18 +1,21 @@
 //! Connections: accepting them, and bounding what each may cost. HTTP/1.1 and HTTP/2 share one port, in cleartext and, with a certificate,
-//! over TLS: the first byte tells. The kernel ends a connection whose peer reads nothing, and a first request has to come in time; in
-//! between hyper buffers little, and media is shared memory.
+//! over TLS: the first byte tells. A first request has to come in time, and who reads nothing is dropped (`stalled`); till then hyper and the kernel buffer
+//! little, and media is shared memory.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::Version;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -20,39 +23,43 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
-use super::Tls;
+use super::crowd::Crowd;
+use super::stalled::{Answers, Impatient, Watched};
+use super::{Tls, reply};
 use crate::complaint::Complaint;
+use crate::config::ViewerLimits;
 
-/// How long a request's headers may take, and how long a connection may idle before them.
-const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// Answers under way at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 /// What HTTP/2 may buffer of one answer.
 const MAX_BUFFERED: usize = 64 * 1024;
 /// How often an HTTP/2 peer is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// How long a peer may take nothing of what was sent to it.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
-/// The most that is read ahead, and the longest request line with its headers.
-const MAX_HEADERS: usize = 32 * 1024;
+/// What the kernel may hold of one connection beside what is on its way: a viewer that reads nothing costs that.
+const MAX_UNSENT: u32 = 128 << 10;
 /// How long answers under way may take when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// The address that a request came from; an extension of each.
+/// Who a request came from; an extension of each.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ClientAddress(pub(super) IpAddr);
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    /// Whether it asked over TLS.
+    pub(super) encrypted: bool,
+}
 
-/// Serves `router` on `listener`, over TLS too if there is a certificate, until `shutdown` is done; then answers what is under way, for 2 s
-/// at most. No more than `at_once` connections are served at a time; more wait in the listener's backlog.
+/// Serves `router` on `listener` within `limits`, over TLS too if there is a certificate, until `shutdown` is done; then answers what is under way,
+/// for 2 s at most. Connections beyond the limit of all wait in the listener's backlog.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    at_once: usize,
+    limits: ViewerLimits,
     tls: Option<Arc<Tls>>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let door = Arc::new(Door::new(router, tls));
-    let permits = Arc::new(Semaphore::new(at_once));
+    let at_once = usize::try_from(limits.connections).unwrap_or(usize::MAX);
+    let permits = Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
+    let door = Arc::new(Door::new(router, limits, tls));
     let mut complaint = Complaint::default();
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -82,13 +89,16 @@ pub async fn serve(
                 continue;
             }
         };
-        bound(&stream);
+        let Some(place) = door.crowd.admit(peer.ip(), Instant::now()) else {
+            continue;
+        };
+        bound(&stream, door.limits.stall_timeout);
         let (door, watcher) = (Arc::clone(&door), graceful.watcher());
         connections.spawn(async move {
             if let Err(cause) = door.welcome(stream, peer.ip(), watcher).await {
                 tracing::debug!(%peer, %cause, "an HTTP connection ended early");
             }
-            drop(permit);
+            drop((place, permit));
         });
     }
     drop(listener);
@@ -99,6 +109,8 @@ pub async fn serve(
 /// What every connection is served with.
 struct Door {
     router: Router,
+    limits: ViewerLimits,
+    crowd: Arc<Crowd>,
     tls: Option<Arc<Tls>>,
     builder: auto::Builder<TokioExecutor>,
 }
@@ -106,23 +118,25 @@ struct Door {
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 impl Door {
-    fn new(router: Router, tls: Option<Arc<Tls>>) -> Self {
+    fn new(router: Router, limits: ViewerLimits, tls: Option<Arc<Tls>>) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS_WITHIN)
-            .max_buf_size(MAX_HEADERS);
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(limits.header_bytes);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(u32::try_from(MAX_HEADERS).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .max_send_buf_size(MAX_BUFFERED)
             .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(STALLED_AFTER);
+            .keep_alive_timeout(limits.stall_timeout);
         Self {
             router,
+            crowd: Crowd::new(limits.clone()),
+            limits,
             tls,
             builder,
         }
@@ -135,54 +149,98 @@ impl Door {
         peer: IpAddr,
         watcher: Watcher,
     ) -> Result<(), Broken> {
+        let within = self.limits.header_timeout;
+        let impatient = |stream| Impatient::new(stream, self.limits.stall_timeout);
         let Some(tls) = &self.tls else {
-            return self.serve(stream, peer, watcher).await;
+            return self.serve(impatient(stream), peer, false, watcher).await;
         };
         // The first byte of a TLS handshake record; no HTTP request begins with it.
         const HANDSHAKE: u8 = 0x16;
         let mut first = [0];
-        tokio::time::timeout(HEADERS_WITHIN, stream.peek(&mut first)).await??;
+        tokio::time::timeout(within, stream.peek(&mut first)).await??;
         if first != [HANDSHAKE] {
-            return self.serve(stream, peer, watcher).await;
+            return self.serve(impatient(stream), peer, false, watcher).await;
         }
-        let accepted = TlsAcceptor::from(tls.config()).accept(stream);
-        let stream = tokio::time::timeout(HEADERS_WITHIN, accepted).await??;
-        self.serve(stream, peer, watcher).await
+        let accepted = TlsAcceptor::from(tls.config()).accept(impatient(stream));
+        let stream = tokio::time::timeout(within, accepted).await??;
+        self.serve(stream, peer, true, watcher).await
     }
 
     async fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
         peer: IpAddr,
+        encrypted: bool,
         watcher: Watcher,
     ) -> Result<(), Broken> {
         let asked = Arc::new(AtomicBool::new(false));
-        let (router, has_asked) = (self.router.clone(), Arc::clone(&asked));
+        // Only HTTP/2 has answers that are not seen to be taken.
+        let answers: Arc<OnceLock<Arc<Answers>>> = Arc::default();
+        let (router, crowd) = (self.router.clone(), Arc::clone(&self.crowd));
+        let (has_asked, books) = (Arc::clone(&asked), Arc::clone(&answers));
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             has_asked.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(ClientAddress(peer));
-            // A router without middleware that waits is always ready.
-            router.clone().call(request.map(Body::new))
+            let under_way = (request.version() == Version::HTTP_2)
+                .then(|| books.get_or_init(Arc::default).begin());
+            let (address, forwarded) = crowd.viewer(peer, request.headers());
+            let client = Client {
+                address,
+                encrypted: encrypted || forwarded,
+            };
+            request.extensions_mut().insert(client);
+            let answer = crowd.may_ask(address, Instant::now()).then(|| {
+                // A router without middleware that waits is always ready.
+                router.clone().call(request.map(Body::new))
+            });
+            async move {
+                let response = match answer {
+                    Some(answer) => answer.await?,
+                    None => reply::too_many_requests(),
+                };
+                Ok::<_, Infallible>(match under_way {
+                    Some(under_way) => {
+                        response.map(|body| Body::new(Watched::new(body, under_way)))
+                    }
+                    None => response,
+                })
+            }
         });
         let connection = self
             .builder
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
         let mut connection = std::pin::pin!(watcher.watch(connection));
-        // Until the version is known hyper has no timer of its own, and HTTP/2 has none for headers.
-        match tokio::time::timeout(HEADERS_WITHIN, &mut connection).await {
-            Ok(ended) => ended,
-            Err(_) if !asked.load(Ordering::Relaxed) => Err("no request came in time".into()),
-            Err(_) => connection.await,
+        let ViewerLimits {
+            header_timeout,
+            stall_timeout,
+            ..
+        } = self.limits;
+        let mut look_after = header_timeout;
+        loop {
+            // Until the version is known hyper has no timer of its own, and HTTP/2 has none for headers.
+            if let Ok(ended) = tokio::time::timeout(look_after, &mut connection).await {
+                return ended;
+            }
+            if !asked.load(Ordering::Relaxed) {
+                return Err("no request came in time".into());
+            }
+            let Some(answers) = answers.get() else {
+                return connection.await;
+            };
+            if let Some(why) = answers.over(Instant::now(), stall_timeout, header_timeout) {
+                return Err(why.into());
+            }
+            look_after = stall_timeout.min(header_timeout) / 2;
         }
     }
 }
 
 /// Sets the socket's limits. Without them it still works, so a refusal is only logged.
-fn bound(stream: &TcpStream) {
-    let stalled = u32::try_from(STALLED_AFTER.as_millis()).unwrap_or(u32::MAX);
+fn bound(stream: &TcpStream, stall_timeout: Duration) {
+    let stalled = u32::try_from(stall_timeout.as_millis()).unwrap_or(u32::MAX);
     let set = rustix::net::sockopt::set_tcp_user_timeout(stream, stalled)
         .map_err(std::io::Error::from)
+        .and_then(|()| SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT))
         .and_then(|()| stream.set_nodelay(true));
     if let Err(cause) = set {
         tracing::debug!(%cause, "can't set a connection's limits");

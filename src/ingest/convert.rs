@@ -20,8 +20,11 @@ use reduce::Reduction;
 const STRIPE_BYTES: usize = 128 * 1024;
 
 /// Where a frame's rows come from.
-pub(crate) trait Rows {
+pub trait Rows {
     /// Copies `rows` rows of `plane`, from `first` on, into `into`, without the padding between rows.
+    ///
+    /// # Errors
+    /// When the ring's memory is not what it should be.
     fn copy_rows(
         &self,
         plane: usize,
@@ -33,7 +36,7 @@ pub(crate) trait Rows {
 
 /// Why a frame became no picture.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConvertError {
+pub enum ConvertError {
     /// The ring's memory is not what it should be.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -53,7 +56,7 @@ pub(crate) enum ConvertError {
 }
 
 /// Makes pictures of a session's frames, in memory that is used again and again.
-pub(crate) struct Converter {
+pub struct Converter {
     format: FrameFormat,
     size: Size,
     stripe: Vec<u8>,
@@ -70,12 +73,12 @@ pub(crate) fn input_of(format: &FrameFormat) -> (PictureFormat, Size) {
 
 impl Converter {
     /// A converter for frames of `format`.
-    pub(crate) fn new(format: FrameFormat) -> Self {
+    pub fn new(format: FrameFormat) -> Self {
         let (stored, size) = input_of(&format);
         let planes = format.planes().iter().map(|plane| plane.row_bytes);
         let packed_row = planes.fold(padded_row_bytes(&format, size), usize::max);
         let stripe_rows = ((STRIPE_BYTES / packed_row) & !1).clamp(2, size.height as usize);
-        let pool = PicturePool::new(stored.bytes(size));
+        let pool = PicturePool::for_pipes(stored.bytes(size));
         Self {
             stripe: vec![0; packed_row * stripe_rows],
             format,
@@ -87,12 +90,15 @@ impl Converter {
     }
 
     /// How its pictures are stored.
-    pub(crate) fn picture_format(&self) -> PictureFormat {
+    pub fn picture_format(&self) -> PictureFormat {
         picture_format(self.format.pixels())
     }
 
     /// The picture of one frame.
-    pub(crate) fn convert(
+    ///
+    /// # Errors
+    /// As [`ConvertError`] lists.
+    pub fn convert(
         &mut self,
         frame: &impl Rows,
         captured: MonotonicTime,

@@ -21,6 +21,7 @@ use ringgear_producer::messages::FrameCounts;
 use tokio::sync::{oneshot, watch};
 
 pub(crate) use convert::input_of;
+pub use convert::{ConvertError, Converter, Rows};
 pub(crate) use counters::{Count, Counters};
 pub(crate) use lossless::{Farewell, LosslessIngest, Sink};
 pub(crate) use session::{NewSession, possible};
@@ -149,7 +150,16 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
         let grid = self.plan.grid;
         let backfill = u64::from(grid.framerate.ticks_in(self.plan.backfill).get());
         let mut tick = grid.tick_at(self.anchor.now()).next();
-        while let Some(fresh) = self.await_frame(tick) {
+        let mut goes_on = true;
+        if self.slate.is_some() {
+            // The ticks that were missed while nobody ran show what this one does: the slate, and not what a camera sees only now.
+            goes_on = self.turn(grid.time_of(tick)).is_some();
+            if goes_on {
+                self.make(tick, None);
+                tick = tick.next();
+            }
+        }
+        while goes_on && let Some(fresh) = self.await_frame(tick) {
             let due = grid.tick_at(self.anchor.now());
             if due > tick && due.since(tick) > backfill {
                 tick = due;
@@ -206,8 +216,24 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
                 }
             }
         }
+        if self.plan.pace == Pace::Tick && self.plan.slack > 0 && self.session.is_some() {
+            self.turn(deadline.saturating_sub(self.lead()))?;
+            let fresh = self.take_fresh();
+            if fresh.is_some() {
+                // Nothing is obeyed meanwhile: it is this session's frame that the tick shows.
+                self.anchor.sleep_until(deadline);
+                return Some(fresh);
+            }
+        }
         self.turn(deadline)?;
         Some(self.take_fresh())
+    }
+
+    /// How long before its deadline a tick's frame is taken, if it waits then: so many streams, whose ticks all have the same moment, don't
+    /// keep each other waiting with their copies. A newer one that comes meanwhile would have waited for the next tick as well.
+    fn lead(&self) -> Duration {
+        const LEAD: Duration = Duration::from_millis(8);
+        LEAD.min(self.plan.grid.framerate.duration_of(1) / 4)
     }
 
     /// Sleeps until frames may be taken for `tick`: until the deadline of the tick before. After one frame that came late, each would be

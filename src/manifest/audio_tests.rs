@@ -23,6 +23,7 @@ fn track(version: &str, codecs: &str, framerate: Framerate, frame: Option<u32>) 
     let audio = frame.map(|samples| AudioFormat {
         channels: 2,
         frame: NonZeroU32::new(samples).unwrap(),
+        copied_rate: None,
     });
     TrackInit {
         description: TrackDescription {
@@ -126,7 +127,7 @@ fn snapshot(window: &Window, grid: &Grid) -> Arc<Snapshot> {
 
 fn options() -> MpdOptions {
     MpdOptions {
-        utc_timing: UtcTiming::HttpIso("/time".to_owned()),
+        utc_timing: UtcTiming::HttpIso("time".to_owned()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::tick::{Grid, Tick};
-use crate::window::{Period, Segment, Snapshot, TrackInit, TrackView};
+use crate::window::{Mode, Period, Segment, Snapshot, TrackInit, TrackView};
 
 use super::same_period;
 
@@ -17,7 +17,7 @@ pub use low_latency::mpd_low_latency;
 /// Where players learn the time (ISO/IEC 23009-1, 5.8.4.11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UtcTiming {
-    /// GET of this URL answers an ISO 8601 time; it is resolved against the MPD's. For the origin: `/time`.
+    /// GET of this URL answers an ISO 8601 time; it is resolved against the MPD's. For the origin: `time`.
     HttpIso(String),
     /// The `Date` header of a HEAD of this URL, resolved likewise. For plain web servers: the MPD itself, `manifest.mpd`.
     HttpHead(String),
@@ -75,6 +75,8 @@ fn write_utc_timing(text: &mut String, depth: usize, timing: &UtcTiming) {
 struct ListedPeriod<'a> {
     period: &'a Arc<Period>,
     tracks: Vec<Run<'a>>,
+    /// The time on its grid at which the presentation would have begun, had there been no hole since.
+    zero: u64,
 }
 
 impl ListedPeriod<'_> {
@@ -87,7 +89,8 @@ impl ListedPeriod<'_> {
     }
 
     fn nanos(&self, tick: Tick) -> u64 {
-        self.period.grid.time_of(tick).as_nanos()
+        let nanos = self.period.grid.time_of(tick).as_nanos();
+        nanos.saturating_sub(self.zero)
     }
 
     fn end_nanos(&self) -> u64 {
@@ -115,6 +118,7 @@ fn listed_periods(snapshot: &Snapshot) -> Vec<ListedPeriod<'_>> {
                 periods.push(ListedPeriod {
                     period: &segment.period,
                     tracks: vec![Vec::new(); snapshot.tracks.len()],
+                    zero: 0,
                 });
                 periods.len() - 1
             });
@@ -130,7 +134,19 @@ fn listed_periods(snapshot: &Snapshot) -> Vec<ListedPeriod<'_>> {
     if periods.len() > 1 && periods.last().is_some_and(lacks_audio) {
         periods.pop();
     }
+    if snapshot.mode == Mode::Kept {
+        join(&mut periods);
+    }
     periods
+}
+
+// What is kept of the past begins at zero, and nobody waits through a hole in it.
+fn join(periods: &mut [ListedPeriod<'_>]) {
+    let mut end = 0;
+    for period in periods {
+        period.zero = period.start_nanos() - end;
+        end = period.end_nanos();
+    }
 }
 
 // $Number$ is counted along the timeline, so a hole would give every later segment another's name. The window starts a new
@@ -310,7 +326,7 @@ fn open_representation(text: &mut String, view: &TrackView, init: &TrackInit) {
             format_args!(
                 "<Representation id=\"{name}\" mimeType=\"audio/mp4\" codecs=\"{}\" audioSamplingRate=\"{}\" bandwidth=\"{}\">",
                 escaped(&description.codecs),
-                description.timescale(),
+                audio.rate(),
                 view.peak_bandwidth.max(1),
             ),
         );

@@ -91,7 +91,7 @@ pub fn media(snapshot: &Snapshot, track: TrackIndex) -> String {
     open_media(&mut text, snapshot, VERSION);
     open_sequences(&mut text, snapshot);
     match snapshot.mode {
-        Mode::Live => {}
+        Mode::Live | Mode::Kept => {}
         Mode::Event => line(&mut text, format_args!("#EXT-X-PLAYLIST-TYPE:EVENT")),
         Mode::Vod => line(&mut text, format_args!("#EXT-X-PLAYLIST-TYPE:VOD")),
     }

@@ -49,18 +49,15 @@ pub fn init_segment(track: &TrackDescription) -> Bytes {
         b.raw(b"iso6cmfcmp41");
     });
     b.container(*b"moov", |b| {
-        movie_header(b, track);
-        b.container(*b"trak", |b| {
-            track_header(b, track);
-            b.container(*b"mdia", |b| media(b, track));
-        });
-        b.container(*b"mvex", |b| track_extends(b, track));
+        movie_header(b, track, TRACK_ID + 1);
+        self::track(b, track, TRACK_ID);
+        b.container(*b"mvex", |b| track_extends(b, track, TRACK_ID));
     });
     b.into_bytes()
 }
 
 // ISO/IEC 14496-12, 8.2.2. No times of creation: they would make equal encodings differ.
-fn movie_header(b: &mut BoxWriter, track: &TrackDescription) {
+pub(super) fn movie_header(b: &mut BoxWriter, track: &TrackDescription, next_track: u32) {
     b.full(*b"mvhd", 0, 0, |b| {
         b.zeros(8); // creation_time, modification_time
         b.u32(track.timescale());
@@ -70,16 +67,24 @@ fn movie_header(b: &mut BoxWriter, track: &TrackDescription) {
         b.zeros(10);
         UNITY_MATRIX.into_iter().for_each(|value| b.u32(value));
         b.zeros(24);
-        b.u32(TRACK_ID + 1); // next_track_ID
+        b.u32(next_track); // next_track_ID
+    });
+}
+
+// ISO/IEC 14496-12, 8.3.1, without samples.
+pub(super) fn track(b: &mut BoxWriter, track: &TrackDescription, id: u32) {
+    b.container(*b"trak", |b| {
+        track_header(b, track, id);
+        b.container(*b"mdia", |b| media(b, track));
     });
 }
 
 // ISO/IEC 14496-12, 8.3.2.
-fn track_header(b: &mut BoxWriter, track: &TrackDescription) {
+fn track_header(b: &mut BoxWriter, track: &TrackDescription, id: u32) {
     const ENABLED_IN_MOVIE: u32 = 3;
     b.full(*b"tkhd", 0, ENABLED_IN_MOVIE, |b| {
         b.zeros(8); // creation_time, modification_time
-        b.u32(TRACK_ID);
+        b.u32(id);
         b.zeros(4 + 4 + 8); // reserved, duration, reserved
         b.zeros(2 + 2); // layer, alternate_group
         b.u16(if track.audio.is_some() { 0x100 } else { 0 }); // volume
@@ -134,9 +139,9 @@ fn sample_table(b: &mut BoxWriter, sample_entry: &[u8]) {
 }
 
 // ISO/IEC 14496-12, 8.8.3.
-fn track_extends(b: &mut BoxWriter, track: &TrackDescription) {
+pub(super) fn track_extends(b: &mut BoxWriter, track: &TrackDescription, id: u32) {
     b.full(*b"trex", 0, 0, |b| {
-        b.u32(TRACK_ID);
+        b.u32(id);
         b.u32(1); // default_sample_description_index
         b.u32(track.sample_duration()); // default_sample_duration
         b.u32(0); // default_sample_size

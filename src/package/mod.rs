@@ -3,6 +3,7 @@
 mod boxes;
 mod chunk;
 mod init;
+mod movie;
 mod packager;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -17,6 +18,9 @@ use bytes::Bytes;
 use crate::tick::{PartNumber, SegmentNumber, Tick, UnixTime};
 
 pub use init::{init_segment, init_version};
+pub use movie::{
+    BOX_HEADER, MoviePlace, NoFragment, Reference, box_header, movie_start, put_in_place,
+};
 pub use packager::{MAX_PART_BYTES, PackageError, TrackPackager};
 pub use whole::whole_segment;
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::faults;
+use crate::threads;
 use crate::tick::UnixTime;
 use crate::window::Snapshot;
 
@@ -139,19 +140,17 @@ impl DiskPublisher {
         let (running, ended) = mpsc::channel();
         let (stop, stopped) = watch::channel(());
         let stream = snapshots.borrow().stream.clone();
-        std::thread::Builder::new()
-            .name(format!("disk {stream}"))
-            .spawn(move || {
-                // Dropped in the reverse order: who waits for the end knows by then how it ended.
-                let _running = running;
-                let _guard = guard;
-                let thread = Thread {
-                    snapshots,
-                    stopped,
-                    shared: desk.shared,
-                };
-                runtime.block_on(thread.run(plan, ledger, passed));
-            })?;
+        threads::spawn_for(&stream, "disk", move || {
+            // Dropped in the reverse order: who waits for the end knows by then how it ended.
+            let _running = running;
+            let _guard = guard;
+            let thread = Thread {
+                snapshots,
+                stopped,
+                shared: desk.shared,
+            };
+            runtime.block_on(thread.run(plan, ledger, passed));
+        })?;
         Ok(Self { stop, ended })
     }
 
@@ -176,9 +175,8 @@ impl Thread {
         mut ledger: impl FnMut() -> Result<Ledger, PublishError>,
         passed: impl Fn(UnixTime),
     ) {
-        if self.wait(plan.rest).await {
-            return;
-        }
+        // A stop ends the rest, which may be over before it has begun: what was published until then is in the last pass all the same.
+        self.wait(plan.rest).await;
         let ledger = loop {
             match ledger() {
                 Ok(ledger) => break ledger,

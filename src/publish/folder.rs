@@ -78,7 +78,9 @@ fn mend(error: &io::Error) -> &'static str {
             "free some space, or shorten the window"
         }
         io::ErrorKind::PermissionDenied => "let the daemon's user write there",
-        io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or set another [publish] dir",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "mount it writable, under systemd by ReadWritePaths= of the [publish] dir in the unit (systemctl edit ringgear), or set another"
+        }
         _ if matches!(
             Errno::from_io_error(error),
             Some(Errno::NOTDIR | Errno::LOOP)
@@ -97,7 +99,7 @@ type Result<T> = std::result::Result<T, PublishError>;
 
 /// A folder that is open.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     fd: OwnedFd,
     path: PathBuf,
 }
@@ -155,12 +157,12 @@ impl StoredFile {
 
 impl Folder {
     /// Opens `path`, which may be missing (then `None`).
-    pub(super) fn open(path: &Path) -> Result<Option<Self>> {
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
         Self::open_at(rustix::fs::CWD, path, path.to_owned())
     }
 
     /// Opens `path`, making it and its parents if they are missing.
-    pub(super) fn make(path: &Path) -> Result<Self> {
+    pub(crate) fn make(path: &Path) -> Result<Self> {
         if let Some(folder) = Self::open(path)? {
             return Ok(folder);
         }
@@ -174,12 +176,12 @@ impl Folder {
     }
 
     /// Opens the folder `name` in this one, which may be missing.
-    pub(super) fn child(&self, name: &str) -> Result<Option<Self>> {
+    pub(crate) fn child(&self, name: &str) -> Result<Option<Self>> {
         Self::open_at(&self.fd, Path::new(name), self.path.join(name))
     }
 
     /// Opens the folder `name` in this one, making it if it is missing.
-    pub(super) fn make_child(&self, name: &str) -> Result<Self> {
+    pub(crate) fn make_child(&self, name: &str) -> Result<Self> {
         if let Some(folder) = self.child(name)? {
             return Ok(folder);
         }
@@ -206,14 +208,14 @@ impl Folder {
     }
 
     /// What tells this folder from another one that later stands at the same path.
-    pub(super) fn identity(&self) -> Result<(u64, u64)> {
+    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
         let stat =
             rustix::fs::fstat(&self.fd).map_err(|errno| self.failed("look at", "", errno))?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
     /// How many bytes this user may still write to its file system.
-    pub(super) fn free(&self) -> Result<u64> {
+    pub(crate) fn free(&self) -> Result<u64> {
         let stat = rustix::fs::fstatvfs(&self.fd)
             .map_err(|errno| self.failed("ask for the free space of", "", errno))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -221,7 +223,7 @@ impl Folder {
 
     /// Puts the file `name` in place atomically. With `durable` its bytes are on the disk before it appears, which a crash
     /// of the machine respects too; its name is only after [`Self::sync`].
-    pub(super) fn write<'a>(
+    pub(crate) fn write<'a>(
         &self,
         name: &str,
         content: impl IntoIterator<Item = &'a [u8]>,
@@ -258,13 +260,13 @@ impl Folder {
     }
 
     /// Makes the names in this folder survive a crash of the machine.
-    pub(super) fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         step("sync", &self.path)?;
         rustix::fs::fsync(&self.fd).map_err(|errno| self.failed("sync", "", errno))
     }
 
     /// The length of the file `name`, none if there is no such regular file.
-    pub(super) fn len(&self, name: &str) -> Result<Option<u64>> {
+    pub(crate) fn len(&self, name: &str) -> Result<Option<u64>> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                 Ok(u64::try_from(stat.st_size).ok())
@@ -275,7 +277,7 @@ impl Folder {
     }
 
     /// The content of the file `name`; none if there is no such regular file, or if it is longer than `limit`.
-    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         if self.len(name)?.is_none_or(|len| len > limit) {
             return Ok(None);
         }
@@ -293,6 +295,19 @@ impl Folder {
         Ok((content.len() as u64 <= limit).then_some(content))
     }
 
+    /// Opens the file `name` to be written at its end, making it if it is missing.
+    pub(crate) fn append_to(&self, name: &str) -> Result<std::fs::File> {
+        let flags = OFlags::WRONLY
+            | OFlags::CREATE
+            | OFlags::APPEND
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o666))
+            .map_err(|errno| self.failed("open", name, errno))?;
+        Ok(fd.into())
+    }
+
     fn open_file(&self, name: &str) -> Result<Option<std::fs::File>> {
         // Non-blocking: what was a file a moment ago may be a pipe now.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -304,7 +319,7 @@ impl Folder {
     }
 
     /// Removes the file `name`; it may be gone already.
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
         step("remove", &self.path.join(name))?;
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -313,19 +328,19 @@ impl Folder {
     }
 
     /// Removes what a write that failed left under the temporary name.
-    pub(super) fn discard_temporary(&self) {
+    pub(crate) fn discard_temporary(&self) {
         // It may not be there, and the next write replaces it anyway.
         let _ = rustix::fs::unlinkat(&self.fd, TEMPORARY, AtFlags::empty());
     }
 
     /// Removes the folder `name` if it is empty.
-    pub(super) fn remove_child_if_empty(&self, name: &str) {
+    pub(crate) fn remove_child_if_empty(&self, name: &str) {
         // One that is not empty, or not ours to remove, simply stays.
         let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
     }
 
     /// The names in this folder.
-    pub(super) fn names(&self) -> Result<Vec<String>> {
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
         let entries =
             rustix::fs::Dir::read_from(&self.fd).map_err(|errno| self.failed("list", "", errno))?;
         let mut names = Vec::new();
@@ -362,9 +377,9 @@ fn step(_action: &'static str, _path: &Path) -> Result<()> {
 #[cfg(test)]
 thread_local! {
     /// How many more steps this thread's publishers may take before each fails, as if the process had been killed.
-    pub(super) static STEPS_LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+    pub(crate) static STEPS_LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
     /// Whether this thread's publishers find the disk full.
-    pub(super) static DISK_FULL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    pub(crate) static DISK_FULL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 #[cfg(test)]

@@ -15,9 +15,14 @@ mod wanted;
 pub use copy::Manifests;
 pub use discard::discard_if_empty;
 pub use disk::{DiskDesk, DiskPlan, DiskPublisher, DiskStatus};
+pub(crate) use folder::Folder;
 pub use folder::{Claim, PublishError, StoredFile};
+#[cfg(test)]
+pub(crate) use folder::{DISK_FULL, STEPS_LEFT};
 pub use restore::{Ledger, Restored, restore};
 pub use state::RememberedSource;
-pub(crate) use state::segment_name;
+pub(crate) use state::{
+    MAX_FILE_BYTES, MAX_NUMBER, PeriodState, init_name, most_ticks, segment_name,
+};
 pub use stored_time::{StoredEnd, stored_end};
 pub use wanted::DiskLimits;

@@ -9,14 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::package::Part;
-use crate::sample::TrackDescription;
 use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
-use crate::window::{Mode, OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+use crate::window::{Mode, OpenSegment, Period, Segment, Snapshot, TrackView};
 
 use super::folder::{Folder, PublishError};
 use super::state::{
     Found, MAX_FILE_BYTES, MAX_NUMBER, MAX_STATE_BYTES, RememberedSource, STATE_COPY, STATE_FILE,
-    SegmentState, State, from_hex, init_name, number_of, part_name, segment_name,
+    SegmentState, State, init_name, number_of, part_name, segment_name,
 };
 
 /// What a run before left.
@@ -369,26 +368,13 @@ fn read_periods(
                 Some(folder) => folder.read(&file, MAX_FILE_BYTES)?,
                 None => None,
             };
-            let Some(content) = content.filter(|content| content.len() as u64 == init.bytes) else {
-                return Ok(None);
-            };
-            let Some(sample_entry) = from_hex(&init.sample_entry) else {
+            let Some(track) = content.and_then(|content| init.read_back(content)) else {
                 return Ok(None);
             };
             let path = format!("{name}/{file}");
             ledger.leftovers.remove(&path);
             ledger.files.insert(path, init.bytes);
-            tracks.push(TrackInit {
-                description: TrackDescription {
-                    sample_entry: Bytes::from(sample_entry),
-                    codecs: init.codecs.clone(),
-                    size: init.size,
-                    framerate: init.framerate,
-                    audio: init.audio,
-                },
-                version: init.version.clone(),
-                init: Bytes::from(content),
-            });
+            tracks.push(track);
         }
         periods.push(Arc::new(Period::new(
             period.first_tick,

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::picture::{PictureFormat, Size};
-use crate::sample::AudioFormat;
+use crate::sample::{AudioFormat, TrackDescription};
 use crate::tick::{Framerate, Grid, SegmentNumber, Tick, UnixTime};
-use crate::window::{Mode, Period, Segment, Snapshot};
+use crate::window::{Mode, Period, Segment, Snapshot, TrackInit};
 
 use super::folder::{Folder, PublishError};
 
@@ -24,12 +25,12 @@ const VERSION: u32 = 1;
 const MAX_TICK: u64 = 1 << 45;
 /// The same of a copied stream, whose ticks are its decode times: the year 2300.
 const MAX_COPIED_TICK: u64 = 1 << 50;
-pub(super) const MAX_NUMBER: u64 = 1 << 60;
+pub(crate) const MAX_NUMBER: u64 = 1 << 60;
 /// The year 2200. All streams follow the furthest state, so one that claims to come from later is not believed.
 const LATEST: UnixTime = UnixTime::from_secs(7_258_118_400);
 const MAX_SEGMENTS: usize = 20_000;
 /// Of one segment or init segment.
-pub(super) const MAX_FILE_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// What the stream's last producer sent, so that the stream can start with a slate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct RememberedSource {
     pub format: PictureFormat,
     /// Their size.
     pub size: Size,
+    /// Which source gave them, if it was no producer: a recording goes on with no other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -70,17 +74,17 @@ pub(super) struct State {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct PeriodState {
+pub(crate) struct PeriodState {
     pub(super) first_tick: Tick,
-    pub(super) grid: Grid,
+    pub(crate) grid: Grid,
     pub(super) discontinuity: bool,
-    pub(super) inits: Vec<InitState>,
+    pub(crate) inits: Vec<InitState>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct InitState {
-    pub(super) version: String,
-    pub(super) bytes: u64,
+pub(crate) struct InitState {
+    pub(crate) version: String,
+    pub(crate) bytes: u64,
     pub(super) codecs: String,
     pub(super) size: Size,
     pub(super) framerate: Framerate,
@@ -163,7 +167,7 @@ pub(super) fn part_name(number: SegmentNumber, part: u32) -> String {
     format!("{number}.{part}.m4s")
 }
 
-pub(super) fn init_name(version: &str) -> String {
+pub(crate) fn init_name(version: &str) -> String {
     format!("init-{version}.mp4")
 }
 
@@ -471,8 +475,26 @@ impl State {
     }
 }
 
+impl InitState {
+    /// The encoding, if `content`, its init segment, is as long as it was.
+    pub(crate) fn read_back(&self, content: Vec<u8>) -> Option<TrackInit> {
+        let sample_entry = from_hex(&self.sample_entry)?;
+        (content.len() as u64 == self.bytes).then(|| TrackInit {
+            description: TrackDescription {
+                sample_entry: Bytes::from(sample_entry),
+                codecs: self.codecs.clone(),
+                size: self.size,
+                framerate: self.framerate,
+                audio: self.audio,
+            },
+            version: self.version.clone(),
+            init: Bytes::from(content),
+        })
+    }
+}
+
 impl PeriodState {
-    fn of(period: &Period) -> Self {
+    pub(crate) fn of(period: &Period) -> Self {
         let inits = period.tracks.iter().map(|track| InitState {
             version: track.version.clone(),
             bytes: track.init.len() as u64,
@@ -490,7 +512,8 @@ impl PeriodState {
         }
     }
 
-    fn check(&self, tracks: usize) -> Result<(), String> {
+    /// Whether it can be of a stream of so many tracks.
+    pub(crate) fn check(&self, tracks: usize) -> Result<(), String> {
         let inits = self.inits.len() == tracks
             && self.inits.iter().all(|init| {
                 is_own_path(&init_name(&init.version))
@@ -540,7 +563,7 @@ impl PartState {
 }
 
 /// The ticks of `grid` stay below this.
-fn most_ticks(grid: &Grid) -> u64 {
+pub(crate) fn most_ticks(grid: &Grid) -> u64 {
     match grid.cut {
         Some(_) => MAX_COPIED_TICK,
         None => MAX_TICK,
@@ -561,7 +584,7 @@ fn to_hex(bytes: &[u8]) -> String {
 }
 
 /// The bytes that `text` writes in hexadecimal.
-pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
+fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| {
         char::from(byte)
             .to_digit(16)

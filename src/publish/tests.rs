@@ -19,6 +19,7 @@ const START: Tick = Tick(54_000_000_000);
 const SOURCE: RememberedSource = RememberedSource {
     format: PictureFormat::I420,
     size: Size::new(1280, 720),
+    input: Some(7),
 };
 
 fn grid() -> Grid {
@@ -877,4 +878,27 @@ proptest! {
             served(dir.path(), &["hi", "lo"]);
         }
     }
+}
+
+#[test]
+fn a_publisher_that_is_stopped_before_its_first_pass_makes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("door");
+    let mut window = started(&["hi"]);
+    let mut last = step(&mut window);
+    while last.tracks[0].listed.is_empty() {
+        last = step(&mut window);
+    }
+    let (_sender, receiver) = tokio::sync::watch::channel(Arc::clone(&last));
+    let plan = DiskPlan {
+        dir: folder.clone(),
+        manifests: playlists,
+        limits: DiskLimits::default(),
+        rest: Duration::from_secs(3600),
+    };
+    let known = || Ok(Ledger::default());
+    let desk = DiskDesk::new("door", None);
+    let publisher = DiskPublisher::start(plan, desk, known, receiver, |_| {}, ()).unwrap();
+    assert!(publisher.finish(Duration::from_secs(20)));
+    assert_eq!(contents(&folder), expected(&last));
 }

@@ -3,9 +3,9 @@
 use std::os::fd::RawFd;
 
 use super::heard::Found;
-use crate::config::{SourceInput, SourcePlan};
+use crate::config::{AudioCodec, AudioRenditionPlan, SourceInput, SourcePlan};
 use crate::picture::Size;
-use crate::tick::Framerate;
+use crate::tick::{Framerate, SAMPLE_RATE};
 
 /// Protocols whose other end keeps the pace, be it a camera or a recording that it plays.
 const PACED_BY_THEMSELVES: &[&str] = &[
@@ -109,16 +109,49 @@ pub(super) fn line(
     line
 }
 
+/// By so many seconds all times of a copied source are later: what its first picture needs, or its first sound, has none below 0.
+pub(super) const LATER: u64 = 10;
+
 /// The command line that opens the source and writes its samples as they are to the inherited descriptor `pipe`: each in a fragment of its own,
-/// as soon as it is known how long it lasts.
-pub(super) fn copying(plan: &SourcePlan, pipe: RawFd) -> Vec<String> {
+/// as soon as it is known how long it lasts. Its sound goes to a descriptor for each of `sounds`, copied or encoded. All times have one zero.
+pub(super) fn copying<'a>(
+    plan: &SourcePlan,
+    pipe: RawFd,
+    sounds: impl Iterator<Item = (&'a AudioRenditionPlan, RawFd)>,
+) -> Vec<String> {
     let mut line = opening(plan, false);
-    let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
-    add(&["-map", "0:V:0", "-c:v", "copy", "-map_metadata", "-1"]);
-    add(&["-video_track_timescale", "90000", "-write_btrt", "0"]);
-    add(&["-movflags", "frag_every_frame+empty_moov+default_base_moof"]);
-    add(&["-flush_packets", "1", "-f", "mp4", &format!("pipe:{pipe}")]);
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let mut add = |words: Vec<String>| line.extend(words);
+    add(words(&["-map", "0:V:0", "-c:v", "copy"]));
+    add(words(&["-video_track_timescale", "90000"]));
+    add(as_samples("", pipe));
+    for (sound, pipe) in sounds {
+        add(words(&["-map", "0:a:0"]));
+        add(sound.arguments());
+        if sound.codec != AudioCodec::Copy {
+            // Holes become silence, and what is a little off is stretched.
+            let resampled = format!("aresample={SAMPLE_RATE}:async=1");
+            add(words(&["-ac", "2", "-af", &resampled]));
+        } else if !plan.repeat {
+            // In MP4 a frame has no header of its own. Where a file begins again, FFmpeg 5.1 gives this filter an end, and nothing after it.
+            add(words(&["-bsf:a", "aac_adtstoasc"]));
+        }
+        // A frame of sound may have to tell first what it is.
+        add(as_samples("+delay_moov", pipe));
+    }
     line
+}
+
+/// An output's end: MP4 whose fragments are samples, with the times that they have.
+fn as_samples(more: &str, pipe: RawFd) -> Vec<String> {
+    let flags = format!("frag_every_frame+empty_moov+default_base_moof+frag_discont{more}");
+    let words = [
+        "-map_metadata -1 -write_btrt 0 -use_editlist 0 -avoid_negative_ts disabled",
+        &format!("-output_ts_offset {LATER} -movflags {flags}"),
+        &format!("-flush_packets 1 -f mp4 pipe:{pipe}"),
+    ];
+    let words = words.iter().flat_map(|words| words.split(' '));
+    words.map(str::to_owned).collect()
 }
 
 /// What a command line begins with, up to the input; `decodes` if its pictures are wanted.
@@ -271,6 +304,42 @@ mod tests {
             sound.starts_with("-map 0:a:0 ") && sound.ends_with("-f nut pipe:11"),
             "{sound}"
         );
+    }
+
+    #[test]
+    fn each_track_of_sound_is_copied_or_encoded_beside_copied_pictures() {
+        let plan = SourcePlan {
+            input: SourceInput::File("a.mp4".into()),
+            input_args: Vec::new(),
+            repeat: false,
+            timeout: Duration::from_secs(7),
+        };
+        let sound = |codec| AudioRenditionPlan {
+            name: "audio".to_owned(),
+            codec,
+            bitrate: 96_000,
+        };
+        let sounds = [sound(AudioCodec::Copy), sound(AudioCodec::Opus)];
+        let line = copying(&plan, 9, sounds.iter().zip([11, 13])).join(" ");
+        let outputs: Vec<&str> = line.split(" -map 0:").collect();
+        assert!(outputs[1].starts_with("V:0 -c:v copy ") && outputs[1].ends_with(" pipe:9"));
+        assert!(outputs[2].starts_with("a:0 -c:a copy -bsf:a aac_adtstoasc -map_metadata"));
+        assert!(outputs[2].ends_with("+delay_moov -flush_packets 1 -f mp4 pipe:11"));
+        assert!(outputs[3].starts_with("a:0 -c:a libopus -b:a 96000 "));
+        assert!(
+            outputs[3].contains(" -ac 2 -af aresample=48000:async=1 "),
+            "{line}"
+        );
+        let shifted = outputs
+            .iter()
+            .filter(|one| one.contains(" -output_ts_offset 10 "));
+        assert_eq!(shifted.count(), 3);
+        let looped = SourcePlan {
+            repeat: true,
+            ..plan
+        };
+        let line = copying(&looped, 9, sounds.iter().zip([11, 13])).join(" ");
+        assert!(!line.contains("-bsf:a"), "{line}");
     }
 
     #[test]

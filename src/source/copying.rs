@@ -1,6 +1,9 @@
 //! A source that is copied: FFmpeg opens it and hands its samples on as they are. They are cut at its keyframes and put into their place in
-//! time, and the stream's owner gets whole segments. All else is as with a source that is decoded: its state, its rests, its end.
+//! time, and the stream's owner gets whole segments, with the sound that goes with them. All else is as with a source that is decoded: its state, its
+//! rests, its end.
 
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -8,26 +11,32 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringgear_ring::layout::Policy;
 
-use super::arguments::{self, Tempo};
+use super::arguments::{self, LATER, Tempo};
 use super::cutter::{Cutter, Segment, Taken, Uncut};
 use super::ffmpeg::Ffmpeg;
-use super::fragments::{self, Fragment, Packet};
+use super::fragments::{Fragment, Packet};
 use super::heard::Found;
-use super::input::{Break, Pipe};
+use super::inflow::{Inflow, PICTURES};
+use super::input::Break;
 use super::placing::{Placing, Rule};
-use super::session::{BROKEN_OFF, Halt, LONGEST_START, Outcome};
+use super::session::{BROKEN_OFF, Halt, LONGEST_START, Outcome, WITHOUT_SOUND};
+use super::soundtrack::Soundtrack;
 use super::{Source, Stop};
+use crate::config::{AudioCodec, AudioRenditionPlan};
 use crate::encode::copied::CopiedTrack;
+use crate::encode::copied_sound::{CopiedSound, SoundError};
 use crate::sample::Sample;
 use crate::tick::{Framerate, Grid, Tick};
 
-/// What is read at once.
-const BYTES: usize = 64 * 1024;
+/// Pictures that are so much further, in ticks, wait no longer for the sound that goes with those before them.
+const SOUND_MAY_BE_LATE: u64 = 2 * 90_000;
+/// The same in a recording, for which nobody waits.
+const RECORDED_MAY_BE_LATE: u64 = 10 * 90_000;
 
 /// What the owner of a copied stream gets.
 pub(crate) enum Copied {
-    /// The source is open: a segment will come.
-    Opened,
+    /// The source is open: a segment will come. Why there is no sound, if there is to be some, for people.
+    Opened(Option<&'static str>),
     /// The next whole segment.
     Segment(CopiedSegment),
     /// No segments can be made of it, for people.
@@ -38,15 +47,22 @@ pub(crate) enum Copied {
     Over,
 }
 
+/// What a segment is of.
+pub(crate) struct CopiedTracks {
+    pub(crate) pictures: Arc<CopiedTrack>,
+    pub(crate) sounds: Vec<Arc<CopiedSound>>,
+}
+
 /// A whole segment, of at least one sample, the first of which is a keyframe.
 pub(crate) struct CopiedSegment {
-    /// What it is of.
-    pub(crate) track: Arc<CopiedTrack>,
+    pub(crate) tracks: CopiedTracks,
     /// How many pictures a second the source has, as far as that can be told.
     pub(crate) framerate: Framerate,
     /// Where it begins.
     pub(crate) first: Tick,
     pub(crate) samples: Vec<Sample>,
+    /// The frames of each track of sound, at least one.
+    pub(crate) sounds: Vec<Vec<Sample>>,
 }
 
 /// What a source needs to be copied.
@@ -55,6 +71,8 @@ pub(crate) struct CopyDesk {
     pub(crate) grid: Grid,
     /// The stream's next tick.
     pub(crate) next: Tick,
+    /// What becomes of its sound.
+    pub(crate) sounds: Vec<AudioRenditionPlan>,
     /// Where its owner waits. There is room for one: who waits for a disk or a clock holds up the source.
     pub(crate) deliver: SyncSender<Copied>,
 }
@@ -63,37 +81,101 @@ pub(crate) struct CopyDesk {
 pub(super) struct Copying {
     desk: CopyDesk,
     placing: Placing,
+    /// One for each of the desk's sounds.
+    soundtracks: Vec<Soundtrack>,
+    /// Whether it was found to have no sound: FFmpeg must not be asked for any.
+    mute: bool,
     /// What the source was when it brought parameter sets of its own. Where opening it anew changes nothing, they are let be.
     tried: Option<Bytes>,
 }
 
 impl Copying {
     pub(super) fn new(desk: CopyDesk) -> Self {
+        let soundtracks = desk.sounds.iter();
         Self {
             placing: Placing::new(Rule::Follow, desk.next),
+            soundtracks: soundtracks
+                .map(|sound| Soundtrack::new(sound.codec))
+                .collect(),
             desk,
+            mute: false,
             tried: None,
         }
     }
 
+    /// The sounds that FFmpeg is asked for.
+    fn asked(&self) -> &[AudioRenditionPlan] {
+        match self.mute {
+            true => &[],
+            false => &self.desk.sounds,
+        }
+    }
+
+    /// Whether sound that is to be copied is of this codec, which can't be.
+    fn cannot_copy(&self, codec: &str) -> bool {
+        let mut sounds = self.asked().iter();
+        codec != "aac" && sounds.any(|sound| sound.codec == AudioCodec::Copy)
+    }
+
+    /// Hands on what has its sound, the pictures having come to `at`; all there is if they have come to an end.
+    fn release(&mut self, opened: &mut Opened, at: Option<u64>) -> Result<(), Halt> {
+        let late = match self.placing.rule() {
+            Rule::Follow => RECORDED_MAY_BE_LATE,
+            Rule::Read | Rule::Captured => SOUND_MAY_BE_LATE,
+        };
+        while let Some(segment) = opened.waiting.front() {
+            let (_, end) = self.placing.shown(segment);
+            let mut soundtracks = self.soundtracks.iter();
+            let waits = at.is_some_and(|at| at < end + late)
+                && !self.mute
+                && !soundtracks.all(|soundtrack| soundtrack.reaches(end));
+            if waits {
+                break;
+            }
+            if let Some(segment) = opened.waiting.pop_front() {
+                self.deliver(opened, segment)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hands a segment on, in its place in time.
-    fn deliver(
-        &mut self,
-        track: &Arc<CopiedTrack>,
-        framerate: Option<f64>,
-        segment: Segment,
-    ) -> Result<(), Halt> {
-        let framerate = rate_of(framerate, &segment);
-        let Some(placed) = self.placing.place(segment) else {
+    fn deliver(&mut self, opened: &Opened, segment: Segment) -> Result<(), Halt> {
+        let framerate = rate_of(rate(opened.found.as_ref()), &segment);
+        let (from, until) = self.placing.shown(&segment);
+        let soundtracks = self.soundtracks.iter_mut();
+        let runs: Vec<_> = soundtracks
+            .map(|soundtrack| soundtrack.take(from, until))
+            .collect();
+        let tracks = CopiedTracks {
+            pictures: Arc::clone(&opened.track),
+            sounds: runs.iter().map(|run| Arc::clone(&run.track)).collect(),
+        };
+        let Some(placed) = self.placing.place(segment, runs) else {
             tracing::debug!("a segment is left out: its time is published already");
             return Ok(());
         };
         self.say(Copied::Segment(CopiedSegment {
-            track: Arc::clone(track),
+            tracks,
             framerate,
             first: placed.first,
             samples: placed.samples,
+            sounds: placed.sounds,
         }))
+    }
+
+    /// What comes next does not follow on what came before.
+    fn break_off(&mut self, opened: &mut Opened) -> Result<(), Halt> {
+        opened.waiting.extend(opened.cutter.finish());
+        self.release(opened, None)?;
+        self.placing.begin_anew(self.placing.rule());
+        Ok(())
+    }
+
+    /// Tells the owner why nothing of the source can be published.
+    fn refuse(&self, why: String) -> Halt {
+        let _ = self.say(Copied::Unfit(why.clone()));
+        Halt::Refused(why)
     }
 
     /// Tells the owner; one that has died needs nothing more.
@@ -110,6 +192,8 @@ struct Opened {
     found: Option<Found>,
     tempo: Tempo,
     cutter: Cutter,
+    /// Whole segments that wait for their sound.
+    waiting: VecDeque<Segment>,
     /// How much of the source's time has come.
     played: Duration,
 }
@@ -120,6 +204,8 @@ enum End {
     /// The source has become another one.
     Changed,
     Uncut(Uncut),
+    /// It can't be published at all, and why.
+    Unfit(String),
 }
 
 impl From<Halt> for End {
@@ -138,33 +224,31 @@ impl Source {
     /// Opens the source and hands its samples to the stream's owner until that is over.
     pub(super) fn copy(&mut self, copying: &mut Copying) -> Outcome {
         let plan = self.parts.plan.clone();
-        let started = Ffmpeg::start(
-            self.parts.ffmpeg.clone(),
-            false,
-            |pipe, _| arguments::copying(&plan, pipe),
-            plan.input.secrets(),
-        );
+        let sounds = copying.asked();
+        let line = |pipe, pipes: &[RawFd]| {
+            let sounds = sounds.iter().zip(pipes.iter().copied());
+            arguments::copying(&plan, pipe, sounds)
+        };
+        let started = self.start(sounds.len(), line);
         let (ffmpeg, pipes) = match started {
             Ok(started) => started,
-            Err(error) => {
-                return Outcome::Failed(format!(
-                    "FFmpeg can't be started for {}: {error}",
-                    self.status.source
-                ));
-            }
+            Err(failed) => return failed,
         };
-        let pid = ffmpeg.pid();
-        self.tell(|status| status.pid = Some(pid));
         let stop: Stop = self.parts.stop.clone();
-        let mut pipe = Pipe::new(pipes.pictures, &stop, plan.timeout.max(LONGEST_START));
+        let mut inflow = Inflow::new(pipes, &stop, plan.timeout.max(LONGEST_START));
+        copying
+            .soundtracks
+            .iter_mut()
+            .for_each(Soundtrack::begin_anew);
         let before = self.pictures;
         let mut opened = None;
-        let end = self.flow(copying, &mut pipe, &ffmpeg, &mut opened);
-        if let Some(opened) = &mut opened
-            && let Some(last) = opened.cutter.finish()
-        {
+        let end = self.flow(copying, &mut inflow, &ffmpeg, &mut opened);
+        match &mut opened {
+            // Pictures may have come before the sound for which it is refused.
+            _ if matches!(end, End::Unfit(_)) => {}
             // An owner that has died needs no last segment.
-            let _ = copying.deliver(&opened.track, rate(opened.found.as_ref()), last);
+            Some(opened) => drop(copying.break_off(opened)),
+            None => {}
         }
         // One that hangs up may have had its next keyframe on its way.
         let whole = opened.as_ref().filter(|opened| opened.tempo == Tempo::Kept);
@@ -173,9 +257,15 @@ impl Source {
             (End::Halt(Halt::Break(Break::Closed)), Some(uncut)) => End::Uncut(uncut),
             (end, _) => end,
         };
+        let end = match end {
+            End::Halt(Halt::Break(Break::Closed)) if self.pictures == before => {
+                self.without_sound(copying, &ffmpeg)
+            }
+            end => end,
+        };
         let halt = match end {
             End::Changed => {
-                drop(pipe);
+                drop(inflow);
                 ffmpeg.end(Duration::ZERO);
                 return Outcome::Learnt;
             }
@@ -184,9 +274,9 @@ impl Source {
                 if let Uncut::Sparse { distance, .. } = uncut {
                     self.tell(|status| status.keyframe_seconds = Some(distance.as_secs_f64()));
                 }
-                let _ = copying.say(Copied::Unfit(why.clone()));
-                Halt::Refused(why)
+                copying.refuse(why)
             }
+            End::Unfit(why) => copying.refuse(why),
             End::Halt(halt) => halt,
         };
         let fed = opened.map(|opened| {
@@ -197,7 +287,7 @@ impl Source {
         });
         let recorded = self.parts.policy == Policy::Lossless;
         let kept = matches!(fed, Some((Tempo::Kept, _)));
-        let outcome = self.halted(pipe, ffmpeg, halt, fed);
+        let outcome = self.halted(inflow, ffmpeg, halt, fed);
         match outcome {
             Outcome::Failed(cause) if recorded && kept && self.pictures > before => {
                 let _ = copying.say(Copied::Over);
@@ -215,32 +305,58 @@ impl Source {
         }
     }
 
+    /// FFmpeg has ended before the first picture. It may have been asked for sound that is not there, or can't be copied.
+    fn without_sound(&self, copying: &mut Copying, ffmpeg: &Ffmpeg) -> End {
+        let found = ffmpeg.words().found();
+        match found.map(|found| found.sound) {
+            Some(None) if !copying.asked().is_empty() => {
+                copying.mute = true;
+                End::Changed
+            }
+            Some(Some(codec)) if copying.cannot_copy(&codec) => self.sound_not_copied(&codec),
+            _ => Break::Closed.into(),
+        }
+    }
+
+    fn sound_not_copied(&self, codec: &str) -> End {
+        self.unfit_sound(&format!("its sound is {codec}: only AAC can be copied"))
+    }
+
+    /// The source's sound can't be published.
+    fn unfit_sound(&self, why: &str) -> End {
+        let (shown, stream) = (&self.status.source, &self.parts.stream);
+        End::Unfit(format!(
+            "{shown}: {why}; write codec = \"aac\" in [[streams.{stream}.audio.renditions]], which encodes the sound alone, or take [streams.{stream}.audio] out"
+        ))
+    }
+
     /// Moves samples until something ends that.
     fn flow(
         &mut self,
         copying: &mut Copying,
-        pipe: &mut Pipe<'_>,
+        inflow: &mut Inflow<'_>,
         ffmpeg: &Ffmpeg,
         opened: &mut Option<Opened>,
     ) -> End {
-        let mut reader = fragments::Reader::default();
-        let mut buffer = vec![0; BYTES];
         loop {
-            match reader.next() {
-                Ok(Some(Fragment::Track {
-                    sample_entry,
-                    timescale,
-                })) => {
+            match inflow.next() {
+                Ok((
+                    PICTURES,
+                    Fragment::Track {
+                        sample_entry,
+                        timescale,
+                    },
+                )) => {
                     if timescale != Framerate::COPIED.num() {
                         let why = format!("FFmpeg counts its times in {timescale} units a second");
                         return Halt::Refused(why).into();
                     }
                     match self.open_track(copying, ffmpeg, sample_entry) {
                         Ok(begun) => *opened = Some(begun),
-                        Err(halt) => return halt.into(),
+                        Err(end) => return end,
                     }
                 }
-                Ok(Some(Fragment::Packet(packet))) => {
+                Ok((PICTURES, Fragment::Packet(packet))) => {
                     let Some(opened) = opened else {
                         // FFmpeg writes the track first.
                         return Break::Closed.into();
@@ -248,14 +364,46 @@ impl Source {
                     if let Err(end) = self.take(copying, opened, packet) {
                         return end;
                     }
-                    pipe.patience = self.parts.plan.timeout;
+                    inflow.patience = self.parts.plan.timeout;
                 }
-                Ok(None) => match pipe.read(&mut buffer) {
-                    Ok(count) => reader.push(&buffer[..count]),
-                    Err(reason) => return reason.into(),
-                },
-                Err(error) => return Break::from(error).into(),
+                Ok((place, fragment)) => {
+                    if let Err(end) = self.take_sound(copying, place - 1, fragment) {
+                        return end;
+                    }
+                }
+                Err(reason) => return reason.into(),
             }
+        }
+    }
+
+    /// Takes what comes of a track of sound.
+    fn take_sound(
+        &self,
+        copying: &mut Copying,
+        place: usize,
+        fragment: Fragment,
+    ) -> Result<(), End> {
+        let Some(soundtrack) = copying.soundtracks.get_mut(place) else {
+            return Ok(());
+        };
+        let opened = match fragment {
+            Fragment::Packet(packet) => {
+                soundtrack.push(packet);
+                return Ok(());
+            }
+            Fragment::Track {
+                sample_entry,
+                timescale,
+            } => soundtrack.open(&sample_entry, timescale),
+        };
+        match opened {
+            Ok(()) => Ok(()),
+            Err(error @ SoundError::Entry(_)) => {
+                // So it is with sound of which not one frame has come.
+                tracing::warn!(stream = %self.parts.stream, source = %self.status.source, "silence in place of its sound: {error}");
+                Ok(())
+            }
+            Err(error) => Err(self.unfit_sound(&error.to_string())),
         }
     }
 
@@ -265,15 +413,24 @@ impl Source {
         copying: &mut Copying,
         ffmpeg: &Ffmpeg,
         entry: Bytes,
-    ) -> Result<Opened, Halt> {
+    ) -> Result<Opened, End> {
         let found = ffmpeg.words().found();
+        let heard = !copying.desk.sounds.is_empty();
+        let silent = found.as_ref().is_some_and(|found| found.sound.is_none());
+        if copying.mute && !silent {
+            // It has some again.
+            copying.mute = false;
+            return Err(End::Changed);
+        }
+        let sound = found.as_ref().and_then(|found| found.sound.as_deref());
+        if let Some(codec) = sound.filter(|codec| copying.cannot_copy(codec)) {
+            return Err(self.sound_not_copied(codec));
+        }
         let track = CopiedTrack::new(&entry).map_err(|error| {
             let (shown, stream) = (&self.status.source, &self.parts.stream);
-            let why = format!(
+            End::Unfit(format!(
                 "{shown} can't be copied: {error}; write an encoder instead of codec = \"copy\" in [streams.{stream}]"
-            );
-            let _ = copying.say(Copied::Unfit(why.clone()));
-            Halt::Refused(why)
+            ))
         })?;
         let tempo = Tempo::of(&self.parts.plan).with(found.as_ref());
         copying
@@ -283,14 +440,15 @@ impl Source {
                 (_, Tempo::Kept) => Rule::Read,
                 _ => Rule::Captured,
             });
-        self.opened(found.as_ref(), track.size());
-        copying.say(Copied::Opened)?;
+        self.opened(found.as_ref(), track.size(), heard);
+        copying.say(Copied::Opened((heard && silent).then_some(WITHOUT_SOUND)))?;
         Ok(Opened {
             track: Arc::new(track),
             entry,
             found,
             tempo,
-            cutter: Cutter::new(&copying.desk.grid, tempo == Tempo::Own),
+            cutter: Cutter::new(&copying.desk.grid, tempo == Tempo::Own, heard),
+            waiting: VecDeque::new(),
             played: Duration::ZERO,
         })
     }
@@ -302,7 +460,6 @@ impl Source {
         opened: &mut Opened,
         packet: Packet,
     ) -> Result<(), End> {
-        let rate = rate(opened.found.as_ref());
         let at = packet.decode_time;
         let mut idr = false;
         if packet.keyframe {
@@ -325,22 +482,19 @@ impl Source {
                 opened.cutter.note_open();
             }
         }
-        let rule = copying.placing.rule();
         if opened.cutter.leaps_to(&packet) {
-            if let Some(last) = opened.cutter.finish() {
-                copying.deliver(&opened.track, rate, last)?;
-            }
-            copying.placing.begin_anew(rule);
+            copying.break_off(opened)?;
+            copying
+                .soundtracks
+                .iter_mut()
+                .for_each(Soundtrack::begin_anew);
         }
         let now = || copying.desk.grid.tick_at(self.parts.anchor.now());
         let mut came = now();
         let due = match copying.placing.due(at, came) {
             Some(due) => due,
             None => {
-                if let Some(last) = opened.cutter.finish() {
-                    copying.deliver(&opened.track, rate, last)?;
-                }
-                copying.placing.begin_anew(rule);
+                copying.break_off(opened)?;
                 copying.placing.due(at, came).unwrap_or(came)
             }
         };
@@ -354,16 +508,15 @@ impl Source {
         let taken = Taken { packet, idr, came };
         let whole = opened.cutter.push(taken).map_err(End::Uncut)?;
         self.pictures += 1;
-        opened.played = Framerate::COPIED.duration_of(at);
+        opened.played = Framerate::COPIED.duration_of(at.saturating_sub(LATER * 90_000));
         if !whole.is_empty() {
             let distance = opened.cutter.keyframe_distance();
             self.tell(|status| {
                 status.keyframe_seconds = distance.map(|distance| distance.as_secs_f64());
             });
         }
-        for segment in whole {
-            copying.deliver(&opened.track, rate, segment)?;
-        }
+        opened.waiting.extend(whole);
+        copying.release(opened, Some(at))?;
         Ok(())
     }
 }

@@ -14,6 +14,8 @@ const EARLY: u64 = 20;
 const LONGEST_SEARCH: u64 = 60 * 90_000;
 /// `segment` can't be longer.
 const LONGEST_SEGMENT: Duration = Duration::from_secs(20);
+/// No frame of sound lasts longer: that of AAC at 7350 samples a second.
+const LONGEST_FRAME: u64 = 90_000 * 3 / 20;
 /// A sample that seems to last longer is followed by a leap in the source's times.
 const LONGEST_SAMPLE: u64 = 10 * 90_000;
 
@@ -37,6 +39,8 @@ pub(super) enum Uncut {
     Sparse {
         distance: Duration,
         beyond: bool,
+        /// What `segment` has to be for that.
+        needs: Duration,
         /// Whether there were keyframes of open groups of pictures between them.
         open: bool,
     },
@@ -47,7 +51,7 @@ pub(super) enum Uncut {
 impl Uncut {
     /// One line: why no segments can be made of the source `shown` of stream `stream`, and the mend.
     pub(super) fn told(&self, shown: &str, stream: &str) -> String {
-        let (distance, beyond, open) = match *self {
+        let (distance, beyond, needs, open) = match *self {
             Self::Large(bytes) => {
                 return format!(
                     "{shown} has a segment of {} MiB, more than is published: make segment of [streams.{stream}] shorter, or lower the source's bitrate",
@@ -57,18 +61,19 @@ impl Uncut {
             Self::Sparse {
                 distance,
                 beyond,
+                needs,
                 open,
-            } => (distance, beyond, open),
+            } => (distance, beyond, needs, open),
         };
         let more = if beyond { "more than " } else { "" };
         let open = match open {
             true => " without those of open groups of pictures, at which no player can begin",
             false => "",
         };
-        let mend = match distance <= LONGEST_SEGMENT {
+        let mend = match needs <= LONGEST_SEGMENT {
             true => format!(
                 "set segment = \"{}ms\" in [streams.{stream}], or a shorter keyframe interval (GOP) at the source",
-                distance.as_nanos().div_ceil(1_000_000)
+                needs.as_nanos().div_ceil(1_000_000)
             ),
             false => "set a keyframe interval (GOP) of a few seconds at the source".to_owned(),
         };
@@ -91,6 +96,8 @@ pub(super) struct Cutter {
     /// The least and the most that a segment lasts.
     nominal: u64,
     longest: u64,
+    /// By so much its sound may be longer.
+    spare: u64,
     held: Segment,
     bytes: usize,
     /// The last keyframe among them, after the first.
@@ -108,12 +115,16 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    /// For the segments of `grid`, which is a copied stream's. One keyframe of a `lossy` source may be missing: its pictures are left out until the next.
-    pub(super) fn new(grid: &Grid, lossy: bool) -> Self {
-        let longest = u64::from(grid.ticks_per_segment.get());
+    /// For the segments of `grid`, which is a copied stream's; with sound, a segment of which may be longer by a frame. One keyframe of a `lossy`
+    /// source may be missing: its pictures are left out until the next.
+    pub(super) fn new(grid: &Grid, lossy: bool, with_sound: bool) -> Self {
+        let spare = if with_sound { LONGEST_FRAME } else { 0 };
+        let longest = u64::from(grid.ticks_per_segment.get()).saturating_sub(spare);
+        let nominal = grid.cut.map_or(longest, |ticks| u64::from(ticks.get()));
         Self {
-            nominal: grid.cut.map_or(longest, |ticks| u64::from(ticks.get())),
+            nominal: nominal.min(longest),
             longest,
+            spare,
             held: Vec::new(),
             bytes: 0,
             keyframe: None,
@@ -219,11 +230,17 @@ impl Cutter {
 
     /// Why there is no more to finish, if the source has ended while its next keyframe was looked for.
     pub(super) fn uncut(&self) -> Option<Uncut> {
-        self.sparse.map(|(_, distance)| Uncut::Sparse {
+        self.sparse
+            .map(|(_, distance)| self.too_sparse(distance, true))
+    }
+
+    fn too_sparse(&self, distance: u64, beyond: bool) -> Uncut {
+        Uncut::Sparse {
             distance: duration_of(distance),
-            beyond: true,
+            beyond,
+            needs: duration_of(distance + self.spare),
             open: self.open,
-        })
+        }
     }
 
     /// When the one under way begins; `at` if none is.
@@ -261,11 +278,7 @@ impl Cutter {
             return Ok(());
         }
         self.distance = self.distance.max(distance);
-        Err(Uncut::Sparse {
-            distance: duration_of(distance),
-            beyond,
-            open: self.open,
-        })
+        Err(self.too_sparse(distance, beyond))
     }
 }
 
@@ -282,7 +295,7 @@ mod tests {
     const SECOND: u64 = 90_000;
 
     fn cutter(segment: Duration) -> Cutter {
-        Cutter::new(&Grid::copied(segment), false)
+        Cutter::new(&Grid::copied(segment), false, false)
     }
 
     fn taken(millis: u64, idr: bool) -> Taken {
@@ -348,6 +361,7 @@ mod tests {
         let sparse = |distance, beyond| Uncut::Sparse {
             distance,
             beyond,
+            needs: distance,
             open: false,
         };
         assert_eq!(error, sparse(Duration::from_secs(5), false));
@@ -355,6 +369,16 @@ mod tests {
         assert_eq!(
             told,
             "the keyframes of rtsp://cam/1 are 5 s apart: segments of stream 'door' would be too long; set segment = \"5000ms\" in [streams.door], or a shorter keyframe interval (GOP) at the source, or write an encoder instead of codec = \"copy\""
+        );
+        let mut heard = Cutter::new(&Grid::copied(Duration::from_secs(2)), false, true);
+        let mut far = (0..4000).step_by(40).filter_map(|millis| {
+            let pushed = heard.push(taken(millis, millis % 2440 == 0));
+            pushed.err()
+        });
+        let far = far.next().unwrap().told("cam", "door");
+        assert!(
+            far.contains("2.44 s apart") && far.contains("\"2590ms\""),
+            "{far}"
         );
         let never = lengths(2000, &[0], 80_000).unwrap_err();
         assert_eq!(never, sparse(Duration::from_millis(60_040), true));
@@ -371,7 +395,7 @@ mod tests {
     #[test]
     fn a_keyframe_that_a_camera_loses_costs_its_segment_and_no_more_if_it_is_alone() {
         let run = |keyframes: &[u64]| {
-            let mut cutter = Cutter::new(&Grid::copied(Duration::from_secs(1)), true);
+            let mut cutter = Cutter::new(&Grid::copied(Duration::from_secs(1)), true, false);
             let mut begun = Vec::new();
             for millis in (0..8000).step_by(40) {
                 let whole = cutter.push(taken(millis, keyframes.contains(&millis)))?;

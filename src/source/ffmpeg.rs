@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process_group};
@@ -14,6 +13,7 @@ use rustix::process::{Signal, kill_process_group};
 use super::heard::{Found, Heard};
 use crate::encode::ends_before;
 use crate::encode::process::{self, Left, for_each_line};
+use crate::threads;
 
 /// How long one that is asked to end may take: to take leave of a camera, which else keeps its connection for a minute.
 const LEAVE: Duration = Duration::from_millis(400);
@@ -36,7 +36,7 @@ pub(super) struct Ffmpeg {
 /// What comes out of it.
 pub(super) struct Pipes {
     pub(super) pictures: PipeReader,
-    pub(super) sound: Option<PipeReader>,
+    pub(super) sounds: Vec<PipeReader>,
 }
 
 /// What it has said so far, in two threads' hands.
@@ -94,58 +94,52 @@ impl Exit {
 }
 
 impl Ffmpeg {
-    /// Starts `program` with the line that goes with the pipes to which it is to write pictures and, if `with_sound`, sound; what it says is kept
+    /// Starts `program` with the line that goes with the pipes to which it is to write pictures and so many tracks of sound; what it says is kept
     /// without `secrets`.
     pub(super) fn start(
         program: PathBuf,
-        with_sound: bool,
-        line: impl FnOnce(RawFd, Option<RawFd>) -> Vec<String>,
+        sounds: usize,
+        line: impl FnOnce(RawFd, &[RawFd]) -> Vec<String>,
         secrets: Vec<(String, &'static str)>,
     ) -> io::Result<(Self, Pipes)> {
         let (pictures, writer) = io::pipe()?;
         process::enlarge_pipe(&pictures);
-        let (sound, sound_writer) = with_sound.then(io::pipe).transpose()?.unzip();
-        let line = line(
-            writer.as_raw_fd(),
-            sound_writer.as_ref().map(AsRawFd::as_raw_fd),
-        );
-        let writers: Vec<OwnedFd> = [Some(writer), sound_writer]
-            .into_iter()
-            .flatten()
-            .map(OwnedFd::from)
-            .collect();
+        let sounds: Vec<_> = (0..sounds).map(|_| io::pipe()).collect::<Result<_, _>>()?;
+        let (sounds, sound_writers): (Vec<_>, Vec<_>) = sounds.into_iter().unzip();
+        let places: Vec<RawFd> = sound_writers.iter().map(AsRawFd::as_raw_fd).collect();
+        let line = line(writer.as_raw_fd(), &places);
+        let writers = std::iter::once(writer).chain(sound_writers);
+        let writers: Vec<OwnedFd> = writers.map(OwnedFd::from).collect();
         let words = Arc::new(Words::default());
         let (born, birth) = sync_channel(1);
         let (last_word, silent) = sync_channel(1);
         let (bound, released) = channel();
         let ears = Arc::clone(&words);
         // Its niceness stays with this thread, and with what it starts.
-        thread::Builder::new()
-            .name("ffmpeg-source".into())
-            .spawn(move || {
-                let stderr = match process::spawn_bound(&program, &line, writers) {
-                    Ok(mut child) => {
-                        let stderr = child.stderr.take();
-                        let _ = born.send(Ok(child));
-                        stderr
-                    }
-                    Err(error) => {
-                        let _ = born.send(Err(error));
-                        None
-                    }
-                };
-                let Some(stderr) = stderr else { return };
-                for_each_line(stderr, |mut line| {
-                    for (secret, instead) in &secrets {
-                        line = line.replace(secret, instead);
-                    }
-                    tracing::debug!("ffmpeg: {line}");
-                    ears.hear(line);
-                });
-                let _ = last_word.send(());
-                // Ends with an error once the other end is dropped, which is what is waited for.
-                let _ = released.recv();
-            })?;
+        threads::spawn("ffmpeg-source", move || {
+            let stderr = match process::spawn_bound(&program, &line, writers) {
+                Ok(mut child) => {
+                    let stderr = child.stderr.take();
+                    let _ = born.send(Ok(child));
+                    stderr
+                }
+                Err(error) => {
+                    let _ = born.send(Err(error));
+                    None
+                }
+            };
+            let Some(stderr) = stderr else { return };
+            for_each_line(stderr, |mut line| {
+                for (secret, instead) in &secrets {
+                    line = line.replace(secret, instead);
+                }
+                tracing::debug!("ffmpeg: {line}");
+                ears.hear(line);
+            });
+            let _ = last_word.send(());
+            // Ends with an error once the other end is dropped, which is what is waited for.
+            let _ = released.recv();
+        })?;
         let gone = || io::Error::other("its thread has ended");
         let child = birth.recv().map_err(|_| gone())??;
         let ffmpeg = Self {
@@ -154,7 +148,7 @@ impl Ffmpeg {
             silent,
             bound,
         };
-        Ok((ffmpeg, Pipes { pictures, sound }))
+        Ok((ffmpeg, Pipes { pictures, sounds }))
     }
 
     pub(super) fn words(&self) -> &Arc<Words> {
@@ -196,9 +190,8 @@ impl Ffmpeg {
         }
         let left = Left::behind(child.id());
         let bound = self.bound.clone();
-        let reaper = thread::Builder::new().name("ffmpeg-wait".into());
         // Without a thread it is not reaped, which is the least of that machine's troubles.
-        let _ = reaper.spawn(move || {
+        let _ = threads::spawn("ffmpeg-wait", move || {
             let _ = child.wait();
             drop((left, bound));
         });

@@ -99,7 +99,7 @@ impl<'a> Pipe<'a> {
     }
 
     /// What has come, waited for: at least a byte.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Break> {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, Break> {
         let since = Instant::now();
         loop {
             if self.stop.is_set() {

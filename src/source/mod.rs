@@ -8,10 +8,12 @@ mod cutter;
 mod ffmpeg;
 mod fragments;
 mod heard;
+mod inflow;
 mod input;
 mod placing;
 mod session;
 mod sound;
+mod soundtrack;
 mod timing;
 mod trouble;
 
@@ -29,7 +31,7 @@ use crate::control::Granted;
 use crate::picture::Size;
 use crate::status::{SourceState, SourceStatus};
 use crate::tick::{Framerate, Tick};
-use arguments::Filter;
+use arguments::{Filter, Tempo};
 use copying::Copying;
 pub(crate) use copying::{Copied, CopiedSegment, CopyDesk};
 use session::Outcome;
@@ -84,7 +86,7 @@ pub(crate) struct SourceParts {
     pub(crate) plan: SourcePlan,
     /// The stream's.
     pub(crate) framerate: Framerate,
-    /// Of a recording: the tick of the first picture.
+    /// Of a recording: the tick of the next picture. A file's pictures before it are recorded already.
     pub(crate) first_tick: Tick,
     /// Where its sound goes, if that is wanted.
     pub(crate) sound: Option<Entrance>,
@@ -109,8 +111,12 @@ pub(crate) struct Source {
     filter: Filter,
     /// The size that a file began with.
     first_size: Option<Size>,
-    /// How many pictures there were, over all openings.
+    /// How many pictures there were, over all openings; in a recording that goes on, with those from before.
     pictures: u64,
+    /// How many of them belong to rounds that are over.
+    rounds: u64,
+    /// How many of the next pictures are recorded already.
+    known: u64,
     /// The trouble that was logged last.
     logged: Option<String>,
 }
@@ -126,12 +132,18 @@ impl Source {
             sound: parts.sound.is_some(),
             ..Filter::default()
         };
+        let recorded = match parts.policy {
+            Policy::Lossless => parts.first_tick.0,
+            Policy::Latest => 0,
+        };
         Self {
+            pictures: recorded,
+            rounds: 0,
+            known: 0,
             parts,
             status,
             filter,
             first_size: None,
-            pictures: 0,
             logged: None,
         }
     }
@@ -231,6 +243,11 @@ impl Source {
         change(&mut self.status);
         (self.parts.tell)(&self.status);
     }
+}
+
+/// Whether what `plan` opens is the same each time, so that a recording of it can go on where it was: no camera.
+pub(crate) fn is_repeatable(plan: &SourcePlan) -> bool {
+    Tempo::of(plan) != Tempo::Own
 }
 
 /// How long to rest after so many failures in a row before this one.

@@ -5,6 +5,7 @@ use crate::sample::Sample;
 use crate::tick::Tick;
 
 use super::cutter::{Segment, Taken};
+use super::soundtrack::Run;
 
 const SECOND: i64 = 90_000;
 /// A live source that is so far from where its clock was begins anew.
@@ -37,6 +38,8 @@ pub(super) struct Placing {
     shift: Option<i32>,
     /// Where the newest segment ends.
     next: Tick,
+    /// Where each track of its sound does.
+    heard: Vec<u64>,
 }
 
 /// A segment in its place.
@@ -44,6 +47,8 @@ pub(super) struct Placing {
 pub(super) struct Placed {
     pub(super) first: Tick,
     pub(super) samples: Vec<Sample>,
+    /// Of each track of sound.
+    pub(super) sounds: Vec<Vec<Sample>>,
 }
 
 impl Placing {
@@ -54,6 +59,7 @@ impl Placing {
             offset: None,
             shift: None,
             next,
+            heard: Vec::new(),
         }
     }
 
@@ -61,6 +67,7 @@ impl Placing {
     pub(super) fn begin_anew(&mut self, rule: Rule) {
         self.rule = rule;
         (self.offset, self.shift) = (None, None);
+        self.heard.clear();
     }
 
     /// Who says when a sample is.
@@ -82,8 +89,20 @@ impl Placing {
         (signed(now.0).saturating_sub(due) <= SLEPT).then(|| tick(due))
     }
 
-    /// Puts a whole segment into its place. None if that is taken: then it is left out.
-    pub(super) fn place(&mut self, segment: Segment) -> Option<Placed> {
+    /// From when to when a segment is shown, in the source's time: where its sound is.
+    pub(super) fn shown(&mut self, segment: &Segment) -> (u64, u64) {
+        let Some(first) = segment.first() else {
+            return (0, 0);
+        };
+        let begins = first.packet.decode_time;
+        let shift = *self.shift.get_or_insert(first.packet.composition_offset);
+        let shown = |at: u64| at.saturating_add_signed(shift.into());
+        (shown(begins), shown(begins + length_of(segment)))
+    }
+
+    /// Puts a whole segment into its place, and the sound that goes with it. None if that is taken: then it is left out.
+    pub(super) fn place(&mut self, segment: Segment, sounds: Vec<Run>) -> Option<Placed> {
+        let heard = std::mem::take(&mut self.heard);
         let (begins, length) = (segment.first()?.packet.decode_time, length_of(&segment));
         let at = signed(begins);
         let followed = signed(self.next.0).saturating_sub(at);
@@ -117,10 +136,58 @@ impl Placing {
                 }
             })
             .collect();
-        let last = samples.last()?;
-        self.next = Tick(last.decode_time + u64::from(last.duration));
-        Some(Placed { first, samples })
+        // Sound is shown as much earlier as the pictures are.
+        let place = |at: u64| first.0 + edge(at.saturating_add_signed(-i64::from(shift)));
+        let follows = first == self.next;
+        let sounds: Vec<Vec<Sample>> = sounds
+            .into_iter()
+            .enumerate()
+            .map(|(track, run)| {
+                let before = heard.get(track).copied().filter(|_| follows);
+                placed_sound(track + 1, run, before, place)
+            })
+            .collect();
+        let end = |samples: &Vec<Sample>| {
+            let last = samples.last();
+            last.map_or(0, |last| last.decode_time + u64::from(last.duration))
+        };
+        self.heard = sounds.iter().map(end).collect();
+        self.next = Tick(end(&samples));
+        Some(Placed {
+            first,
+            samples,
+            sounds,
+        })
     }
+}
+
+/// The frames of a stretch of sound as samples of `track`: from where the stretch before ended, if it goes on from there, so that there is no seam.
+fn placed_sound(
+    track: usize,
+    run: Run,
+    before: Option<u64>,
+    place: impl Fn(u64) -> u64,
+) -> Vec<Sample> {
+    let ends = run.frames.iter().skip(1).map(|(at, _)| *at);
+    let ends: Vec<u64> = ends.chain([run.end]).map(&place).collect();
+    let first = run.frames.first().map_or(0, |(at, _)| place(*at));
+    let mut begin = before.unwrap_or(first);
+    let frames = run.frames.into_iter().zip(ends);
+    frames
+        .map(|((_, data), end)| {
+            let end = end.max(begin + 1);
+            let sample = Sample {
+                track,
+                decode_time: begin,
+                duration: u32::try_from(end - begin).unwrap_or(u32::MAX),
+                composition_offset: 0,
+                keyframe: true,
+                data,
+            };
+            begin = end;
+            sample
+        })
+        .collect()
 }
 
 /// From the time of a source that comes as it is captured to the stream's, `least` being the least delay with which the segment's samples came,
@@ -165,11 +232,15 @@ fn tick(at: i64) -> Tick {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::super::fragments::Packet;
     use super::*;
+    use crate::config::AudioCodec;
+    use crate::encode::copied_sound::CopiedSound;
 
     const DAY: u64 = 20_000 * 86_400 * 90_000;
     const FRAME: u32 = 3600;
@@ -201,16 +272,16 @@ mod tests {
     #[test]
     fn a_recording_follows_what_is_there() {
         let mut placing = Placing::new(Rule::Follow, Tick(500));
-        let first = placing.place(segment(7000, |_| 0)).unwrap();
+        let first = placing.place(segment(7000, |_| 0), Vec::new()).unwrap();
         assert_eq!(first.first, Tick(500));
         assert_eq!(first.samples[0].composition_offset, 0);
         assert_eq!(first.samples[1].composition_offset, 7200);
         assert!(first.samples.iter().all(|sample| sample.duration == FRAME));
-        let second = placing.place(segment(187_000, |_| 0)).unwrap();
+        let second = placing.place(segment(187_000, |_| 0), Vec::new()).unwrap();
         assert_eq!(second.first, Tick(180_500));
         placing.begin_anew(Rule::Follow);
         assert_eq!(
-            placing.place(segment(3, |_| 0)).unwrap().first,
+            placing.place(segment(3, |_| 0), Vec::new()).unwrap().first,
             Tick(360_500)
         );
     }
@@ -220,7 +291,7 @@ mod tests {
         let mut placing = Placing::new(Rule::Read, Tick(0));
         assert_eq!(placing.due(1000, Tick(DAY)), Some(Tick(DAY)));
         assert_eq!(placing.due(4600, Tick(DAY)), Some(Tick(DAY + 3600)));
-        let placed = placing.place(segment(1000, |_| DAY)).unwrap();
+        let placed = placing.place(segment(1000, |_| DAY), Vec::new()).unwrap();
         assert_eq!(placed.first, Tick(DAY));
         // A hiccup is made up for, a night is not.
         let late = |seconds: u64| Tick(DAY + 180_000 + seconds * 90_000);
@@ -229,7 +300,10 @@ mod tests {
         placing.begin_anew(Rule::Read);
         assert_eq!(placing.due(181_000, late(11)), Some(late(11)));
         assert_eq!(
-            placing.place(segment(181_000, |_| 0)).unwrap().first,
+            placing
+                .place(segment(181_000, |_| 0), Vec::new())
+                .unwrap()
+                .first,
             late(11)
         );
         // What begins again before its time is past follows.
@@ -242,15 +316,59 @@ mod tests {
         let mut placing = Placing::new(Rule::Captured, Tick(0));
         // It begins with a burst: what it had waiting comes at once, and then each sample 9000 ticks late, or a little more.
         let came = |at: u64| DAY + at.max(100_000) + 9000 + at % 7;
-        let first = placing.place(segment(0, came)).unwrap();
+        let first = placing.place(segment(0, came), Vec::new()).unwrap();
         assert_eq!(first.first, Tick(DAY + 9000));
         let mut before = end(&first);
         for number in 1..100 {
-            let next = placing.place(segment(number * 180_000, came)).unwrap();
+            let next = placing
+                .place(segment(number * 180_000, came), Vec::new())
+                .unwrap();
             assert_eq!(next.first.0, before);
             assert!(next.samples.iter().all(|sample| sample.duration == FRAME));
             before = end(&next);
         }
+    }
+
+    /// Stereo of 48 kHz from the source's time `from` on, as many frames of 1920 ticks.
+    fn sound(from: u64, frames: u64) -> Run {
+        let frame = |index| (from + index * 1920, Bytes::from_static(b"sound"));
+        Run {
+            track: Arc::new(CopiedSound::silent(AudioCodec::Copy)),
+            frames: (0..frames).map(frame).collect(),
+            end: from + frames * 1920,
+        }
+    }
+
+    #[test]
+    fn sound_has_the_pictures_place_and_goes_on_without_a_seam() {
+        let mut placing = Placing::new(Rule::Captured, Tick(0));
+        // The first picture is shown two frames after it is decoded: sound of that moment is heard with it.
+        let one = segment(9000, |at| DAY + at);
+        assert_eq!(placing.shown(&one), (16_200, 196_200));
+        let one = placing.place(one, vec![sound(16_300, 94)]).unwrap();
+        let heard = &one.sounds[0];
+        assert_eq!(
+            (one.first.0, heard[0].decode_time),
+            (DAY + 9000, DAY + 9100)
+        );
+        assert!(
+            heard
+                .iter()
+                .all(|frame| (frame.track, frame.duration) == (1, 1920))
+        );
+        // A clock that is a tenth of a second off: both are stretched alike, and the seam is exact.
+        let late = |at: u64| DAY + at + 9000;
+        let two = placing.place(segment(189_000, late), vec![sound(16_300 + 94 * 1920, 94)]);
+        let two = two.unwrap();
+        let seam = |frame: &Sample| frame.decode_time + u64::from(frame.duration);
+        assert_eq!(two.sounds[0][0].decode_time, seam(heard.last().unwrap()));
+        let stretched = |samples: &[Sample]| seam(samples.last().unwrap()) - samples[0].decode_time;
+        assert_eq!(stretched(&two.samples), 180_900);
+        assert!(stretched(&two.sounds[0]).abs_diff(94 * 1920 * 201 / 200) <= 10);
+        // After a leap it begins where it says.
+        placing.begin_anew(Rule::Captured);
+        let three = placing.place(segment(0, |at| DAY + 900_000 + at), vec![sound(7300, 90)]);
+        assert_eq!(three.unwrap().sounds[0][0].decode_time, DAY + 900_100);
     }
 
     #[test]
@@ -258,14 +376,22 @@ mod tests {
         let published = Tick(DAY + 90_000);
         let mut placing = Placing::new(Rule::Captured, published);
         // Half a second too early: it follows.
-        let first = placing.place(segment(0, |at| DAY + 45_000 + at)).unwrap();
+        let first = placing
+            .place(segment(0, |at| DAY + 45_000 + at), Vec::new())
+            .unwrap();
         assert_eq!(first.first, published);
         let mut placing = Placing::new(Rule::Captured, published);
-        assert_eq!(placing.place(segment(0, |at| DAY - 90_000 + at)), None);
-        let later = placing.place(segment(180_000, |at| DAY - 90_000 + at));
+        assert_eq!(
+            placing.place(segment(0, |at| DAY - 90_000 + at), Vec::new()),
+            None
+        );
+        let later = placing.place(segment(180_000, |at| DAY - 90_000 + at), Vec::new());
         assert_eq!(later.unwrap().first, published);
         // It stands still for five seconds, and its clock with it.
-        let leap = placing.place(segment(360_000, |at| DAY - 90_000 + 450_000 + at));
+        let leap = placing.place(
+            segment(360_000, |at| DAY - 90_000 + 450_000 + at),
+            Vec::new(),
+        );
         assert_eq!(leap.unwrap().first, Tick(DAY + 270_000 + 450_000));
     }
 
@@ -281,7 +407,7 @@ mod tests {
             let mut before = None;
             for number in 0..1000 {
                 let at = number * 180_000;
-                let placed = placing.place(segment(at, came)).unwrap();
+                let placed = placing.place(segment(at, came), Vec::new()).unwrap();
                 if let Some(before) = before {
                     prop_assert_eq!(placed.first.0, before);
                 }

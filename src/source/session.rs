@@ -1,6 +1,7 @@
 //! One opening of a source, from FFmpeg's start to its end: what is learnt of it, the stream's seat, and its pictures' way into the ring.
 
 use std::io::{self, PipeReader};
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use ringgear_ring::layout::{MAX_MEMORY_BYTES, Policy};
 use ringgear_ring::{Captured, Deadline, MemoryKind, Slot, Writer};
 
 use super::arguments::{self, Filter, Tempo};
-use super::ffmpeg::{Exit, Ffmpeg};
+use super::ffmpeg::{Exit, Ffmpeg, Pipes};
 use super::heard::Found;
 use super::input::{Break, Input};
 use super::sound::{PictureClock, Sound};
@@ -34,6 +35,9 @@ pub(super) const BROKEN_OFF: Duration = Duration::from_secs(2);
 /// How long a full ring is waited for until it is asked again whether that is still wanted.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
+/// What is told of a stream's sound where its source has none.
+pub(super) const WITHOUT_SOUND: &str = "the source has no sound: silence in its place";
+
 /// How an opening ended.
 pub(super) enum Outcome {
     /// As it was told to.
@@ -46,7 +50,7 @@ pub(super) enum Outcome {
     Ended,
     /// It failed, for people.
     Failed(String),
-    /// It failed, and must not begin again: what was recorded of it would be recorded twice.
+    /// It failed amid its recording, and going on has not helped, or can't be done: a copied one would be recorded twice.
     BrokenOff(String),
 }
 
@@ -86,27 +90,17 @@ impl Source {
     pub(super) fn open(&mut self) -> Outcome {
         let plan = self.parts.plan.clone();
         let filter = self.filter;
-        let started = Ffmpeg::start(
-            self.parts.ffmpeg.clone(),
-            filter.sound,
-            |pipe, sound| arguments::line(&plan, &filter, pipe, sound),
-            plan.input.secrets(),
-        );
-        let (ffmpeg, pipes) = match started {
+        let started = self.start(usize::from(filter.sound), |pipe, sounds| {
+            arguments::line(&plan, &filter, pipe, sounds.first().copied())
+        });
+        let (ffmpeg, mut pipes) = match started {
             Ok(started) => started,
-            Err(error) => {
-                return Outcome::Failed(format!(
-                    "FFmpeg can't be started for {}: {error}",
-                    self.status.source
-                ));
-            }
+            Err(failed) => return failed,
         };
-        let pid = ffmpeg.pid();
-        self.tell(|status| status.pid = Some(pid));
         let stop = self.parts.stop.clone();
         let patience = plan.timeout.max(LONGEST_START);
         let clock = PictureClock::new();
-        let sound = match self.hear(pipes.sound, &clock) {
+        let sound = match self.hear(pipes.sounds.pop(), &clock) {
             Ok(sound) => sound,
             Err(error) => {
                 let shown = &self.status.source;
@@ -134,12 +128,21 @@ impl Source {
                 return Outcome::Learnt;
             }
         }
-        let before = self.pictures;
+        let recorded = tempo == Tempo::Kept && self.parts.policy == Policy::Lossless;
+        self.known = if recorded {
+            self.pictures.saturating_sub(self.rounds)
+        } else {
+            0
+        };
+        let (before, known) = (self.pictures, self.known);
+        if known > 0 {
+            tracing::info!(stream = %self.parts.stream, pictures = known, "the source is read again up to where its recording goes on");
+        }
         let mut seated = match self.take_seat(size, ffmpeg.pid()) {
             Ok(seated) => seated,
             Err(refused) => return self.halted(input, ffmpeg, Halt::Refused(refused), None),
         };
-        self.opened(found.as_ref(), seated.size);
+        self.opened(found.as_ref(), seated.size, self.parts.sound.is_some());
         let (halt, played) = self.feed(&mut input, &track, &ffmpeg, &mut seated, (tempo, &clock));
         if let (Halt::Break(Break::Closed), Policy::Lossless, Some(sound)) =
             (&halt, self.parts.policy, sound)
@@ -150,12 +153,13 @@ impl Source {
         let length = found.and_then(|found| found.duration);
         let short = length.filter(|length| self.is_whole() && played + BROKEN_OFF < *length);
         let mut outcome = self.halted(input, ffmpeg, halt, Some((tempo, short)));
-        let recorded = tempo == Tempo::Kept && self.parts.policy == Policy::Lossless;
-        if let Outcome::Failed(cause) = &outcome
-            && recorded
-            && self.pictures > before
-        {
-            outcome = Outcome::BrokenOff(cause.clone());
+        match &outcome {
+            // A recording of a file goes on where it was, unless that does not help.
+            Outcome::Failed(cause) if self.known < known && self.pictures == before => {
+                outcome = Outcome::BrokenOff(cause.clone());
+            }
+            Outcome::Ended => self.rounds = self.pictures - self.known,
+            _ => {}
         }
         if matches!(outcome, Outcome::Ended | Outcome::BrokenOff(_)) {
             // What waits in the ring is still shown; nobody waits for the account. A seat that is not given back this way is one that
@@ -163,6 +167,23 @@ impl Source {
             drop(seated.granted.seat.close());
         }
         outcome
+    }
+
+    /// Starts its FFmpeg with the line that goes with the pipes of its pictures and of so many tracks of sound.
+    pub(super) fn start(
+        &mut self,
+        sounds: usize,
+        line: impl FnOnce(RawFd, &[RawFd]) -> Vec<String>,
+    ) -> Result<(Ffmpeg, Pipes), Outcome> {
+        let secrets = self.parts.plan.input.secrets();
+        let started = Ffmpeg::start(self.parts.ffmpeg.clone(), sounds, line, secrets);
+        let shown = &self.status.source;
+        let (ffmpeg, pipes) = started.map_err(|error| {
+            Outcome::Failed(format!("FFmpeg can't be started for {shown}: {error}"))
+        })?;
+        let pid = ffmpeg.pid();
+        self.tell(|status| status.pid = Some(pid));
+        Ok((ffmpeg, pipes))
     }
 
     /// Begins to take in the sound that FFmpeg writes to `pipe`.
@@ -253,19 +274,19 @@ impl Source {
         })
     }
 
-    /// Tells that the source is open.
-    pub(super) fn opened(&mut self, found: Option<&Found>, size: Size) {
+    /// Tells that the source is open; `heard` if its sound is wanted.
+    pub(super) fn opened(&mut self, found: Option<&Found>, size: Size, heard: bool) {
         self.logged = None;
         let what = found.map_or_else(|| format!("pictures of {size}"), Found::to_string);
         let sound = found.and_then(|found| found.sound.clone());
-        let note = match (&self.parts.sound, &sound) {
-            (None, Some(_)) => "; its sound is left out",
-            (Some(entrance), None) => {
-                entrance.without("the source has no sound: silence in its place");
-                "; it has no sound: silence in its place"
-            }
+        let note = match (heard, &sound) {
+            (false, Some(_)) => "; its sound is left out",
+            (true, None) => "; it has no sound: silence in its place",
             _ => "",
         };
+        if let (Some(entrance), None) = (&self.parts.sound, &sound) {
+            entrance.without(WITHOUT_SOUND);
+        }
         tracing::info!(stream = %self.parts.stream, source = %self.status.source, "the source is open: {what}{note}");
         let found = found.cloned().unwrap_or_default();
         let word = |word: String| Some(word).filter(|word| !word.is_empty());
@@ -308,7 +329,7 @@ impl Source {
         }
     }
 
-    /// Moves one picture; says when it is, in the source's time.
+    /// Moves one picture, or passes over one that is recorded already; says when it is, in the source's time.
     fn next_picture(
         &mut self,
         input: &mut Input<'_>,
@@ -336,6 +357,12 @@ impl Source {
             return Err(Halt::Resized(seated.size));
         }
         input.fill(slot.bytes_mut())?;
+        if self.known > 0 {
+            drop(slot);
+            clock.set(at, self.place_of(self.pictures - self.known));
+            self.known -= 1;
+            return Ok(at);
+        }
         let captured = self.wait_until_due(pace, at)?;
         clock.set(at, self.time_here(captured));
         slot.commit(self.pictures, captured);
@@ -346,14 +373,18 @@ impl Source {
     /// When the next picture was captured, as sound has it: in a recording, which has no clock, where the picture is.
     fn time_here(&self, captured: Option<Captured>) -> MonotonicTime {
         if self.parts.policy == Policy::Lossless {
-            let tick = self.parts.first_tick.plus(self.pictures);
-            let from_start = self.parts.framerate.duration_of(tick.0);
-            return MonotonicTime(u64::try_from(from_start.as_nanos()).unwrap_or(u64::MAX));
+            return self.place_of(self.pictures);
         }
         let captured = captured.unwrap_or_else(ringgear_producer::now);
         let suspended = self.parts.anchor.suspended().as_nanos();
         let suspended = u64::try_from(suspended).unwrap_or(0);
         MonotonicTime(captured.0.saturating_add(suspended))
+    }
+
+    /// When the picture of this number is, from the beginning of its recording.
+    fn place_of(&self, picture: u64) -> MonotonicTime {
+        let from_start = self.parts.framerate.duration_of(picture);
+        MonotonicTime(u64::try_from(from_start.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// A place for the next picture: waited for in a lossless ring.
@@ -469,8 +500,8 @@ pub(crate) fn look(ffmpeg: &Path, plan: &SourcePlan) -> Result<Found, String> {
     let shown = plan.input.shown();
     let started = Ffmpeg::start(
         ffmpeg.to_owned(),
-        false,
-        |pipe, sound| arguments::line(plan, &Filter::default(), pipe, sound),
+        0,
+        |pipe, _| arguments::line(plan, &Filter::default(), pipe, None),
         plan.input.secrets(),
     );
     let (ffmpeg, pipes) =

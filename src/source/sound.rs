@@ -4,7 +4,7 @@
 use std::io::{PipeReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringgear_ring::layout::Policy;
@@ -14,6 +14,7 @@ use super::session::time_of;
 use crate::audio::{Capture, Entrance, Filler, Moment, Pcm, SAMPLE, samples};
 use crate::clock::{Anchor, MonotonicTime};
 use crate::encode::nut::{self, NutEvent};
+use crate::threads;
 
 /// No block of sound is larger.
 const MOST_BYTES: usize = 1 << 20;
@@ -76,9 +77,7 @@ impl Sound {
             next: None,
             early: Vec::new(),
         };
-        let thread = thread::Builder::new()
-            .name("source-sound".into())
-            .spawn(move || blocks.read(pipe))?;
+        let thread = threads::spawn("source-sound", move || blocks.read(pipe))?;
         Ok(Self { thread })
     }
 

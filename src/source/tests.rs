@@ -55,6 +55,10 @@ struct Running {
 
 impl Running {
     fn start(plan: SourcePlan, policy: Policy) -> Self {
+        Self::start_at(plan, policy, Tick(0), Path::new("ffmpeg"))
+    }
+
+    fn start_at(plan: SourcePlan, policy: Policy, first_tick: Tick, ffmpeg: &Path) -> Self {
         let (opened, sessions) = channel();
         let (tell, told) = channel();
         let stop = Stop::default();
@@ -97,10 +101,10 @@ impl Running {
             stream: "door".to_owned(),
             plan,
             framerate: Framerate::new(25, 1).unwrap(),
-            first_tick: Tick(0),
+            first_tick,
             sound: None,
             policy,
-            ffmpeg: "ffmpeg".into(),
+            ffmpeg: ffmpeg.to_owned(),
             anchor: Anchor::new(Arc::new(SystemClock)),
             seat: Box::new(seat),
             tell: Box::new(move |status| drop(tell.send(status.clone()))),
@@ -268,25 +272,70 @@ fn a_lossless_ring_gets_each_picture_of_a_file_once_and_as_fast_as_it_takes_them
 }
 
 #[test]
-fn a_recording_whose_file_breaks_off_ends_and_is_not_begun_again() {
+fn a_recording_of_a_file_goes_on_with_the_next_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = pattern(folder.path(), 40);
+    for (repeat, ticks) in [(false, 25..40), (true, 65..95)] {
+        let plan = SourcePlan {
+            repeat,
+            ..file(&path)
+        };
+        let first = Tick(ticks.start);
+        let source = Running::start_at(plan, Policy::Lossless, first, Path::new("ffmpeg"));
+        let mut session = source.session();
+        for tick in ticks {
+            let taken = session.next().unwrap();
+            assert_eq!((taken.number, bars(&taken)), (tick, Some(tick % 40)));
+        }
+        if !repeat {
+            assert!(session.next().is_none() && session.at_end == Some(true));
+            source.wait_until(|status| status.state == SourceState::Ended);
+        }
+    }
+}
+
+#[test]
+fn a_recording_whose_ffmpeg_is_killed_goes_on_with_the_next_picture() {
     let folder = tempfile::tempdir().unwrap();
     let path = pattern(folder.path(), 300);
     let source = Running::start(file(&path), Policy::Lossless);
     let mut session = source.session();
     let status = source.wait_until(|status| status.state == SourceState::Running);
-    assert_eq!(bars(&session.next().unwrap()), Some(0));
+    let mut seen = vec![bars(&session.next().unwrap()).unwrap()];
     let pid = i32::try_from(status.pid.unwrap()).unwrap();
     let process = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
     // The ring and the pipe hold some more.
-    let rest = std::iter::from_fn(|| session.next()).count();
-    assert!(rest < 100 && session.at_end == Some(true), "{rest}");
-    let status = source.wait_until(|status| status.state == SourceState::Ended);
-    let error = status.error.clone().unwrap();
+    seen.extend(std::iter::from_fn(|| bars(&session.next()?)));
     assert!(
-        error.contains("signal: 9") && status.failures == 1,
-        "{status:?}"
+        seen.len() < 100 && session.at_end == Some(false),
+        "{seen:?}"
     );
+    let status = source.wait_until(|status| status.state == SourceState::Waiting);
+    assert!(status.error.unwrap().contains("signal: 9"));
+    let mut session = source.session();
+    seen.extend(std::iter::from_fn(|| bars(&session.next()?)));
+    assert_eq!(seen, Vec::from_iter(0..300));
+    assert_eq!(session.at_end, Some(true));
+    source.wait_until(|status| status.state == SourceState::Ended);
+}
+
+#[test]
+fn a_recording_whose_source_fails_twice_at_one_place_ends_there() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = pattern(folder.path(), 40);
+    let broken = folder.path().join("ffmpeg");
+    std::fs::write(&broken, "#!/bin/sh\nffmpeg \"$@\"\nexit 7\n").unwrap();
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let source = Running::start_at(file(&path), Policy::Lossless, Tick(0), &broken);
+    let mut session = source.session();
+    let seen: Vec<_> = std::iter::from_fn(|| bars(&session.next()?)).collect();
+    assert_eq!(seen, Vec::from_iter(0..40));
+    let mut session = source.session();
+    assert!(session.next().is_none() && session.at_end == Some(true));
+    let status = source.wait_until(|status| status.state == SourceState::Ended);
+    assert!(status.failures == 2 && status.error.is_some(), "{status:?}");
     assert!(source.sessions.try_recv().is_err());
 }
 

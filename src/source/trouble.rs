@@ -75,6 +75,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "mend the host in source of {}, or this machine's name service",
     ),
     (
+        "Malformed AAC bitstream",
+        "each frame of its AAC has a header (ADTS), which FFmpeg can't take off in a loop",
+        "write it into MP4 or Matroska first (ffmpeg -i ... -c copy), or name another codec in audio of {}",
+    ),
+    (
         "Permission denied",
         "the daemon's user may not open it",
         "let it (devices mostly belong to the group video), or write another source in {}",

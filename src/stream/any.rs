@@ -32,10 +32,9 @@ impl AnyStream {
         peer: Peer,
         groups: &[u32],
     ) -> Result<(), Refused> {
-        match (self, offer) {
-            (Self::Live(stream), offer) => stream.may_feed(offer, peer, groups),
-            (Self::Recorded(recorder), Offer::Frames(_)) => recorder.may_feed(peer, groups),
-            (Self::Recorded(recorder), Offer::Sound(_)) => Err(recorder.no_sound()),
+        match self {
+            Self::Live(stream) => stream.may_feed(offer, peer, groups),
+            Self::Recorded(recorder) => recorder.may_feed(offer, peer, groups),
         }
     }
 
@@ -45,7 +44,7 @@ impl AnyStream {
             (Self::Live(stream), Offer::Frames(open)) => stream.open(open, peer),
             (Self::Live(stream), Offer::Sound(open)) => stream.open_sound(open, peer),
             (Self::Recorded(recorder), Offer::Frames(open)) => recorder.open(open, peer),
-            (Self::Recorded(recorder), Offer::Sound(_)) => Err(recorder.no_sound()),
+            (Self::Recorded(recorder), Offer::Sound(open)) => recorder.open_sound(open, peer),
         }
     }
 
@@ -67,6 +66,31 @@ impl AnyStream {
         match self {
             Self::Live(stream) => stream.port(),
             Self::Recorded(recorder) => recorder.port(),
+        }
+    }
+
+    /// Changes to `plan` on the way: [`Action::Adjust`](crate::config::Action::Adjust).
+    pub(crate) fn adjust(&self, plan: &StreamPlan) {
+        match self {
+            Self::Live(stream) => stream.adjust(plan),
+            Self::Recorded(recorder) => recorder.adjust(plan),
+        }
+    }
+
+    /// Begins to stop, to be started again in another's place; producers are told to come again, because of `cause`.
+    pub(crate) fn leave(&self, cause: &'static str) {
+        match self {
+            Self::Live(stream) => stream.leave(cause),
+            Self::Recorded(recorder) => recorder.leave(cause),
+        }
+    }
+
+    /// Begins to stop for good, as its viewers see, because of `cause`.
+    pub(crate) fn end(&self, cause: &'static str) {
+        match self {
+            Self::Live(stream) => stream.end(cause),
+            // A recording that stops has ended.
+            Self::Recorded(recorder) => recorder.leave(cause),
         }
     }
 

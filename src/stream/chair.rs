@@ -52,7 +52,7 @@ impl<S> Chair<S> {
     pub(super) fn check_free(&self, take_over: bool) -> Result<(), Refused> {
         let what = &self.what;
         if let Some(cause) = &self.closed {
-            let message = format!("{what} does not run and is tried again: {cause}");
+            let message = format!("{what} does not run now: {cause}");
             return Err(refused(RefusalCode::OutOfResources, message));
         }
         let Some(held) = self.holder.as_ref().filter(|_| !take_over) else {
@@ -82,7 +82,7 @@ impl<S> Chair<S> {
     /// The stream does not run, because of `cause`. Who held the place is told to come again, and nobody gets it before [`Self::reopen`].
     pub(super) fn close(&mut self, cause: &str) {
         self.closed = Some(cause.to_owned());
-        let message = format!("{} is started again; connect again: {cause}", self.what);
+        let message = format!("{} does not run; connect again: {cause}", self.what);
         self.clear(EndCode::StreamGone, message);
     }
 

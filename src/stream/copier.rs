@@ -11,12 +11,14 @@ use super::shared::Shared;
 use super::shelf::{MOST_HELD, MOST_SEGMENTS, Shelf};
 use super::shortage::ShortageTeller;
 use crate::clock::Anchor;
-use crate::config::{AtExit, StreamPlan};
+use crate::config::StreamPlan;
 use crate::faults;
 use crate::package::whole_segment;
 use crate::publish::DiskDesk;
+use crate::sample::{Sample, TrackDescription};
 use crate::source::{Copied, CopiedSegment, Stop};
-use crate::tick::{Grid, UnixTime};
+use crate::status::AudioStatus;
+use crate::tick::{Grid, Tick, UnixTime};
 use crate::window::{PushError, TrackInit, Window};
 
 /// How long it sleeps when nothing happens.
@@ -109,7 +111,10 @@ impl Copier {
 
     fn hear(&mut self, news: Copied) {
         match news {
-            Copied::Opened => self.away = false,
+            Copied::Opened(without_sound) => {
+                self.away = false;
+                self.tell_of_sound(without_sound.is_none(), without_sound);
+            }
             Copied::Segment(segment) => self.take(segment),
             Copied::Unfit(why) => {
                 let mut report = self.shared.report();
@@ -118,24 +123,40 @@ impl Copier {
             Copied::Away => {
                 self.away = true;
                 self.shared.report().no_signal = true;
+                self.tell_of_sound(false, Some("the source gives nothing"));
             }
             Copied::Over => self.end(),
         }
     }
 
+    /// Says whether the stream's sound is there, if it is to have any, and why not.
+    fn tell_of_sound(&self, playing: bool, detail: Option<&str>) {
+        let Some(source) = self.plan.sound_from() else {
+            return;
+        };
+        self.shared.report().audio = Some(AudioStatus {
+            source,
+            playing,
+            detail: detail.map(str::to_owned),
+            ..AudioStatus::default()
+        });
+    }
+
     fn take(&mut self, segment: CopiedSegment) {
         let now = self.anchor.now();
-        let init = self.init_of(&segment);
+        let inits = self.inits_of(&segment);
         let next = self.window.next_tick(0);
         if next.is_some_and(|next| segment.first < next) {
             tracing::debug!(stream = %self.plan.name, tick = %segment.first, "a segment is left out: its time is published already");
             return;
         }
-        self.begin_period(&segment, init, now);
+        self.begin_period(&segment, inits, now);
         let captured = self.captured(&segment, now);
         let number = self.window.next_number();
-        let part = match whole_segment(&self.grid, number, &segment.samples, captured) {
-            Ok(part) => part,
+        let tracks = std::iter::once(&segment.samples).chain(&segment.sounds);
+        let parts = tracks.map(|samples| whole_segment(&self.grid, number, samples, captured));
+        let parts = match parts.collect::<Result<Vec<_>, _>>() {
+            Ok(parts) => parts,
             Err(error) => {
                 // What follows begins a period of its own.
                 tracing::error!(stream = %self.plan.name, %error, "a segment is left out: there is no memory for it");
@@ -143,15 +164,19 @@ impl Copier {
             }
         };
         self.count(&segment);
-        match self.window.push(0, part, now) {
-            Ok(()) => self.unshown.push(captured),
-            // It has become a gap, which viewers have to be told of, too.
-            Err(PushError::Memory { .. }) => {}
-            Err(error) => {
-                tracing::error!(stream = %self.plan.name, %error, "a segment does not fit the window");
+        self.dirty = true;
+        for (track, part) in parts.into_iter().enumerate() {
+            match self.window.push(track, part, now) {
+                Ok(()) if track == 0 => self.unshown.push(captured),
+                Ok(()) => {}
+                // It has become a gap, which viewers have to be told of, too: without pictures in all tracks.
+                Err(PushError::Memory { .. }) if track == 0 => return,
+                Err(PushError::Memory { .. }) => {}
+                Err(error) => {
+                    tracing::error!(stream = %self.plan.name, track, %error, "a segment does not fit the window");
+                }
             }
         }
-        self.dirty = true;
     }
 
     /// When a segment was captured, as far as that can be told of one that is whole `now`. A file that is recorded comes faster than that: its times go
@@ -168,31 +193,42 @@ impl Copier {
         follows.max(now.saturating_sub(length))
     }
 
-    /// The encoding of `segment`: that of the newest period, if only the framerate differs, which is measured anew each time.
-    fn init_of(&self, segment: &CopiedSegment) -> TrackInit {
-        let before = self
-            .window
-            .period()
-            .and_then(|period| period.tracks.first());
-        if let Some(before) = before {
-            let same = segment.track.description(before.description.framerate);
-            if same == before.description {
-                return before.clone();
-            }
-        }
-        TrackInit::new(segment.track.description(segment.framerate))
+    /// The encodings of `segment`: those of the newest period, if only the framerate differs, which is measured anew each time.
+    fn inits_of(&self, segment: &CopiedSegment) -> Vec<TrackInit> {
+        let before = self.window.period();
+        let known = |track: usize| before.and_then(|period| period.tracks.get(track));
+        let init = |(track, description): (usize, TrackDescription)| {
+            let same = known(track).filter(|known| known.description == description);
+            same.cloned().unwrap_or_else(|| TrackInit::new(description))
+        };
+        let pictures = &segment.tracks.pictures;
+        let framerate = known(0).map(|known| known.description.framerate);
+        let same = framerate.map(|framerate| pictures.description(framerate));
+        let same = same.filter(|same| known(0).is_some_and(|known| known.description == *same));
+        let pictures = same.unwrap_or_else(|| pictures.description(segment.framerate));
+        let sounds = segment.tracks.sounds.iter();
+        std::iter::once(pictures)
+            .chain(sounds.map(|sound| sound.description()))
+            .enumerate()
+            .map(init)
+            .collect()
     }
 
-    /// Makes sure that the window's period is of this encoding and reaches the segment.
-    fn begin_period(&mut self, segment: &CopiedSegment, init: TrackInit, now: UnixTime) {
-        let tracks = vec![init];
+    /// Makes sure that the window's period is of these encodings and reaches the segment.
+    fn begin_period(&mut self, segment: &CopiedSegment, tracks: Vec<TrackInit>, now: UnixTime) {
         let before = self.window.period();
         let same = before.is_some_and(|before| before.tracks == tracks);
         let goes_on = same
             && before.is_some_and(|before| before.grid == self.grid)
             && !self.window.ended()
             && !self.discontinuity
-            && self.window.next_tick(0) == Some(segment.first);
+            && self.window.next_tick(0) == Some(segment.first)
+            && segment.sounds.iter().zip(1..).all(|(sound, track)| {
+                let first = sound
+                    .first()
+                    .map(|sample: &Sample| Tick(sample.decode_time));
+                self.window.next_tick(track) == first
+            });
         if goes_on {
             return;
         }
@@ -228,7 +264,7 @@ impl Copier {
         self.dirty |= self.window.expire(now);
         let shortage = self.shortage.tell(&self.window, &self.plan.name, now);
         let mut report = self.shared.report();
-        report.window = shortage;
+        report.memory = shortage;
         report.disk = self.disk.status().error;
         drop(report);
         if self.shelf.is_some() {
@@ -268,7 +304,7 @@ impl Copier {
     }
 
     fn end(&mut self) {
-        if self.shelf.is_some() || self.plan.at_exit == AtExit::End {
+        if self.shelf.is_some() || self.shared.ends_at_exit() {
             self.window.end(self.anchor.now());
         }
         self.dirty = true;

@@ -36,9 +36,11 @@ impl Intake {
         let before = ground.newest.borrow().as_ref().map(Picture::input);
         let remembered = ground.desk.remembered();
         let remembered = before.or(remembered.map(|source| (source.format, source.size)));
-        if remembered.is_none() {
+        match remembered {
             // Without a picture there will be no sample that shows that all is well again.
-            ground.shared.report().failure = None;
+            None => ground.shared.report().failure = None,
+            // The first tick has one, with which the encoders are tried.
+            Some(_) => ground.shared.report().starting = true,
         }
         let plan = IngestPlan {
             stream: ground.plan.name.clone(),

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::StreamError;
 use super::life::{Ground, Life};
+use crate::config::StreamPlan;
 use crate::publish::DiskPublisher;
+use crate::threads;
 
 /// How long the publish folder is waited for at a stop.
 const LAST_PASS: Duration = Duration::from_secs(1);
@@ -27,8 +29,10 @@ const HEALTHY: Duration = Duration::from_secs(30);
 
 /// What the keeper hears.
 pub(super) enum News {
-    /// The daemon stops.
+    /// The stream is to stop.
     Stop,
+    /// It is to go on by a plan that differs in nothing that its threads are made by, but in the window's length.
+    Adjust(Box<StreamPlan>),
     /// A thread of the stream has ended.
     Ended {
         /// What it was for.
@@ -62,12 +66,10 @@ impl Crew {
         body: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
         let watch = self.watch(task);
-        std::thread::Builder::new()
-            .name(format!("{task} {}", self.stream))
-            .spawn(move || {
-                let _watch = watch;
-                body();
-            })
+        threads::spawn_for(&self.stream, task, move || {
+            let _watch = watch;
+            body();
+        })
     }
 
     /// Tells the keeper when it is dropped, on the thread that it belongs to.
@@ -243,6 +245,10 @@ impl Keeper {
                     self.stopping = true;
                     life.stop();
                 }
+                Ok(News::Adjust(plan)) => {
+                    life.set_window_length(plan.window);
+                    self.ground.adjust(*plan);
+                }
                 Ok(News::Ended {
                     life: OF_NO_LIFE,
                     panic,
@@ -281,6 +287,7 @@ impl Keeper {
             let left = until.saturating_duration_since(Instant::now());
             match self.news.recv_timeout(left.min(SIGN_OF_LIFE)) {
                 Ok(News::Stop) => return true,
+                Ok(News::Adjust(plan)) => self.ground.adjust(*plan),
                 Ok(News::Ended {
                     life: OF_NO_LIFE,
                     panic,

@@ -22,8 +22,10 @@ use super::owner::{self, Event, Owner};
 use super::seat::Bench;
 use super::shared::Shared;
 use super::sound_seat::SoundBench;
+use super::turns::{Turn, Turns};
 use super::{StreamError, policy_of, sizes_in};
 use crate::audio::{self, AudioNews, AudioPost, Beside, Entrance};
+use crate::budget::Budget;
 use crate::clock::Anchor;
 use crate::config::{AudioInput, AudioPlan, BreakerPlan, StreamPlan};
 use crate::control::Peer;
@@ -34,7 +36,7 @@ use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskDesk, DiskLimits, DiskPlan, DiskPublisher, Ledger};
 use crate::source::{Copied, CopyDesk, Source, SourceParts, Stop};
 use crate::tick::{Grid, Tick};
-use crate::window::{Window, WindowMemory, WindowSettings};
+use crate::window::{Window, WindowSettings};
 
 /// The owner's task, whose end is the life's.
 pub(super) const OWNER: &str = "stream";
@@ -53,7 +55,9 @@ pub(super) struct Ground {
     /// The bytes of pictures that are kept for the encoder's restart; none for those of the time that it takes.
     pub(super) replay_memory: Option<u64>,
     pub(super) settings: WindowSettings,
-    pub(super) window_memory: Arc<WindowMemory>,
+    pub(super) window_memory: Arc<Budget>,
+    pub(super) picture_memory: Arc<Budget>,
+    pub(super) turns: Arc<Turns>,
     pub(super) folder: PathBuf,
     pub(super) keep_free: u64,
     /// Keeps other daemons out of the folder, if that could be had.
@@ -96,11 +100,16 @@ impl Ground {
         Ok(())
     }
 
-    /// What has pipes of its own: a source's FFmpeg has as many as a rendition.
+    /// What has descriptors of its own: a source's FFmpeg has as many as a rendition, and so has the recording.
     fn tracks_with_pipes(&self) -> usize {
-        let sources =
-            usize::from(self.plan.source.is_some()) + usize::from(self.plan.audio.is_some());
-        self.plan.track_names().len() + sources
+        let plan = &self.plan;
+        let others = [
+            plan.source.is_some(),
+            plan.audio.is_some(),
+            plan.record.is_some(),
+        ];
+        let others: usize = others.into_iter().map(usize::from).sum();
+        plan.track_names().len() + others
     }
 
     /// The stream's folder is published from now on, after `rest`. `guard` is dropped at the publisher's end.
@@ -150,6 +159,12 @@ impl Ground {
         }
     }
 
+    /// What the next life is made by, and the publisher's next look at the folder.
+    pub(super) fn adjust(&mut self, plan: StreamPlan) {
+        self.settings.window = plan.window;
+        self.plan = plan;
+    }
+
     /// Counts as a tick for who asks whether the stream is stuck.
     pub(super) fn shows_life(&self) {
         let now = self.anchor.monotonic();
@@ -185,6 +200,8 @@ impl Ground {
             anchor: self.anchor.clone(),
             post,
             beside,
+            encoder_timeout: self.plan.encoder_timeout,
+            breaker: self.breaker,
             picture_lag: Arc::clone(&self.shared.latency.picture_lag),
             tell: move |news| events.send(Event::Audio(news)).is_ok(),
         }
@@ -279,6 +296,7 @@ impl Life {
         let desk = CopyDesk {
             grid: ground.grid,
             next: window.next_tick(0).unwrap_or_default(),
+            sounds: ground.plan.audio_renditions().to_vec(),
             deliver: deliver.clone(),
         };
         let copier = Copier::new(ground, window, news, &life.source);
@@ -355,6 +373,8 @@ impl Life {
             discontinuity: ground.discontinuity,
             breaker: ground.breaker,
             replay_memory: ground.replay_memory,
+            picture_memory: Arc::clone(&ground.picture_memory),
+            turn: Turn::new(&ground.turns),
             sizes: ground.sizes.clone(),
             gate: gate.clone(),
             audio: sound.map(|desk| (desk, beside.clone())),
@@ -418,6 +438,13 @@ impl Life {
             }
         }
         Ok(life)
+    }
+
+    /// Lists so much in the playlists from now on. Not to be asked of a copied stream.
+    pub(super) fn set_window_length(&self, window: Duration) {
+        if let Some((_, events)) = &self.wires {
+            let _ = events.send(Event::WindowLength(window));
+        }
     }
 
     /// Takes no more frames, and ends once what is under way is published.

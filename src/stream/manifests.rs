@@ -6,13 +6,13 @@ use crate::manifest::hls::Extent;
 use crate::manifest::{self, dash, hls};
 use crate::window::{Mode, Snapshot};
 
-/// The origin's texts: players learn the time from `/time`.
+/// The origin's texts: players learn the time from `time` beside the MPD, which is `/time` behind a prefix, too.
 pub(super) struct OriginManifests;
 
 /// Where players learn the time.
 fn options() -> MpdOptions {
     MpdOptions {
-        utc_timing: UtcTiming::HttpIso("/time".to_owned()),
+        utc_timing: UtcTiming::HttpIso("time".to_owned()),
     }
 }
 

@@ -19,6 +19,7 @@ mod shelf;
 mod shortage;
 mod sound_seat;
 mod transcode;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,9 +37,12 @@ pub(crate) use chair::refused;
 pub(crate) use keeper::hear_panics;
 use recorder::Recorder;
 pub(crate) use transcode::Transcode;
+pub(crate) use turns::Turns;
 
+use crate::archive::{Archive, ArchivePlan, ArchiveThread};
+use crate::budget::Budget;
 use crate::clock::{Anchor, MonotonicTime};
-use crate::config::{AudioInput, BreakerPlan, Plan, StreamPlan, user_name};
+use crate::config::{AtExit, AudioInput, BreakerPlan, Plan, StreamPlan, user_name};
 use crate::control::{Accounts, Granted, Offer, Peer};
 use crate::descriptors::{Descriptors, TooFew};
 use crate::encode::{FfmpegInfo, ProbeCache};
@@ -47,8 +51,9 @@ use crate::ingest::TickLogError;
 use crate::picture::{Picture, Size};
 use crate::publish::{self, Claim, DiskDesk, Restored};
 use crate::status::StreamStatus;
+use crate::threads;
 use crate::tick::{Grid, Tick, UnixTime};
-use crate::window::{Mode, Snapshot, Window, WindowMemory, WindowSettings};
+use crate::window::{Mode, Snapshot, Window, WindowSettings};
 use curtain::Curtain;
 use keeper::{Keeper, News};
 use life::Ground;
@@ -56,6 +61,9 @@ use manifests::OriginManifests;
 use seat::Bench;
 use shared::Shared;
 use sound_seat::SoundBench;
+
+/// How long a stop waits for the recordings' disk, once all else of the stream has ended.
+const LAST_OF_RECORDING: Duration = Duration::from_millis(300);
 
 /// What all streams share.
 pub(crate) struct House {
@@ -70,7 +78,11 @@ pub(crate) struct House {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) descriptors: Arc<Descriptors>,
     /// What the windows of all streams may hold.
-    pub(crate) window_memory: Arc<WindowMemory>,
+    pub(crate) window_memory: Arc<Budget>,
+    /// What the pictures may take that are kept for their encoders' restarts.
+    pub(crate) picture_memory: Arc<Budget>,
+    /// How many of them start their encoders at once.
+    pub(crate) turns: Arc<Turns>,
 }
 
 /// A stream could not be started.
@@ -109,7 +121,7 @@ pub(crate) enum StreamError {
 
 /// A running stream.
 pub(crate) struct Stream {
-    plan: StreamPlan,
+    plan: watch::Sender<StreamPlan>,
     anchor: Anchor,
     shared: Arc<Shared>,
     bench: Bench,
@@ -117,6 +129,11 @@ pub(crate) struct Stream {
     window: watch::Receiver<Arc<Snapshot>>,
     picture: watch::Receiver<Option<Picture>>,
     keeper: Sender<News>,
+    /// Decodes pictures of its past.
+    ffmpeg: Arc<Path>,
+    archive: Option<Archive>,
+    /// What adds to it; taken at the stop.
+    recording: Mutex<Option<ArchiveThread>>,
     /// The keeper's; taken at the stop.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -158,6 +175,7 @@ impl Stream {
         let window = Window::new(settings.clone(), restored.snapshot.as_deref());
         let picture = newest.subscribe();
         let shared = Arc::new(Shared::new());
+        shared.end_at_exit(plan.at_exit == AtExit::End);
         let (curtain, snapshot) = Curtain::new(
             window.snapshot(house.anchor.now()),
             house.anchor.clone(),
@@ -173,12 +191,7 @@ impl Stream {
             commands,
             Arc::clone(&house.accounts),
         );
-        let sound_bench = SoundBench::new(
-            &plan.name,
-            plan.grid.framerate,
-            house.anchor.clone(),
-            Arc::clone(&house.accounts),
-        );
+        let sound_bench = SoundBench::new(&plan, house.anchor.clone(), Arc::clone(&house.accounts));
         let ground = Ground {
             plan: plan.clone(),
             grid: start.grid,
@@ -190,6 +203,8 @@ impl Stream {
             replay_memory: house.accounts.limits().replay_memory,
             settings,
             window_memory: Arc::clone(&house.window_memory),
+            picture_memory: Arc::clone(&house.picture_memory),
+            turns: Arc::clone(&house.turns),
             folder,
             keep_free: house.keep_free,
             _claim: claim,
@@ -217,17 +232,19 @@ impl Stream {
                 // No thread now is no reason to give up the stream: the keeper tries again.
                 first => first,
             };
-            std::thread::Builder::new()
-                .name(format!("keeper {}", plan.name))
-                .spawn(move || keeper.run(first))
+            threads::spawn_for(&plan.name, "keeper", move || keeper.run(first))
         };
         let thread = thread.map_err(|source| StreamError::Thread {
             stream: plan.name.clone(),
             source,
         })?;
+        let (archive, recording) = record(&plan, house, &snapshot)?.unzip();
         Ok(Self {
+            ffmpeg: Arc::from(house.ffmpeg.path.as_path()),
+            archive,
+            recording: Mutex::new(recording),
             anchor: house.anchor.clone(),
-            plan,
+            plan: watch::Sender::new(plan),
             shared,
             bench,
             sound_bench,
@@ -245,10 +262,7 @@ impl Stream {
         peer: Peer,
         groups: &[u32],
     ) -> Result<(), Refused> {
-        match offer {
-            Offer::Frames(_) => may_feed(&self.plan, peer, groups),
-            Offer::Sound(_) => may_be_heard(&self.plan, peer, groups),
-        }
+        may_offer(&self.plan.borrow(), offer, peer, groups)
     }
 
     /// Starts a producer's session.
@@ -258,6 +272,13 @@ impl Stream {
 
     /// Starts the session of a producer of sound.
     pub(crate) fn open_sound(&self, open: &OpenSound, peer: Peer) -> Result<Granted, Refused> {
+        if self.bench.is_finishing() {
+            let message = format!(
+                "stream '{}' is finishing a recording: open the sound of the next one in a moment",
+                self.plan.borrow().name
+            );
+            return Err(refused(RefusalCode::OutOfResources, message));
+        }
         self.sound_bench.open(open, peer)
     }
 
@@ -265,9 +286,10 @@ impl Stream {
     pub(crate) fn status(&self) -> StreamStatus {
         status(
             &self.shared,
-            &self.plan,
+            &self.plan.borrow(),
             (&self.bench, &self.sound_bench),
             &self.window,
+            self.archive.as_ref(),
         )
     }
 
@@ -281,22 +303,51 @@ impl Stream {
     /// What the origin needs of it.
     pub(crate) fn port(&self) -> StreamPort {
         let status = {
-            let (shared, plan) = (Arc::clone(&self.shared), self.plan.clone());
+            let (shared, plan) = (Arc::clone(&self.shared), self.plan.subscribe());
             let benches = (self.bench.clone(), self.sound_bench.clone());
-            let window = self.window.clone();
-            Arc::new(move || status(&shared, &plan, (&benches.0, &benches.1), &window))
+            let (window, archive) = (self.window.clone(), self.archive.clone());
+            Arc::new(move || {
+                let benches = (&benches.0, &benches.1);
+                status(&shared, &plan.borrow(), benches, &window, archive.as_ref())
+            })
         };
         let (window, picture) = (self.window.clone(), self.picture.clone());
-        let mut port = StreamPort::new(
-            self.plan.name.clone(),
-            window,
-            picture,
-            status,
-            Arc::new(OriginManifests),
-        );
-        port.hls = self.plan.hls;
-        port.dash = self.plan.dash;
+        let plan = self.plan.borrow();
+        let manifests = Arc::new(OriginManifests);
+        let mut port = StreamPort::new(plan.name.clone(), window, picture, status, manifests);
+        port.hls = plan.hls;
+        port.dash = plan.dash;
+        port.archive = self.archive.clone();
+        port.ffmpeg = Some(Arc::clone(&self.ffmpeg));
         port
+    }
+
+    /// Changes to `plan` on the way. It differs in nothing but the window's length, who may feed the stream, and what a stop does to it.
+    pub(crate) fn adjust(&self, plan: &StreamPlan) {
+        self.shared.end_at_exit(plan.at_exit == AtExit::End);
+        self.plan.send_replace(plan.clone());
+        // A stream whose keeper has died has nothing to change.
+        let _ = self.keeper.send(News::Adjust(Box::new(plan.clone())));
+    }
+
+    /// Begins to stop. Who feeds it is told to come again, because of `cause`, and is refused until somebody else has the stream's name.
+    pub(crate) fn leave(&self, cause: &str) {
+        // Nobody obeys any more.
+        let (commands, _) = channel();
+        self.bench.close(commands, cause);
+        self.sound_bench.close(cause);
+        self.begin_stop();
+    }
+
+    /// Tells who feeds its sound to come again, because of `cause`.
+    pub(crate) fn dismiss_sound(&self, cause: &str) {
+        self.sound_bench.close(cause);
+    }
+
+    /// As [`Self::leave`], and its viewers see that it has ended.
+    pub(crate) fn end(&self, cause: &str) {
+        self.shared.end_at_exit(true);
+        self.leave(cause);
     }
 
     /// Takes no more frames and begins to publish what is under way.
@@ -307,7 +358,18 @@ impl Stream {
 
     /// Waits until all is published, within the owner's deadline.
     pub(crate) fn finish_stop(&self) {
-        join(&self.plan.name, self.thread());
+        let stream = self.plan.borrow().name.clone();
+        join(&stream, self.thread());
+        let recording = {
+            let mut recording = self
+                .recording
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            recording.take()
+        };
+        if recording.is_some_and(|recording| !recording.finish(LAST_OF_RECORDING)) {
+            tracing::warn!(%stream, "the disk is too slow: the recording may lack the last segment");
+        }
     }
 
     /// The keeper's thread, to be joined.
@@ -317,9 +379,41 @@ impl Stream {
     }
 }
 
+/// Begins to keep what `window` lists, if `plan` asks for it.
+fn record(
+    plan: &StreamPlan,
+    house: &House,
+    window: &watch::Receiver<Arc<Snapshot>>,
+) -> Result<Option<(Archive, ArchiveThread)>, StreamError> {
+    let Some(record) = &plan.record else {
+        return Ok(None);
+    };
+    let archive = ArchivePlan {
+        stream: plan.name.clone(),
+        dir: record.folder(&house.publish_dir, &plan.name),
+        keep: record.keep,
+        max_bytes: record.max_bytes,
+        keep_free: house.keep_free,
+    };
+    let started = Archive::start(archive, house.anchor.clone(), window.clone());
+    let no_thread = |source| StreamError::Thread {
+        stream: plan.name.clone(),
+        source,
+    };
+    started.map(Some).map_err(no_thread)
+}
+
 fn join(stream: &str, keeper: Option<JoinHandle<()>>) {
     if keeper.is_some_and(|thread| thread.join().is_err()) {
         tracing::error!(%stream, "the stream's keeper had panicked");
+    }
+}
+
+/// Whether the config lets `peer`, in its supplementary `groups`, feed the stream of `plan` with what it offers.
+fn may_offer(plan: &StreamPlan, offer: &Offer, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
+    match offer {
+        Offer::Frames(_) => may_feed(plan, peer, groups),
+        Offer::Sound(_) => may_be_heard(plan, peer, groups),
     }
 }
 
@@ -393,14 +487,22 @@ fn status(
     plan: &StreamPlan,
     (bench, sound_bench): (&Bench, &SoundBench),
     window: &watch::Receiver<Arc<Snapshot>>,
+    archive: Option<&Archive>,
 ) -> StreamStatus {
     let snapshot = Arc::clone(&window.borrow());
-    shared.status(
+    let status = shared.status(
         plan,
         &snapshot,
         bench.session(shared.counters.session_committed.get()),
         sound_bench.session(),
-    )
+    );
+    let record = archive.map(Archive::status);
+    let unrecorded = || record.as_ref()?.error.clone();
+    StreamStatus {
+        detail: status.detail.clone().or_else(unrecorded),
+        record,
+        ..status
+    }
 }
 
 /// The daemon's one anchor: `anchor`, unless one of the streams of `plan` has published further than its clock is, as on a

@@ -2,21 +2,23 @@
 //! opening to its close. Here they begin and end, and those from before are found again.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use ringgear_producer::messages::{Open, RefusalCode, Refused};
+use ringgear_producer::messages::{Open, OpenSound, RefusalCode, Refused};
 use tokio::sync::watch;
 
 use super::chair::refused;
 use super::seat::check_request;
 use super::shared::Shared;
-use super::{House, Stream, StreamError, may_feed};
-use crate::config::StreamPlan;
-use crate::control::{Granted, Peer};
+use super::{House, Stream, StreamError, may_offer};
+use crate::archive::{age_key, name_at};
+use crate::config::{SourcePlan, StreamPlan};
+use crate::control::{Granted, Offer, Peer};
 use crate::http::{self, StreamPort};
 use crate::picture::Picture;
 use crate::publish::{self, Restored};
+use crate::source;
 use crate::status::StreamStatus;
 use crate::tick::UnixTime;
 use crate::window::Snapshot;
@@ -30,7 +32,9 @@ const MOST_A_SECOND: u32 = 100;
 
 /// A stream's recordings.
 pub(crate) struct Recorder {
-    plan: StreamPlan,
+    name: String,
+    /// What the next recording is made by.
+    plan: Mutex<Arc<StreamPlan>>,
     house: Arc<House>,
     folder: PathBuf,
     /// The recording under way.
@@ -40,6 +44,8 @@ pub(crate) struct Recorder {
     picture: watch::Sender<Option<Picture>>,
     /// What is told of the stream while nothing is recorded.
     idle: Shared,
+    /// Why nothing is recorded any more: the daemon has another recorder in its place, or none.
+    left: OnceLock<&'static str>,
     /// Itself, for who calls back.
     this: Weak<Self>,
 }
@@ -58,71 +64,121 @@ impl Recorder {
     pub(crate) fn start(plan: StreamPlan, house: &Arc<House>) -> Result<Arc<Self>, StreamError> {
         let folder = house.publish_dir.join(&plan.name);
         let recorder = Arc::new_cyclic(|this| Self {
-            plan,
+            name: plan.name.clone(),
+            plan: Mutex::new(Arc::new(plan)),
             house: Arc::clone(house),
             folder,
             current: Mutex::default(),
             watched: Mutex::default(),
             picture: watch::Sender::new(None),
             idle: Shared::new(),
+            left: OnceLock::new(),
             this: Weak::clone(this),
         });
         if let Some(name) = recorder.names().into_iter().next() {
             let restored = recorder.restore(&name);
-            let unfinished = restored.and_then(|restored| restored.snapshot);
-            if unfinished.is_some_and(|snapshot| !snapshot.ended) {
-                recorder.go_on_with(&name)?;
+            let unfinished = restored.filter(|restored| {
+                let snapshot = restored.snapshot.as_ref();
+                snapshot.is_some_and(|snapshot| !snapshot.ended)
+            });
+            if let Some(unfinished) = unfinished {
+                recorder.go_on_with(&name, &unfinished)?;
             }
         }
-        if recorder.plan.source.is_some() {
+        if recorder.plan().source.is_some() && recorder.current().is_none() {
             let name = recorder.free_name(house.anchor.now());
             match name {
                 Ok(name) => *recorder.current() = Some(recorder.begin(&name)?),
                 Err(refused) => {
-                    tracing::error!(stream = %recorder.plan.name, "nothing is recorded: {}", refused.message)
+                    tracing::error!(stream = %recorder.name, "nothing is recorded: {}", refused.message)
                 }
             }
         }
         Ok(recorder)
     }
 
-    /// Takes up a recording that was cut off by the daemon's death. A source would begin it anew, so one of a source is only brought to its end.
-    fn go_on_with(&self, name: &str) -> Result<(), StreamError> {
-        let stream = &self.plan.name;
-        if self.plan.source.is_none() {
-            tracing::info!(%stream, recording = %name, "the recording was cut off: its producer may go on with it");
+    /// Takes up a recording that was cut off by the daemon's death: its producer may go on with it, or its file does. What another source gives
+    /// is none of it, so then it is only brought to its end.
+    fn go_on_with(&self, name: &str, unfinished: &Restored) -> Result<(), StreamError> {
+        let stream = &self.name;
+        let plan = self.plan();
+        let goes_on = match &plan.source {
+            None => Some("its producer may go on with it"),
+            Some(source) => self
+                .is_of(source, unfinished)
+                .then_some("its source is read again, and it goes on with the next picture"),
+        };
+        if let Some(how) = goes_on {
+            tracing::info!(%stream, recording = %name, "the recording was cut off: {how}");
             *self.current() = Some(self.begin(name)?);
             return Ok(());
         }
         tracing::info!(%stream, recording = %name, "the recording was cut off: it ends as it is");
         let plan = StreamPlan {
             source: None,
-            ..self.plan.clone()
+            ..StreamPlan::clone(&plan)
         };
         let picture = watch::Sender::new(None);
         let folder = self.folder.join(name);
-        let ending = Stream::start_in(folder, plan, &self.house, picture, Box::new(|| ()))?;
+        let over = Box::new(|| ());
+        let ending = Stream::start_in(folder.clone(), plan, &self.house, picture, over)?;
+        // Who watches it sees how it ends.
+        let mut port = ending.port();
+        port.folder = Some(Arc::from(folder));
+        self.watched().push((name.to_owned(), port));
         ending.begin_stop();
         Ok(())
     }
 
-    /// Whether the config lets `peer`, in its supplementary `groups`, feed this stream.
-    pub(crate) fn may_feed(&self, peer: Peer, groups: &[u32]) -> Result<(), Refused> {
-        may_feed(&self.plan, peer, groups)
+    /// Whether `unfinished` is a recording of just this source, each of whose pictures is the tick that it would be now.
+    fn is_of(&self, source: &SourcePlan, unfinished: &Restored) -> bool {
+        let recorded = unfinished.source.and_then(|source| source.input);
+        source::is_repeatable(source)
+            && !self.plan().copies()
+            && !unfinished.started_over
+            && unfinished
+                .grid
+                .is_some_and(|grid| grid.same_edges(&self.plan().grid))
+            && recorded == Some(source.fingerprint())
     }
 
-    /// Why nobody may feed its sound.
-    pub(crate) fn no_sound(&self) -> Refused {
-        let message = format!(
-            "stream '{}' records, and recordings have no sound in this version: feed a stream of mode \"live\"",
-            self.plan.name
-        );
-        refused(RefusalCode::NotPermitted, message)
+    /// Whether the config lets `peer`, in its supplementary `groups`, feed this stream with what it offers.
+    pub(crate) fn may_feed(
+        &self,
+        offer: &Offer,
+        peer: Peer,
+        groups: &[u32],
+    ) -> Result<(), Refused> {
+        may_offer(&self.plan(), offer, peer, groups)
+    }
+
+    /// Starts the session of a producer of sound for the recording under way.
+    pub(crate) fn open_sound(&self, open: &OpenSound, peer: Peer) -> Result<Granted, Refused> {
+        let current = self.current();
+        self.check_stays()?;
+        let Some(current) = &*current else {
+            let message = format!(
+                "stream '{}' records nothing now: a recording begins with its pictures, and has sound from then on: open their session first, or try again",
+                self.name
+            );
+            return Err(refused(RefusalCode::OutOfResources, message));
+        };
+        current.stream.open_sound(open, peer)
+    }
+
+    /// Refuses who comes when nothing is recorded any more.
+    fn check_stays(&self) -> Result<(), Refused> {
+        let Some(cause) = self.left.get() else {
+            return Ok(());
+        };
+        let message = format!("stream '{}' does not run now: {cause}", self.name);
+        Err(refused(RefusalCode::OutOfResources, message))
     }
 
     /// Starts a producer's session, and with it the next recording, unless one is under way.
     pub(crate) fn open(&self, open: &Open, peer: Peer) -> Result<Granted, Refused> {
         let mut current = self.current();
+        self.check_stays()?;
         if let Some(current) = &*current {
             return current.stream.open(open, peer);
         }
@@ -135,7 +191,7 @@ impl Recorder {
         let granted = begun.stream.open(open, peer);
         match &granted {
             Ok(_) => {
-                tracing::info!(stream = %self.plan.name, recording = %name, "recording begins");
+                tracing::info!(stream = %self.name, recording = %name, "recording begins");
                 *current = Some(begun);
             }
             Err(_) => begun.stream.begin_stop(),
@@ -157,7 +213,7 @@ impl Recorder {
         let picture = self.picture.clone();
         let stream = Stream::start_in(
             folder.clone(),
-            self.plan.clone(),
+            StreamPlan::clone(&self.plan()),
             &self.house,
             picture,
             over,
@@ -176,6 +232,7 @@ impl Recorder {
         let over = self.current().take_if(|current| current.name == name);
         self.picture.send_replace(None);
         let frames = over.map_or(0, |current| {
+            current.stream.dismiss_sound("the recording has ended");
             let status = current.stream.status();
             self.idle.report().source = status.source;
             status.ticks.fresh
@@ -183,13 +240,13 @@ impl Recorder {
         let folder = self.folder.join(name);
         match publish::discard_if_empty(&folder) {
             Ok(true) => {
-                tracing::info!(stream = %self.plan.name, recording = %name, "nothing was recorded: the recording is removed");
+                tracing::info!(stream = %self.name, recording = %name, "nothing was recorded: the recording is removed");
             }
             Ok(false) => {
-                tracing::info!(stream = %self.plan.name, recording = %name, frames, "recording has ended");
+                tracing::info!(stream = %self.name, recording = %name, frames, "recording has ended");
             }
             Err(error) => {
-                tracing::warn!(stream = %self.plan.name, recording = %name, %error, "an empty recording stays");
+                tracing::warn!(stream = %self.name, recording = %name, %error, "an empty recording stays");
             }
         }
     }
@@ -203,7 +260,7 @@ impl Recorder {
         free.ok_or_else(|| {
             let message = format!(
                 "stream '{}' has begun {MOST_A_SECOND} recordings within this second: try again",
-                self.plan.name
+                self.name
             );
             refused(RefusalCode::OutOfResources, message)
         })
@@ -221,9 +278,9 @@ impl Recorder {
     }
 
     fn restore(&self, name: &str) -> Option<Restored> {
-        let tracks = self.plan.track_names();
+        let tracks = self.plan().track_names();
         let now = self.house.anchor.now();
-        publish::restore(&self.folder.join(name), &self.plan.name, &tracks, now).ok()
+        publish::restore(&self.folder.join(name), &self.name, &tracks, now).ok()
     }
 
     /// What `/api/v1/streams` tells of it.
@@ -232,8 +289,9 @@ impl Recorder {
         let mut status = match &*current {
             Some(current) => current.stream.status(),
             None => {
-                let nothing = nothing(&self.plan, self.house.anchor.now());
-                self.idle.status(&self.plan, &nothing, None, None)
+                let plan = self.plan();
+                let nothing = nothing(&plan, self.house.anchor.now());
+                self.idle.status(&plan, &nothing, None, None)
             }
         };
         status.recording = current.as_ref().map(|current| current.name.clone());
@@ -242,11 +300,12 @@ impl Recorder {
         status
     }
 
-    /// As [`Stream::since_tick`].
+    /// As [`Stream::since_tick`]. Who brings a recording to its end takes none any more, and that may take long.
     pub(crate) fn since_tick(&self) -> Duration {
         let current = self.current();
         current
             .as_ref()
+            .filter(|_| self.left.get().is_none())
             .map_or(Duration::ZERO, |current| current.stream.since_tick())
     }
 
@@ -257,14 +316,29 @@ impl Recorder {
             Arc::new(move || recorder.status())
         };
         let now = self.house.anchor.now();
-        let (_, window) = watch::channel(Arc::new(nothing(&self.plan, now)));
+        let (_, window) = watch::channel(Arc::new(nothing(&self.plan(), now)));
         let picture = self.picture.subscribe();
         let manifests = Arc::new(super::OriginManifests);
-        let mut port = StreamPort::new(self.plan.name.clone(), window, picture, status, manifests);
-        port.hls = self.plan.hls;
-        port.dash = self.plan.dash;
+        let mut port = StreamPort::new(self.name.clone(), window, picture, status, manifests);
+        port.hls = self.plan().hls;
+        port.dash = self.plan().dash;
         port.recordings = Some(Arc::<Self>::clone(self));
         port
+    }
+
+    /// Makes the next recording by `plan`; the one under way goes on as it is.
+    pub(crate) fn adjust(&self, plan: &StreamPlan) {
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan.clone());
+    }
+
+    /// Begins to stop for good: producers hear that, because of `cause`.
+    pub(crate) fn leave(&self, cause: &'static str) {
+        let current = self.current();
+        // Later causes change nothing.
+        let _ = self.left.set(cause);
+        if let Some(current) = &*current {
+            current.stream.leave(cause);
+        }
     }
 
     /// Takes no more frames and begins to publish what is under way.
@@ -281,7 +355,7 @@ impl Recorder {
             .current()
             .as_ref()
             .and_then(|current| current.stream.thread());
-        super::join(&self.plan.name, thread);
+        super::join(&self.name, thread);
     }
 
     /// A recording from before, as the origin sees it.
@@ -292,11 +366,19 @@ impl Recorder {
         let recorder = self.this.upgrade()?;
         let status = Arc::new(move || recorder.status());
         let manifests = Arc::new(super::OriginManifests);
-        let mut port = StreamPort::new(self.plan.name.clone(), window, picture, status, manifests);
-        port.hls = self.plan.hls;
-        port.dash = self.plan.dash;
+        let mut port = StreamPort::new(self.name.clone(), window, picture, status, manifests);
+        port.hls = self.plan().hls;
+        port.dash = self.plan().dash;
         port.folder = Some(Arc::from(self.folder.join(name)));
         Some(port)
+    }
+
+    fn plan(&self) -> Arc<StreamPlan> {
+        Arc::clone(&self.plan.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Vec<(String, StreamPort)>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
@@ -316,7 +398,7 @@ impl http::Recordings for Recorder {
             return Some(current.port.clone());
         }
         drop(current);
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = self.watched();
         let known = watched.iter().position(|(known, _)| known == name);
         let port = match known {
             Some(at) => watched.remove(at).1,
@@ -328,23 +410,6 @@ impl http::Recordings for Recorder {
         }
         Some(port)
     }
-}
-
-/// What a recording that begins at `time` is called: `20261123t070312z`.
-fn name_at(time: UnixTime) -> String {
-    let text = time.rfc3339();
-    let digits: String = text
-        .chars()
-        .take_while(|c| *c != '.')
-        .filter(|c| c.is_ascii_digit() || *c == 'T')
-        .collect();
-    digits.to_ascii_lowercase() + "z"
-}
-
-/// Sorts names by when their recordings began.
-fn age_key(name: &str) -> (String, u32) {
-    let (time, number) = name.split_once('-').unwrap_or((name, "1"));
-    (time.to_owned(), number.parse().unwrap_or(1))
 }
 
 /// A window with nothing in it.
@@ -360,24 +425,5 @@ fn nothing(plan: &StreamPlan, now: UnixTime) -> Snapshot {
         longest_playlist: Duration::ZERO,
         ended: false,
         updated: now,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_recording_is_named_by_the_second_in_which_it_began_and_later_ones_sort_after_it() {
-        let time = UnixTime::from_secs(1_795_416_192);
-        let name = name_at(time.saturating_add(Duration::from_millis(345)));
-        assert_eq!(name, "20261123t064312z");
-        assert!(http::is_recording(&name) && http::is_recording(&format!("{name}-2")));
-        let mut names = [format!("{name}-10"), format!("{name}-2"), name.clone()];
-        names.sort_by_key(|name| age_key(name));
-        assert_eq!(
-            names,
-            [name.clone(), format!("{name}-2"), format!("{name}-10")]
-        );
     }
 }

@@ -90,6 +90,11 @@ impl Bench {
         place.chair.clear(EndCode::StreamGone, message);
     }
 
+    /// Whether the recording takes no more frames.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.place().finishing
+    }
+
     /// The stream runs.
     pub(super) fn reopen(&self) {
         let mut place = self.place();

@@ -1,5 +1,6 @@
 //! What a stream tells about itself: written by its own threads, read by status and pages.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(super) struct Shared {
     pub(super) counters: std::sync::Arc<Counters>,
     pub(super) latency: std::sync::Arc<Latency>,
     report: Mutex<Report>,
+    /// Whether a stop ends the stream for its viewers.
+    ends_at_exit: AtomicBool,
 }
 
 /// How long frames take; see [`LatencyStatus`].
@@ -55,6 +58,8 @@ pub(super) struct Report {
     pub(super) starting: bool,
     /// Why the encoder does not run, for people.
     pub(super) failure: Option<String>,
+    /// Why it is not known what the sound is encoded as, which the stream waits for, for people.
+    pub(super) undescribed: Option<String>,
     /// Whether it has failed so often that it is tried only now and then, or has no threads at all.
     pub(super) broken: bool,
     /// Why renditions are encoded by their fallbacks, for people.
@@ -63,8 +68,8 @@ pub(super) struct Report {
     pub(super) no_signal: bool,
     /// Why disk publishing does not work, for people.
     pub(super) disk: Option<String>,
-    /// What the window gives up because memory is short, for people.
-    pub(super) window: Option<String>,
+    /// What is given up because memory is short, for people.
+    pub(super) memory: Option<String>,
     pub(super) ended: bool,
     /// How often the stream was started again after a fault of its own.
     pub(super) restarts: u64,
@@ -82,7 +87,18 @@ impl Shared {
             counters: std::sync::Arc::default(),
             latency: std::sync::Arc::default(),
             report: Mutex::default(),
+            ends_at_exit: AtomicBool::new(false),
         }
+    }
+
+    /// Says whether a stop ends the stream for its viewers, or leaves the window to be gone on with.
+    pub(super) fn end_at_exit(&self, ends: bool) {
+        self.ends_at_exit.store(ends, Ordering::Relaxed);
+    }
+
+    /// Whether a stop ends the stream for its viewers.
+    pub(super) fn ends_at_exit(&self) -> bool {
+        self.ends_at_exit.load(Ordering::Relaxed)
     }
 
     /// The report, to be read or changed briefly.
@@ -101,7 +117,7 @@ impl Shared {
         let report = self.report().clone();
         let state = match &report {
             report if report.ended => StreamState::Ended,
-            report if report.broken => StreamState::Failed,
+            report if report.broken || report.undescribed.is_some() => StreamState::Failed,
             report if report.starting => StreamState::Starting,
             report if report.started.is_none() => StreamState::Waiting,
             report if report.no_signal => StreamState::NoSignal,
@@ -113,9 +129,10 @@ impl Shared {
         let source = report.source.as_ref().and_then(source_detail);
         let detail = report
             .failure
+            .or(report.undescribed)
             .or(source)
             .or(report.disk)
-            .or(report.window)
+            .or(report.memory)
             .or(too_slow)
             .or(fallen);
         StreamStatus {
@@ -134,9 +151,11 @@ impl Shared {
             renditions,
             recording: None,
             recordings: Vec::new(),
+            record: None,
             audio: audio(plan, report.audio, sound),
             window: window(snapshot, self.latency.newest_captured()),
             latency: self.latency.status(),
+            restricted: false,
         }
     }
 }
@@ -165,7 +184,6 @@ fn audio(
     Some(AudioStatus { session, ..status })
 }
 
-/// Why a source gives no pictures.
 /// A stream's framerate; of a copied one what its source has, and nothing before that is known.
 fn framerate(plan: &StreamPlan, snapshot: &Snapshot) -> String {
     if !plan.copies() {
@@ -178,6 +196,7 @@ fn framerate(plan: &StreamPlan, snapshot: &Snapshot) -> String {
     rate.unwrap_or_default()
 }
 
+/// Why a source gives no pictures.
 fn source_detail(source: &SourceStatus) -> Option<String> {
     match (&source.error, source.state) {
         (None, SourceState::Ended) => Some(format!("its source has ended: {}", source.source)),

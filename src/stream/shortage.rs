@@ -1,4 +1,4 @@
-//! A window's lack of memory, as people are told of it.
+//! A stream's lack of memory, as people are told of it.
 
 use std::time::Duration;
 
@@ -8,10 +8,13 @@ use crate::window::{GivenUp, Window};
 /// The same lack is told of so often.
 const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
+const NO_ROOM: &str = "those that wait for encoders fill [limits] picture_memory; raise it, or let sources give smaller or fewer frames";
+
 /// What was last told.
 #[derive(Debug, Default)]
 pub(super) struct ShortageTeller {
     told: Option<(GivenUp, UnixTime)>,
+    told_of_pictures: Option<UnixTime>,
 }
 
 impl ShortageTeller {
@@ -27,5 +30,23 @@ impl ShortageTeller {
             tracing::warn!(%stream, "the stream's window has too little memory, and {shortage}");
         }
         Some(text)
+    }
+
+    /// The same of pictures: `short` says whether the newest was left out for want of memory.
+    pub(super) fn tell_of_pictures(
+        &mut self,
+        short: bool,
+        stream: &str,
+        now: UnixTime,
+    ) -> Option<String> {
+        if !short {
+            return None;
+        }
+        let told = self.told_of_pictures;
+        if told.is_none_or(|at| now.saturating_since(at) >= BETWEEN_LINES) {
+            self.told_of_pictures = Some(now);
+            tracing::warn!(%stream, "pictures are left out, and those before shown again: {NO_ROOM}");
+        }
+        Some(format!("pictures are left out: {NO_ROOM}"))
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use ringgear_producer::messages::{FrameCounts, OpenSound, Opened, PROTOCOL, RefusalCode, Refused};
 use ringgear_ring::layout::{Layout, MAX_SLOTS, Policy};
@@ -13,8 +12,10 @@ use tokio::sync::{oneshot, watch};
 use super::chair::{Chair, Holder, client_name, may_have, next_session, refused};
 use crate::audio::{Entrance, SoundCounters, SoundSession};
 use crate::clock::Anchor;
+use crate::config::StreamPlan;
 use crate::control::{Accounts, Granted, Peer, Seat};
 use crate::status::SoundSessionStatus;
+use crate::threads;
 use crate::tick::Framerate;
 
 /// A ring's slots if the producer does not say: a third of a second of short blocks, or four of long ones.
@@ -25,6 +26,8 @@ const SLOTS: std::ops::RangeInclusive<u32> = 3..=MAX_SLOTS;
 #[derive(Clone)]
 pub(super) struct SoundBench {
     stream: String,
+    /// Whether it records.
+    recorded: bool,
     framerate: Framerate,
     anchor: Anchor,
     accounts: Arc<Accounts>,
@@ -44,20 +47,16 @@ struct Held {
 }
 
 impl SoundBench {
-    pub(super) fn new(
-        stream: &str,
-        framerate: Framerate,
-        anchor: Anchor,
-        accounts: Arc<Accounts>,
-    ) -> Self {
-        let chair = Chair::new(format!("the sound of stream '{stream}'"));
+    pub(super) fn new(plan: &StreamPlan, anchor: Anchor, accounts: Arc<Accounts>) -> Self {
+        let chair = Chair::new(format!("the sound of stream '{}'", plan.name));
         let place = Place {
             chair,
             entrance: None,
         };
         Self {
-            stream: stream.to_owned(),
-            framerate,
+            stream: plan.name.clone(),
+            recorded: plan.mode.is_recorded(),
+            framerate: plan.grid.framerate,
             anchor,
             accounts,
             place: Arc::new(Mutex::new(place)),
@@ -104,7 +103,11 @@ impl SoundBench {
             .accounts
             .session(peer.uid, layout.bytes() as u64)
             .map_err(|limit| refused(RefusalCode::OutOfResources, limit.to_string()))?;
-        let memory = RingMemory::create_as(open.memory, Policy::Latest, &format, slots)
+        let policy = match self.recorded {
+            false => Policy::Latest,
+            true => Policy::Lossless,
+        };
+        let memory = RingMemory::create_as(open.memory, policy, &format, slots)
             .map_err(|error| resources(&error))?;
         let name = memory.name().map(str::to_owned);
         let fd = match &name {
@@ -125,6 +128,7 @@ impl SoundBench {
         };
         let session = SoundSession {
             reader: Reader::new(memory),
+            recorded: self.recorded,
             entrance,
             anchor: self.anchor.clone(),
             counters: Arc::clone(&counters),
@@ -132,13 +136,10 @@ impl SoundBench {
             closing: closed,
             hold,
         };
-        thread::Builder::new()
-            .name("sound-in".to_owned())
-            .spawn(move || session.run())
-            .map_err(|error| {
-                let message = format!("no thread for a session: {error}");
-                refused(RefusalCode::OutOfResources, message)
-            })?;
+        threads::spawn("sound-in", move || session.run()).map_err(|error| {
+            let message = format!("no thread for a session: {error}");
+            refused(RefusalCode::OutOfResources, message)
+        })?;
         let (session, since) = (next_session(), self.anchor.now());
         let client = client_name(open.client.as_deref());
         let logged = self.accounts.may_log(peer.uid);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{House, Stream};
+use super::{House, Stream, Turns};
+use crate::budget::Budget;
 use crate::clock::{Anchor, SystemClock};
 use crate::config::{Plan, StreamPlan};
 use crate::control::Accounts;
 use crate::descriptors::{self, Descriptors};
 use crate::encode::{self, ProbeCache};
 use crate::status::StreamStatus;
-use crate::window::WindowMemory;
 
 /// A running one.
 pub(crate) struct Transcode {
@@ -40,10 +40,9 @@ impl Transcode {
                 .require_encoder(encoder)
                 .map_err(|error| error.to_string())?;
         }
-        for rendition in stream.audio_renditions() {
-            let encoder = rendition.codec.encoder();
+        for encoder in stream.needed_audio_encoders() {
             ffmpeg
-                .require_encoder(encoder)
+                .require_encoder(&encoder)
                 .map_err(|error| error.to_string())?;
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -61,7 +60,9 @@ impl Transcode {
             tick_log: None,
             accounts: Accounts::new(plan.limits),
             descriptors: Descriptors::new(plan.limits.connections),
-            window_memory: WindowMemory::new(plan.limits.window_memory),
+            window_memory: Budget::new(plan.limits.window_memory),
+            picture_memory: Budget::new(plan.limits.picture_memory),
+            turns: Turns::new(),
         };
         let entered = runtime.enter();
         let newest = watch::Sender::new(None);

@@ -14,7 +14,7 @@ pub const SAMPLE_RATE: NonZeroU32 = NonZeroU32::new(48_000).unwrap();
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "(u32, u32, u32, u32)", into = "(u32, u32, u32, u32)")]
 pub struct AudioEdges {
-    /// How many samples a frame has.
+    /// How many samples a frame has; beside a copied stream, how many ticks.
     pub(super) samples: NonZeroU32,
     /// The video's framerate.
     framerate: Framerate,
@@ -50,7 +50,7 @@ impl TryFrom<(u32, u32, u32, u32)> for AudioEdges {
     type Error = String;
 
     fn try_from((samples, num, den, ticks): (u32, u32, u32, u32)) -> Result<Self, String> {
-        let framerate = Framerate::new(num, den).map_err(|error| error.to_string())?;
+        let framerate = Framerate::try_from((num, den)).map_err(|error| error.to_string())?;
         match (NonZeroU32::new(samples), NonZeroU32::new(ticks)) {
             (Some(samples), Some(ticks_per_segment)) if audio_framerate(samples).is_some() => {
                 Ok(Self {
@@ -80,7 +80,8 @@ fn audio_framerate(samples: NonZeroU32) -> Option<Framerate> {
 
 impl Grid {
     /// The grid of an audio track beside this one, whose ticks are frames of `samples` samples; none if such frames are too long or too
-    /// short to be any codec's. Its parts are as many whole frames as fit into this one's, so that none is longer.
+    /// short to be any codec's. Its parts are as many whole frames as fit into this one's, so that none is longer. Beside a copied stream, whose
+    /// ticks sound has too, a frame lasts `samples` of these, and a segment begins with the first frame that starts after its pictures.
     pub fn for_audio(&self, samples: NonZeroU32) -> Option<Self> {
         let framerate = audio_framerate(samples)?;
         let edges = AudioEdges {
@@ -88,6 +89,12 @@ impl Grid {
             framerate: self.framerate,
             ticks_per_segment: self.ticks_per_segment,
         };
+        if self.cut.is_some() {
+            return Some(Self {
+                audio: Some(edges),
+                ..*self
+            });
+        }
         let in_samples = |ticks: NonZeroU32| {
             u128::from(ticks.get())
                 * u128::from(self.framerate.den())
@@ -110,13 +117,19 @@ impl Grid {
     /// The first audio frame of a stretch of video that begins with `tick` of the video: the first that starts no earlier, or where none
     /// does in that tick's segment, the last that starts in it. Of a grid of video, `tick` itself.
     pub fn first_beside(&self, tick: Tick) -> Tick {
-        let Some(edges) = &self.audio else {
+        let Some(edges) = self.edges() else {
             return tick;
         };
         let segment = tick.0 / u64::from(edges.ticks_per_segment.get());
         let next = edges.first_frame(segment.saturating_add(1));
         let last = Tick(next.0.saturating_sub(1));
         edges.first_frame_from(u128::from(tick.0)).min(last)
+    }
+
+    /// Before how many ticks after its pictures a segment begins: of sound beside a copied stream, within a frame, whose length varies by half.
+    pub fn begins_within(&self) -> u64 {
+        let edges = self.audio.as_ref().filter(|_| self.cut.is_some());
+        edges.map_or(1, |edges| u64::from(edges.samples.get()) * 3 / 2 + 1)
     }
 
     /// The framerate of the stream's video.

@@ -84,13 +84,20 @@ impl Column {
 
     /// Gives up what is not finished; the parts that are whole remain.
     pub(super) fn give_up(&mut self, track: TrackIndex) {
+        let pictures = self.done(0).map(|video| video.ticks);
         let remains = match &mut self.cells[track] {
             Cell::Done(_) => return,
             Cell::Open(parts) => std::mem::take(parts),
             Cell::Empty => Vec::new(),
         };
         let period = Arc::clone(self.period.of(track));
-        let gap = gap(self.number, period, self.first_tick_of(track));
+        let mut gap = gap(self.number, period, self.first_tick_of(track));
+        if gap.period.grid.cut.is_some()
+            && let Some(pictures) = pictures
+        {
+            // A copied segment is as long as its pictures are.
+            gap.ticks = pictures;
+        }
         self.cells[track] = Cell::Done(Arc::new(Segment { remains, ..gap }));
     }
 }

@@ -1,12 +1,10 @@
 //! What viewers may fetch now: the segments of each track, their rotation, and how long each stays fetchable after it left the playlists.
 
 mod column;
-mod memory;
 mod mutable;
 mod place;
 mod snapshot;
 
-pub use memory::WindowMemory;
 pub use mutable::{GivenUp, MAX_LEAD, MIN_SEGMENTS, PushError, Shortage, Window, WindowSettings};
 pub use place::{ListedPart, Place};
 pub use snapshot::{Mode, OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};

@@ -22,8 +22,8 @@ use crate::sample::TrackIndex;
 use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
 
 use super::column::{Cell, Column, end_of, gap, place};
-use super::memory::{Account, WindowMemory};
 use super::{Mode, OpenSegment, Period, Segment, Snapshot, TrackInit, TrackView};
+use crate::budget::{Account, Budget};
 
 pub use room::{GivenUp, Shortage};
 
@@ -149,7 +149,7 @@ impl Window {
             media_sequence: SegmentNumber(0),
             discontinuity_sequence: 0,
             ended: false,
-            account: Account::open(&WindowMemory::new(u64::MAX), 0),
+            account: Account::open(&Budget::new(u64::MAX), 0),
             given_up: [None; 3],
         };
         if let Some(snapshot) = restored {
@@ -202,7 +202,7 @@ impl Window {
         let columns = self.retained.iter().chain(&self.columns);
         let bytes = columns.map(Column::bytes).sum();
         // What was published is there, whether it fits or not.
-        self.account = Account::open(&WindowMemory::new(u64::MAX), bytes);
+        self.account = Account::open(&Budget::new(u64::MAX), bytes);
     }
 
     /// Takes over an audio track's segments, beside those of video, whose ticks the columns are of.
@@ -210,11 +210,13 @@ impl Window {
         let columns = self.retained.iter_mut().chain(&mut self.columns);
         for column in columns {
             let listed = view.retained.iter().chain(&view.listed);
+            let begins =
+                |tick, grid: &Grid| grid.cut.is_some() || tick == column.first_tick_of(track);
             let done = listed
                 .filter(|segment| segment.number == column.number)
-                .find(|segment| segment.first_tick == column.first_tick_of(track));
+                .find(|segment| begins(segment.first_tick, &segment.period.grid));
             let open = view.open.as_ref().filter(|open| {
-                open.number == column.number && open.first_tick == column.first_tick_of(track)
+                open.number == column.number && begins(open.first_tick, &open.period.grid)
             });
             column.cells[track] = match (done, open) {
                 (Some(segment), _) => Cell::Done(Arc::clone(segment)),
@@ -335,18 +337,18 @@ impl Window {
                 got,
             });
         }
-        if got > expected {
+        let period = match self.columns.get(index) {
+            Some(column) => Some(&column.period),
+            None => self.period.as_ref(),
+        };
+        let grid = &period.ok_or(PushError::NoPeriod)?.of(track).grid;
+        if got.since(expected) >= grid.begins_within() {
             return Err(PushError::Hole {
                 track,
                 expected,
                 got,
             });
         }
-        let period = match self.columns.get(index) {
-            Some(column) => Some(&column.period),
-            None => self.period.as_ref(),
-        };
-        let grid = &period.ok_or(PushError::NoPeriod)?.of(track).grid;
         let number = match self.columns.get(index) {
             Some(column) => column.number,
             None => self.next_number(),
@@ -504,6 +506,17 @@ impl Window {
             .unwrap_or(self.columns.len())
     }
 
+    /// Whether sound lacks the end of a segment whose pictures are whole.
+    pub fn sound_is_behind(&self) -> bool {
+        let tracks = 0..self.settings.tracks.len();
+        let (sound, pictures): (Vec<_>, Vec<_>) = tracks.partition(|track| self.is_audio(*track));
+        let lacks = |column: &Column, tracks: &[TrackIndex]| {
+            tracks.iter().any(|track| column.done(*track).is_none())
+        };
+        let mut columns = self.columns.iter();
+        columns.any(|column| !lacks(column, &pictures) && lacks(column, &sound))
+    }
+
     /// The number of the segment after the newest.
     pub fn next_number(&self) -> SegmentNumber {
         self.columns
@@ -579,7 +592,9 @@ impl Window {
         if let Some(last) = parts.last_mut() {
             last.last = true;
         }
-        let first_tick = column.first_tick_of(track);
+        let first_tick = parts
+            .first()
+            .map_or_else(|| column.first_tick_of(track), |part| part.first_tick);
         let end = end_of(&parts).unwrap_or(first_tick);
         column.cells[track] = Cell::Done(Arc::new(Segment {
             number: column.number,

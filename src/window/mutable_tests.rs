@@ -475,7 +475,7 @@ fn check(
 }
 
 /// A window of one track that is given parts of 1000 bytes, four in each segment of 2 s, within a budget of so many bytes.
-fn within(memory: &Arc<WindowMemory>) -> Window {
+fn within(memory: &Arc<Budget>) -> Window {
     let mut window = Window::new(settings(1), None).within(memory);
     window.begin_period(grid(), START, inits(1, "a"), false, time(START));
     window
@@ -505,7 +505,7 @@ fn offer(window: &mut Window, from: &mut Tick, segments: u64) {
 #[test]
 fn where_memory_is_short_what_left_the_playlists_goes_first_and_then_the_oldest_listed() {
     // The playlists list seven whole segments, and about as many stay for players with old ones.
-    let memory = WindowMemory::new(40_000);
+    let memory = Budget::new(40_000);
     let mut window = within(&memory);
     let mut tick = START;
     offer(&mut window, &mut tick, 30);
@@ -518,7 +518,7 @@ fn where_memory_is_short_what_left_the_playlists_goes_first_and_then_the_oldest_
     assert_eq!(shortage.given_up, GivenUp::Retained);
     assert_eq!(snapshot.window_ticks, 14 * 30);
 
-    let memory = WindowMemory::new(20_000);
+    let memory = Budget::new(20_000);
     let mut window = within(&memory);
     let mut tick = START;
     offer(&mut window, &mut tick, 30);
@@ -540,7 +540,7 @@ fn where_memory_is_short_what_left_the_playlists_goes_first_and_then_the_oldest_
 
 #[test]
 fn where_not_even_three_target_durations_fit_segments_become_gaps_and_numbers_go_on() {
-    let memory = WindowMemory::new(11_000);
+    let memory = Budget::new(11_000);
     let mut window = within(&memory);
     let mut tick = START;
     offer(&mut window, &mut tick, 40);
@@ -556,7 +556,7 @@ fn where_not_even_three_target_durations_fit_segments_become_gaps_and_numbers_go
 
 #[test]
 fn a_window_that_needs_little_is_spared_by_one_that_needs_much() {
-    let memory = WindowMemory::new(160_000);
+    let memory = Budget::new(160_000);
     let mut small = within(&memory);
     let mut large = Window::new(settings(3), None).within(&memory);
     large.begin_period(grid(), START, inits(3, "a"), false, time(START));

@@ -84,7 +84,8 @@ impl OpenSegment {
 impl Period {
     /// Whether EXT-X-DISCONTINUITY stands before a segment that starts at `tick`.
     pub fn starts_discontinuity_at(&self, tick: Tick) -> bool {
-        self.discontinuity && tick == self.first_tick
+        let within = self.first_tick.plus(self.grid.begins_within());
+        self.discontinuity && (self.first_tick..within).contains(&tick)
     }
 }
 

@@ -1,6 +1,7 @@
 //! An immutable view of the window at one moment. One is made per change and shared by everyone who reads: the
 //! origin's viewers, the publishers, `status`.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub enum Mode {
     Event,
     /// A recording, published once it is whole.
     Vod,
+    /// What is kept of a live stream's past: the oldest segments may leave.
+    Kept,
 }
 
 impl Mode {
@@ -32,6 +35,7 @@ impl Mode {
             Self::Live => "live",
             Self::Event => "event",
             Self::Vod => "vod",
+            Self::Kept => "kept",
         }
     }
 
@@ -62,7 +66,11 @@ impl Period {
     pub fn new(first_tick: Tick, grid: Grid, discontinuity: bool, tracks: Vec<TrackInit>) -> Self {
         let view = |track: &TrackInit| {
             let format = track.description.audio.filter(|_| grid.audio.is_none())?;
-            let grid = grid.for_audio(format.frame)?;
+            let frame = match format.copied_rate {
+                None => format.frame,
+                Some(_) => NonZeroU32::new(track.description.sample_duration())?,
+            };
+            let grid = grid.for_audio(frame)?;
             let first_tick = grid.first_beside(first_tick);
             let tracks = tracks.clone();
             Some(Arc::new(Self::new(first_tick, grid, discontinuity, tracks)))
@@ -293,11 +301,11 @@ impl TrackView {
 
     /// The segment `number` of this track, listed or retained, if it has media.
     pub fn segment(&self, number: SegmentNumber) -> Option<&Arc<Segment>> {
-        self.find(number).filter(|segment| !segment.gap)
+        self.any_segment(number).filter(|segment| !segment.gap)
     }
 
     /// The segment `number` of this track, listed or retained, be it a gap or not.
-    fn find(&self, number: SegmentNumber) -> Option<&Arc<Segment>> {
+    pub(crate) fn any_segment(&self, number: SegmentNumber) -> Option<&Arc<Segment>> {
         [&self.listed, &self.retained].into_iter().find_map(|list| {
             let at = list.binary_search_by_key(&number, |segment| segment.number);
             Some(&list[at.ok()?])
@@ -313,7 +321,7 @@ impl TrackView {
         let (parts, segment) = match &self.open {
             Some(open) if open.number == number => (&open.parts, None),
             _ => {
-                let segment = self.find(number)?;
+                let segment = self.any_segment(number)?;
                 let parts = match segment.gap {
                     true => &segment.remains,
                     false => &segment.parts,

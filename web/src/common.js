@@ -1,4 +1,4 @@
-// What both pages use: elements, the API, and how figures are written.
+// What all pages use: elements, the API, and how figures are written.
 "use strict";
 
 const STATES = {
@@ -17,9 +17,11 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Changes the text only where it differs, so that screen readers and selections are left alone. */
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+/** Changes what is said, a text or pieces of text and elements, only where it differs, so that screen readers and selections are left alone. */
+function setText(node, said) {
+  const pieces = [said].flat();
+  const text = pieces.map((piece) => piece.textContent ?? piece).join("");
+  if (node.textContent !== text) node.replaceChildren(...pieces);
 }
 
 function showState(node, state) {
@@ -46,6 +48,19 @@ function count(number) {
 function framerate(text) {
   const [num, den = 1] = text.split("/").map(Number);
   return `${+(num / den).toFixed(2)} fps`;
+}
+
+/** Who or what feeds a stream; nothing if nobody does, or viewers are not told. */
+function feeder({ session, source }) {
+  if (session) return `${session.client ?? "unnamed producer"}, pid ${session.pid}`;
+  return source?.source ?? "";
+}
+
+/** Why a stream that waits shows nothing yet, and by what it is fed if it has no source of its own: pieces for setText. */
+function waiting({ name, detail, source, restricted }) {
+  if (restricted) return "Waiting for the first picture";
+  if (source) return detail ?? `${source.source} is being opened`;
+  return [detail ? `${detail}. ` : "Feed it: ", element("code", {}, `ringgear pattern ${name}`)];
 }
 
 /** Runs `work` now and again `every` ms after it ended, at once when the page comes back into view or the answer is called. */

@@ -125,12 +125,11 @@ for (const end of ["pointerup", "pointercancel", "blur"]) {
   window.addEventListener(end, () => setTimeout(() => { dragging = false; }), true);
 }
 
-document.addEventListener("keydown", (event) => {
+// The keys, while the focus is in the frame: elsewhere they scroll the page, and letters belong to who speaks or types.
+$("frame").addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
-  const at = event.target;
-  // Radios, lists and links have keys of their own; the slider shares the arrows.
-  if (at.closest?.("select, input[type=radio], textarea")) return;
-  if (event.key === " " && at !== document.body) return;
+  // A button has a use of its own for it.
+  if (event.key === " " && event.target !== event.currentTarget) return;
   const action = {
     " ": toggle, k: toggle, m: mute, f: full, l: live, ArrowLeft: () => back(-5), ArrowRight: () => back(5), Home: () => rewindTo(-1e9), End: live,
   }[event.key];
@@ -182,19 +181,25 @@ function fillPlayback(latency) {
   ]);
 }
 
+/** What the stream is fed by, and with. */
+function feedRows({ session, source }) {
+  const fed = session ?? source ?? {};
+  const frames = fed.width ? `${fed.width}×${fed.height} ${fed.format ?? fed.pixel_format ?? ""}` : "none";
+  return [[source ? "Source" : "Producer", feeder({ session, source }) || "none"], ["Frames in", frames]];
+}
+
 function fillFigures() {
-  const { ticks, frames, encoder, session, renditions, window: shown } = stream;
+  const { ticks, frames, encoder, restricted, renditions, window: shown } = stream;
   const share = (part) => (ticks.total ? ` (${((100 * part) / ticks.total).toFixed(1)} %)` : "");
   fillList($("figures"), [
-    ["Producer", session ? `${session.client ?? "unnamed"}, pid ${session.pid}` : "none"],
-    ["Frames in", session ? `${session.width}×${session.height} ${session.format}` : "none"],
+    ...(restricted ? [] : feedRows(stream)),
     ["Rate", `${frames.per_second.toFixed(1)} of ${framerate(stream.framerate)}`],
     ["Fresh ticks", count(ticks.fresh)],
     ["Repeated", count(ticks.repeated) + share(ticks.repeated)],
     ["Slate", count(ticks.slate) + share(ticks.slate)],
     ["Frames used", count(frames.used)],
     ["Superseded", count(frames.superseded)],
-    ["Encoder", encoder.pid ? `pid ${encoder.pid}` : "not running"],
+    ...(restricted ? [] : [["Encoder", encoder.pid ? `pid ${encoder.pid}` : "not running"]]),
     ["Encoder delay", encoder.delay_seconds ? `${Math.round(1000 * encoder.delay_seconds)} ms` : "–"],
     ["Restarts", count(encoder.restarts)],
     ...renditions.map((r) => [r.name, [r.width ? `${r.width}×${r.height}` : r.codec, bits(r.average_bits_per_second)].filter(Boolean).join(", ")]),
@@ -203,8 +208,24 @@ function fillFigures() {
   ]);
 }
 
+const charts = {
+  received: makeChart("Frames in, a second", ["received"], { show: (value) => value.toFixed(1) }),
+  ticks: makeChart("Ticks, a second", ["fresh", "repeated", "slate"], { stacked: true, show: (value) => value.toFixed(1) }),
+  speed: makeChart("Encoder speed", ["speed"], { show: (value) => `${value.toFixed(2)}×` }),
+  latency: makeChart("Part latency", ["latency"], { show: (value) => (value < 1 ? `${Math.round(1000 * value)} ms` : `${value.toFixed(2)} s`) }),
+};
+$("charts").append(...Object.values(charts).map(({ node }) => node));
+
+/** A round of the charts; what is not known leaves a gap. */
+function fillCharts({ received = NaN, ticks = [NaN, NaN, NaN], speed = NaN, latency = NaN, framerate: rate = 0 } = {}) {
+  charts.received.push([received], rate || 1);
+  charts.ticks.push(ticks, rate || 1);
+  charts.speed.push([speed], 1);
+  charts.latency.push([latency], 0.2);
+}
+
 function fillLinks() {
-  for (const [file, label] of [["index.m3u8", "HLS: index.m3u8"], ["manifest.mpd", "DASH: manifest.mpd"], ["manifest-ll.mpd", "Low latency: manifest-ll.mpd"]]) {
+  for (const [file, label] of [["index.m3u8", "HLS: index.m3u8"], ["manifest.mpd", "DASH: manifest.mpd"], ["manifest-ll.mpd", "Low-latency DASH: manifest-ll.mpd"]]) {
     const url = new URL(file, location.href).href;
     const copy = element("button", { type: "button", "aria-label": `Copy the address of ${file}` }, "Copy");
     copy.addEventListener("click", async () => {

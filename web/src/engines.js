@@ -20,6 +20,7 @@ function loadScript(src) {
         scripts.delete(src);
         script.remove();
         reject(new Error("The player's script does not load."));
+        reloadIfGone(src);
       };
       const timer = setTimeout(failed, 20000);
       script.onload = () => {
@@ -31,6 +32,18 @@ function loadScript(src) {
     }));
   }
   return scripts.get(src);
+}
+
+/** Another version of the daemon has other scripts, and a page of its own that names them. */
+async function reloadIfGone(src) {
+  try {
+    const { status } = await fetch(src, { method: "HEAD", cache: "no-store" });
+    if (status !== 404 || sessionStorage.getItem("gone") === src) return;
+    sessionStorage.setItem("gone", src);
+    location.reload();
+  } catch {
+    // No daemon, or no memory of a reload before this one: it is tried again, as it is.
+  }
 }
 
 /** That no engine can play here, whatever is tried. */
@@ -175,7 +188,9 @@ async function dashEngine(video, { scripts: { dash: script }, low, rendition, cl
     target = latency ? Number(latency.attributes.target) / 1000 : delay;
     if (latency) mpd.attributes.suggestedPresentationDelay = `PT${Math.max(0.1, target - isoSeconds(mpd.attributes.minBufferTime)).toFixed(3)}S`;
   };
+  // Frames dropped while it begins to play would take a rendition away for half a minute, from who chooses it too; hls.js takes none away either.
   player.configure({
+    abr: { droppedFrames: false },
     manifest: { retryParameters, dash: { manifestPreprocessorTXml: preprocess } },
     streaming: { retryParameters, lowLatencyMode: low, bufferBehind: 60, liveSync: { enabled: false } },
   });
@@ -196,8 +211,14 @@ async function dashEngine(video, { scripts: { dash: script }, low, rendition, cl
   player.getNetworkingEngine().addEventListener("retry", (event) => { if (refused(event.error) === 404) event.preventDefault(); });
   for (const event of ["trackschanged", "adaptation", "variantchanged"]) player.addEventListener(event, onLevels);
   let gone = false;
+  const load = (file) => player.load(new URL(file, location.href).href);
+  // What has no parts, as a copied stream, has the plain MPD alone.
+  const loadPlain = (error) => {
+    if (gone || refused(error) !== 404) throw error;
+    return load("manifest.mpd");
+  };
   player.attach(video)
-    .then(() => player.load(new URL(low ? "manifest-ll.mpd" : "manifest.mpd", location.href).href))
+    .then(() => (low ? load("manifest-ll.mpd").catch(loadPlain) : load("manifest.mpd")))
     .then(() => { if (rendition) choose(rendition); onLevels(); })
     // What was interrupted by destroy() is no error.
     .catch((error) => { if (!gone) failed(error); });

@@ -13,20 +13,22 @@ function makeCard(name) {
   const state = element("span", { class: "state" });
   const meta = element("p", { class: "meta" });
   const note = element("p", { class: "note", hidden: "" });
+  const [viewers, bitrate, latency] = [element("dd"), element("dd"), element("span")];
+  const spark = makeSpark();
+  const stats = element("dl", { class: "stats" },
+    element("div", {}, element("dt", {}, "Viewers"), viewers),
+    element("div", {}, element("dt", {}, "Bitrate"), bitrate),
+    element("div", {}, element("dt", {}, "Latency"), element("dd", {}, latency, spark.node)));
   const link = element("a", { class: "card", href: `${name}/` }, thumb,
     element("div", { class: "body" },
-      element("div", { class: "line" }, element("h2", {}, name), state), meta, note));
+      element("div", { class: "line" }, element("h2", {}, name), state), meta, stats, note));
   const item = element("li", { "data-name": name }, link);
-  const card = { name, item, link, thumb, state, meta, note, visible: true, picture: null, url: null };
+  const card = {
+    name, item, link, thumb, state, meta, note, viewers, bitrate, latency, spark, rates: makeRates(), visible: true, picture: null, url: null,
+  };
   cards.set(name, card);
   inView.observe(item);
   return card;
-}
-
-// Why nothing plays yet, and what a stream without a source is fed by.
-function waiting(name, stream) {
-  if (stream.source) return [stream.detail ?? `${stream.source.source} is being opened`];
-  return [stream.detail ? `${stream.detail}. ` : "Feed it: ", element("code", {}, `ringgear pattern ${name}`)];
 }
 
 function fill(card, stream) {
@@ -35,20 +37,19 @@ function fill(card, stream) {
   card.link.classList.toggle("stale", stream.state !== "live");
   const top = stream.renditions.reduce((best, r) => ((r.height ?? 0) > (best?.height ?? -1) ? r : best), null);
   const rate = stream.renditions.reduce((sum, r) => sum + r.average_bits_per_second, 0);
-  const watching = stream.window.viewers;
   setText(card.meta, [
     top?.width ? `${top.width}×${top.height}` : "",
     framerate(stream.framerate),
-    bits(rate),
-    stream.session ? `${stream.session.client ?? "producer"}, pid ${stream.session.pid}` : "no producer",
-    watching ? `${count(watching)} watching` : "",
+    feeder(stream) || (stream.restricted ? "" : "no producer"),
   ].filter(Boolean).join(" · "));
-  const note = stream.state === "waiting"
-    ? waiting(card.name, stream)
-    : [stream.detail ?? ""];
-  const wanted = note.map((piece) => piece.textContent ?? piece).join("");
-  if (card.note.textContent !== wanted) card.note.replaceChildren(...note);
-  card.note.hidden = !wanted;
+  const { latency } = card.rates(stream);
+  setText(card.viewers, count(stream.window.viewers));
+  setText(card.bitrate, bits(rate) || "–");
+  setText(card.latency, Number.isFinite(latency) ? `${latency.toFixed(2)} s` : "–");
+  card.spark.push(latency);
+  const note = stream.state === "waiting" ? waiting(stream) : stream.detail ?? "";
+  setText(card.note, note);
+  card.note.hidden = !note;
 }
 
 async function refresh() {

@@ -10,6 +10,8 @@ const RENEW_AFTER = 9000;  // then all is begun anew
 const MAX_RATE = 1.1;      // speeds that nobody notices
 const MIN_RATE = 0.95;
 
+const rates = makeRates();
+
 let choice = readChoice();
 let engine = null;
 let beginning = null;      // the start under way
@@ -249,7 +251,8 @@ function tend() {
   if (!beginning && !hopeless && published && now >= retryAt) begin();
   if (engine) {
     // A browser may pause what is out of sight; only the viewer's own pause stays.
-    if (wanted && video.paused && !document.hidden && video.readyState >= 2) play();
+    // Where the stream has ended, its last picture stays.
+    if (wanted && video.paused && !video.ended && !document.hidden && video.readyState >= 2) play();
     // Paused by the viewer or out of sight: nothing has to move. A window that rests or has ended has nothing to move to.
     const mayRest = !wanted || document.hidden || !reachable || !published || windowRests || stream.state === "ended";
     if (mayRest) movedAt = Math.max(movedAt, now - STILL - 1);
@@ -291,7 +294,7 @@ function show(published, now) {
   } else if (!stream) {
     [veil, busy] = problem ? [problem, false] : ["Loading", true];
   } else if (!published) {
-    veil = { waiting: `Waiting for a producer. Feed this stream: ringgear pattern ${name}`, failed: "The encoder does not run. Ringgear keeps trying.", ended: "The stream has ended." }[stream.state] ?? "Starting";
+    veil = { waiting: waiting(stream), failed: "The encoder does not run. Ringgear keeps trying.", ended: "The stream has ended." }[stream.state] ?? "Starting";
     busy = !["waiting", "failed", "ended"].includes(stream.state);
   } else if (still && wanted) {
     const stopped = now - movedAt > STILL;
@@ -303,7 +306,9 @@ function show(published, now) {
   $("veil").classList.toggle("still", !busy);
   setText($("veil-text"), veil);
 
-  const detail = stream?.detail ?? (attempt > 1 ? problem : "");
+  // Of a stream that waits, the veil tells it.
+  const told = stream?.state === "waiting" && !published;
+  const detail = (told ? "" : stream?.detail) ?? (attempt > 1 ? problem : "");
   $("detail").hidden = !detail;
   setText($("detail"), detail);
   const shown = engine?.date();
@@ -333,20 +338,23 @@ const askTime = repeat(() => readClock().catch(() => {}), 60000);
 async function refresh() {
   const there = reachable && stream !== null;
   try {
-    stream = await getJson(`../api/v1/streams/${name}`);
+    stream = await getJson("status.json");
     reachable = true;
     // A stream that records has a page for each recording.
     if (stream.recordings?.length) location.replace(`${stream.recordings[0]}/`);
+    $("recordings").hidden = !stream.record;
     watchWindow();
   } catch (error) {
     // Whatever the status: somebody answered.
     reachable = Boolean(error.status);
     if (error.status === 404) [stream, problem] = [null, "This stream is no longer in the config."];
+    if (error.status === 401) [stream, problem] = [null, "This link has expired: ask for a new one."];
   }
   if (reachable && stream && !there) comeBack();
   // Until it is known; and anew after a machine's sleep, which performance.now() may leave out.
   if (!(Math.abs(wallAhead() - wallThen) < 1000)) askTime();
   tend();
+  fillCharts(reachable && stream ? rates(stream) : {});
   if (stream) fillFigures();
 }
 
@@ -359,7 +367,7 @@ function watchWindow() {
 
 /** What failed or was not published while the daemon or the stream was away says nothing about now. */
 function comeBack() {
-  retryAt = 0;
+  [retryAt, hopeless] = [0, ""];
   unpublished.clear();
   // What plays is left alone.
   showChoice();

@@ -4,9 +4,9 @@
 const [stream, recording] = location.pathname.split("/").filter(Boolean).slice(-2);
 const video = $("video");
 
-let player = null;   // hls.js, once it has something to play
-let retryAt = 0;     // when it is tried again
-let problem = "";
+let problem = "";    // why nothing plays
+
+const recorded = makeRecorded(video, (text) => { problem = text; });
 
 document.title = `${stream} ${startOf(recording)} · Ringgear`;
 setText($("name"), `${stream}, ${startOf(recording)}`);
@@ -18,29 +18,6 @@ function startOf(name) {
   const [year, month, day, hour, minute, second] = found.slice(1, 7).map(Number);
   const began = new Date(Date.UTC(year, month - 1, day, hour, minute, second));
   return began.toLocaleString() + (found[7] ? ` (${found[7]})` : "");
-}
-
-function begin() {
-  if (!window.Hls?.isSupported?.()) {
-    if (video.canPlayType("application/vnd.apple.mpegurl")) {
-      player = {};
-      video.src = "index.m3u8";
-    } else {
-      problem = "This browser can't play the recording. Use a link on this page in another player.";
-    }
-    return;
-  }
-  // From the beginning, though it may still grow.
-  player = new Hls({ startPosition: 0, lowLatencyMode: false });
-  player.on(Hls.Events.ERROR, (_, error) => {
-    if (!error.fatal) return;
-    problem = error.response?.code === 404 ? "This recording is gone." : (error.error?.message ?? error.details);
-    player.destroy();
-    player = null;
-    retryAt = performance.now() + 2000;
-  });
-  player.loadSource(new URL("index.m3u8", location.href).href);
-  player.attachMedia(video);
 }
 
 function listRecordings(names) {
@@ -57,7 +34,7 @@ function listRecordings(names) {
 async function refresh() {
   let status;
   try {
-    status = await getJson(`../../api/v1/streams/${stream}`);
+    status = await getJson("../status.json");
   } catch (error) {
     showState($("state"), "reconnecting");
     if (error.status === 404) setText($("veil-text"), "This stream is no longer in the config.");
@@ -70,7 +47,7 @@ async function refresh() {
   setText($("length"), growing ? `${Math.floor(status.window.seconds)} s so far` : "");
   // What is published once it is whole has nothing before.
   const there = !growing || (status.mode === "event" && status.window.segments > 0);
-  if (!player && there && performance.now() >= retryAt) begin();
+  if (there) recorded.play("index.m3u8");
   const veil = video.readyState >= 2 ? "" : !there ? "It can be watched once it is whole." : problem || "Loading";
   $("veil").hidden = !veil;
   setText($("veil-text"), veil);

@@ -5,15 +5,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{Place, State, Work};
-use crate::audio::timeline::Timeline;
 use crate::audio::{AudioNews, Order};
 use crate::encode::audio::start_sample;
-use crate::package::TrackPackager;
+use crate::package::{PackageError, TrackPackager};
 use crate::sample::Sample;
 use crate::tick::Tick;
 
-/// So much silence behind the end of a recording makes an encoder return all that is before it.
-const FLUSH: u64 = 8192;
+/// No encoder holds so many samples: so much silence behind the end of a recording makes it return all that is before it.
+pub(super) const FLUSH: u64 = 8192;
 
 /// Where a recording's sound ends.
 pub(super) struct End {
@@ -37,6 +36,12 @@ impl State {
         Some(self.packagers.get(track)?.next_tick().plus(ready))
     }
 
+    /// The same of every track.
+    pub(super) fn next_frames(&self) -> Vec<Tick> {
+        let tracks = 0..self.packagers.len();
+        tracks.filter_map(|track| self.next_frame(track)).collect()
+    }
+
     /// The sample up to before which every track has its frames.
     pub(super) fn returned(&self) -> u64 {
         let tracks = self.frames().enumerate();
@@ -57,9 +62,7 @@ impl State {
 
     /// Where an encoder has to begin.
     pub(super) fn first_sample(&self) -> u64 {
-        let next: Vec<Tick> = (0..self.packagers.len())
-            .filter_map(|track| self.next_frame(track))
-            .collect();
+        let next = self.next_frames();
         let formats: Vec<_> = self.descriptions.iter().filter_map(|d| d.audio).collect();
         start_sample(&formats, &next)
     }
@@ -69,6 +72,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
     pub(super) fn go_on(&self, state: &mut State, order: &Order) {
         state.generation = order.generation;
         state.encoder = None;
+        state.status.encoder_pid = None;
         state.run += 1;
         state.packagers = order
             .tracks
@@ -79,12 +83,14 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                 false => TrackPackager::continue_at(track, *grid, *next),
             })
             .collect();
+        let grids = order.tracks.iter().map(|(grid, _, _)| grid);
+        state.part_frames = grids.map(|grid| grid.ticks_per_part.get().into()).collect();
         state.ready = order.tracks.iter().map(|_| VecDeque::new()).collect();
         let first = state.first_sample();
         if let Place::Recorded(_) = &state.place
             && !(state.timeline.first()..=state.timeline.end()).contains(&first)
         {
-            state.timeline = Timeline::new(first);
+            state.timeline = self.timeline(first);
         }
     }
 
@@ -110,22 +116,27 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         let Some(next) = state.next_frame(track) else {
             return;
         };
+        // Its successor starts where the window is; what a killed one still says would only be in the way.
+        let Some(running) = state.encoder.as_mut().filter(|one| !one.is_killed()) else {
+            return;
+        };
+        let now = self.anchor.monotonic();
+        running.progress(now);
         if frame < next {
             // The frames that an encoder is begun early for, and those that the one before has returned.
             return;
         }
-        if let Some(running) = &mut state.encoder {
-            running.progress = self.anchor.monotonic();
-        }
         if matches!(state.place, Place::Live(_)) {
-            return self.publish(state, track, frame, data);
-        }
-        if frame > next {
-            return self.encoder_ended(state, "frames are missing from what it returns");
-        }
-        if let Some(ready) = state.ready.get_mut(track) {
+            if let Err(error) = self.publish(state, track, frame, data) {
+                return self.kill_encoder(state, error.to_string());
+            }
+        } else if frame > next {
+            let why = "frames are missing from what it returns";
+            return self.kill_encoder(state, why.to_owned());
+        } else if let Some(ready) = state.ready.get_mut(track) {
             ready.push_back(data);
         }
+        state.note_return(now);
     }
 
     /// Publishes what a recording's pictures have come to, and at its end the rest.
@@ -147,7 +158,11 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                 let Some(data) = state.ready[track].pop_front() else {
                     break;
                 };
-                self.publish(state, track, next, data);
+                if let Err(error) = self.publish(state, track, next, data) {
+                    // What was to follow it comes again.
+                    state.ready.iter_mut().for_each(VecDeque::clear);
+                    self.kill_encoder(state, error.to_string());
+                }
             }
         }
         self.conclude(state);
@@ -179,12 +194,21 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
     }
 
     /// Gives a frame to its packager, and what that makes of it to the owner.
-    fn publish(&self, state: &mut State, track: usize, frame: Tick, data: Bytes) {
+    ///
+    /// # Errors
+    /// Those of [`TrackPackager::push`]: the frame is still to come.
+    pub(super) fn publish(
+        &self,
+        state: &mut State,
+        track: usize,
+        frame: Tick,
+        data: Bytes,
+    ) -> Result<(), PackageError> {
         let (Some(packager), Some(description)) = (
             state.packagers.get_mut(track),
             state.descriptions.get(track),
         ) else {
-            return;
+            return Ok(());
         };
         let duration = description.sample_duration();
         let sample = Sample {
@@ -195,21 +219,14 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             keyframe: true,
             data,
         };
-        match packager.push(sample) {
-            Ok(None) => {}
-            Ok(Some(part)) => {
-                let generation = state.generation;
-                state.over |= !(self.tell)(AudioNews::Part {
-                    generation,
-                    track,
-                    part,
-                });
-            }
-            Err(error) => {
-                // What was to follow it comes again.
-                state.ready.iter_mut().for_each(VecDeque::clear);
-                self.encoder_ended(state, &error.to_string());
-            }
+        if let Some(part) = packager.push(sample)? {
+            let generation = state.generation;
+            state.over |= !(self.tell)(AudioNews::Part {
+                generation,
+                track,
+                part,
+            });
         }
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::picture::Size;
 
 fn origin() -> MpdOptions {
     MpdOptions {
-        utc_timing: UtcTiming::HttpIso("/time".to_owned()),
+        utc_timing: UtcTiming::HttpIso("time".to_owned()),
     }
 }
 
@@ -62,7 +62,7 @@ fn an_mpd_of_a_small_window() {
       </Representation>
     </AdaptationSet>
   </Period>
-  <UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="/time"/>
+  <UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="time"/>
 </MPD>
 "#;
     assert_eq!(mpd(&snapshot, &origin()), live);

@@ -119,10 +119,10 @@ pub fn low_latency_media(snapshot: &Snapshot, track: TrackIndex, extent: Extent)
     text
 }
 
-/// How many parts ahead of the newest one a player may ask for (draft rfc8216bis, 6.2.5.2: the Advance Part Limit).
-pub fn advance_part_limit(snapshot: &Snapshot) -> u64 {
+/// How many parts ahead of the newest one a player may ask for, of pictures or of sound (draft rfc8216bis, 6.2.5.2: the Advance Part Limit).
+pub fn advance_part_limit(snapshot: &Snapshot, audio: bool) -> u64 {
     const UPPER: u64 = 3;
-    let part = part_target_micros(snapshot, false).max(1);
+    let part = part_target_micros(snapshot, audio).max(1);
     (UPPER * 1_000_000).div_ceil(part).max(UPPER)
 }
 

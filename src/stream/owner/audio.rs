@@ -74,7 +74,9 @@ impl Owner {
             AudioNews::Described(descriptions) => {
                 sound.waiting = descriptions.iter().map(|_| VecDeque::new()).collect();
                 sound.descriptions = Some(descriptions);
+                self.parts.shared.report().undescribed = None;
             }
+            AudioNews::Undescribed(cause) => self.parts.shared.report().undescribed = Some(cause),
             AudioNews::Part {
                 generation,
                 track,

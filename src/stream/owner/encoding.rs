@@ -2,13 +2,14 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::pace::{Change, Load};
-use super::stall::StallWatch;
 use super::{Event, Owner};
 use crate::clock::MonotonicTime;
+use crate::config::SourcePlan;
 use crate::encode::{
-    Cadence, EncodePlan, EncodeRendition, Encoder, EncoderStart, FeedError, FfmpegInfo,
+    Cadence, EncodePlan, EncodeRendition, Encoder, EncoderStart, FeedError, FfmpegInfo, StallWatch,
 };
 use crate::faults;
 use crate::package::TrackPackager;
@@ -21,6 +22,20 @@ use crate::window::TrackInit;
 
 /// How many pictures may wait for the encoder's pipe; the others wait in the backlog.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+/// For so long after the last picture of an encoding its sound is waited for, before another encoding begins.
+const PATIENCE_FOR_SOUND: Duration = Duration::from_secs(1);
+
+/// Where a stream is that has to start its encoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// In no line.
+    #[default]
+    Outside,
+    /// Other streams' encoders are to start first.
+    InLine,
+    /// It is its turn.
+    Starting,
+}
 
 pub(super) enum State {
     /// Nothing is known to encode yet.
@@ -84,11 +99,20 @@ impl Owner {
         };
         backlog.rewind();
         let Some(input) = backlog.input() else { return };
+        let stood_in_line = self.standing == Standing::InLine;
+        if self.inits.is_some() && !self.may_start() {
+            return;
+        }
+        if stood_in_line && self.breaker.in_a_row() > 0 {
+            // What has waited beside the line is no measure for this encoder: it begins with what comes.
+            self.show_all_late();
+        }
         let plan = self.encode_plan(input);
         match self.inits.clone() {
             Some(descriptions) => self.start_encoder(&plan, input, descriptions),
             None => {
-                self.parts.shared.report().starting = true;
+                // One that has been seen goes on with its slate meanwhile.
+                self.parts.shared.report().starting = !self.worked;
                 self.state = State::Probing;
                 let (probes, sender) = (Arc::clone(&self.parts.probes), self.parts.sender.clone());
                 let stream = self.name().to_owned();
@@ -103,6 +127,34 @@ impl Owner {
                 }
             }
         }
+    }
+
+    /// Whether it is its turn to start an encoder. One that has worked is replaced at once, in no line.
+    fn may_start(&mut self) -> bool {
+        let at_once = self.stopping.is_some() || self.worked && self.breaker.in_a_row() < 2;
+        if at_once {
+            self.leave_line();
+            return true;
+        }
+        let watched = self.parts.window.period().is_some();
+        let now = self.parts.anchor.monotonic();
+        self.standing = match self.parts.turn.take(now, watched) {
+            true => Standing::Starting,
+            false => Standing::InLine,
+        };
+        self.standing == Standing::Starting
+    }
+
+    /// Lets other streams start their encoders.
+    pub(super) fn leave_line(&mut self) {
+        if std::mem::take(&mut self.standing) != Standing::Outside {
+            self.parts.turn.give_back();
+        }
+    }
+
+    /// Whether an encoder has started and not come so far yet that it needs no more than its stream does at any time.
+    pub(super) fn is_starting(&self) -> bool {
+        matches!(&self.state, State::Running(running) if !running.caught_up && !running.is_killed())
     }
 
     pub(super) fn encode_plan(&mut self, input: Input) -> EncodePlan {
@@ -147,6 +199,9 @@ impl Owner {
         input: Input,
         descriptions: Vec<TrackDescription>,
     ) {
+        if !self.complete_encoding(&descriptions) {
+            return;
+        }
         let Some(backlog) = &self.backlog else { return };
         let first_tick = backlog.first();
         self.begin_period(first_tick, &descriptions);
@@ -188,8 +243,10 @@ impl Owner {
                 self.parts.disk.remember(RememberedSource {
                     format: input.0,
                     size: input.1,
+                    input: self.parts.plan.source.as_ref().map(SourcePlan::fingerprint),
                 });
                 tracing::info!(stream = %self.name(), pid = encoder.pid(), tick = %first_tick, "encoder started");
+                self.count_skips_from(first_tick);
                 self.note_kept_sizes(input.1, plan);
                 self.state = State::Running(Box::new(Running {
                     encoder,
@@ -220,6 +277,54 @@ impl Owner {
                 "the source has another size than what is published, which is kept: give the rendition a size to change it"
             );
         }
+    }
+
+    /// Another encoding than the one that is published can begin with the next segment only: until then the slate is shown, part by part, if
+    /// there is one, so that no time is missing; else the segment ends where it is. Its sound, which comes after its pictures, is waited for.
+    /// False if it is too early to go on.
+    fn complete_encoding(&mut self, descriptions: &[TrackDescription]) -> bool {
+        let grid = self.parts.grid;
+        let newest = self.packagers.iter().map(TrackPackager::next_tick).max();
+        let (Some(period), Some(newest), Some(backlog)) =
+            (self.parts.window.period(), newest, &self.backlog)
+        else {
+            return true;
+        };
+        let published = period.tracks.iter().take(descriptions.len());
+        let same = published.map(|track| &track.description).eq(descriptions);
+        if same || self.recording.is_some() {
+            return true;
+        }
+        let come = backlog.next();
+        let edge = grid.segment_edge(newest);
+        if self.show_stand_in(edge.min(come)) && come < edge {
+            self.rest_for_a_part(edge.since(come));
+            return false;
+        }
+        let now = self.parts.anchor.now();
+        for track in 0..self.packagers.len() {
+            let part = self.packagers[track].flush();
+            self.push_part(track, part, now);
+        }
+        self.push_audio();
+        let waited = grid.framerate.duration_of(come.since(edge));
+        if self.parts.window.sound_is_behind() && waited < PATIENCE_FOR_SOUND {
+            self.rest_for_a_part(u64::MAX);
+            return false;
+        }
+        true
+    }
+
+    /// The encoder is started after a part's time, or after so many ticks if those are fewer.
+    fn rest_for_a_part(&mut self, at_most: u64) {
+        let grid = self.parts.grid;
+        let rest = at_most.min(grid.ticks_per_part.get().into());
+        let rest = u64::try_from(grid.framerate.duration_of(rest).as_nanos());
+        let now = self.parts.anchor.monotonic();
+        let until = MonotonicTime(now.0 + rest.unwrap_or(0));
+        // Viewers have the slate meanwhile.
+        self.parts.shared.report().starting = false;
+        self.state = State::Resting { until };
     }
 
     /// Makes sure that the window's period is of these encodings and reaches `first_tick`, and that each track has a packager.
@@ -282,6 +387,8 @@ impl Owner {
             return;
         }
         let grid = self.parts.grid;
+        let kept = backlog.first();
+        self.skips.retain(|(tick, _)| *tick >= kept);
         while let Some((tick, picture)) = backlog.next_unfed() {
             if running.step != self.pace.step() && grid.starts_segment(tick) {
                 // Another pace is to be tried: this encoder gives back what it has, and another one takes over.
@@ -313,7 +420,11 @@ impl Owner {
             let after = running.cadence.after(tick);
             if tick >= self.counted {
                 self.counted = after;
-                self.parts.shared.report().encoder.skipped += after.since(tick.next());
+                let skipped = after.since(tick.next());
+                if skipped > 0 {
+                    self.parts.shared.report().encoder.skipped += skipped;
+                    self.skips.push_back((tick, skipped));
+                }
             }
             let counters = &self.parts.shared.counters;
             if tick.0 > counters.last_tick.get() {
@@ -332,6 +443,15 @@ impl Owner {
                 }
             }
         }
+    }
+
+    /// An encoder begins at `first`: which ticks are skipped from there on is decided anew. What lies before will not be fed again.
+    fn count_skips_from(&mut self, first: Tick) {
+        self.counted = self.counted.min(first);
+        let fed_again = self.skips.iter().filter(|(tick, _)| *tick >= first);
+        let again: u64 = fed_again.map(|(_, skipped)| skipped).sum();
+        self.parts.shared.report().encoder.skipped -= again;
+        self.skips.clear();
     }
 
     /// Looks whether the encoder keeps up, and starts it again with fewer pictures when it doesn't.

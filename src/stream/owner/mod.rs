@@ -2,16 +2,14 @@
 //! packagers and the window in step. It blocks on nothing but its own events.
 
 mod audio;
-mod breaker;
 mod encoding;
 mod pace;
 mod recording;
 mod recovery;
 mod room;
-mod stall;
 mod stand_in;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -23,10 +21,12 @@ use super::gate::Gate;
 use super::keeper::Crew;
 use super::shared::Shared;
 use super::shortage::ShortageTeller;
+use super::turns::Turn;
 use crate::audio::{AudioDesk, AudioNews, Beside};
+use crate::budget::Budget;
 use crate::clock::{Anchor, MonotonicTime};
-use crate::config::{AtExit, BreakerPlan, StreamPlan};
-use crate::encode::{EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
+use crate::config::{BreakerPlan, StreamPlan};
+use crate::encode::{Breaker, EncodeError, EncoderEvent, FfmpegInfo, ProbeCache};
 use crate::faults;
 use crate::ingest::{TickKind, TickPicture};
 use crate::package::TrackPackager;
@@ -36,10 +36,10 @@ use crate::sample::{Sample, TrackDescription};
 use crate::tick::{Grid, Tick, UnixTime};
 use crate::window::Window;
 use audio::Sound;
-use breaker::Breaker;
-use encoding::State;
+use encoding::{Standing, State};
 use pace::Pace;
 use recording::Recording;
+use recovery::CAUGHT_UP;
 use stand_in::{Reel, StandIn, StandInError};
 
 /// How many events may wait: pictures and samples of more than a second.
@@ -67,6 +67,8 @@ pub(super) enum Event {
     },
     /// Of the stream's sound.
     Audio(AudioNews),
+    /// The playlists list so much from now on.
+    WindowLength(Duration),
     /// Ingest has ended: publish what is there and end.
     Stop,
     /// Another thread of the stream has died: end at once, for the next life goes on from the window.
@@ -97,6 +99,9 @@ pub(super) struct Parts {
     pub(super) breaker: BreakerPlan,
     /// The bytes of pictures that are kept for the encoder's restart; none for those of the time that it takes.
     pub(super) replay_memory: Option<u64>,
+    pub(super) picture_memory: Arc<Budget>,
+    /// Says when it may start its encoder.
+    pub(super) turn: Turn,
     /// Where an earlier run stopped.
     pub(super) resume: Option<Tick>,
     /// The sizes that an earlier run gave its renditions, by name.
@@ -131,6 +136,8 @@ pub(super) struct Owner {
     held: Option<usize>,
     /// The ticks before this one are counted as skipped or not.
     counted: Tick,
+    /// After which pictures, that the encoder may be fed with once more, how many ticks were counted as skipped.
+    skips: VecDeque<(Tick, u64)>,
     /// The longest that the encoder took from picture to last sample, slowly forgotten.
     delay: Duration,
     stopping: Option<MonotonicTime>,
@@ -138,6 +145,9 @@ pub(super) struct Owner {
     unshown: Vec<UnixTime>,
     shortage: ShortageTeller,
     recording: Option<Recording>,
+    /// Whether an encoder has returned anything.
+    worked: bool,
+    standing: Standing,
     dirty: bool,
     done: bool,
 }
@@ -163,6 +173,7 @@ impl Owner {
             sound,
             held: None,
             counted: Tick(0),
+            skips: VecDeque::new(),
             parts,
             state: State::Waiting,
             generation: 0,
@@ -177,6 +188,8 @@ impl Owner {
             unshown: Vec::new(),
             shortage: ShortageTeller::default(),
             recording,
+            worked: false,
+            standing: Standing::Outside,
             dirty: true,
             done: false,
         }
@@ -225,6 +238,7 @@ impl Owner {
             Event::Encoder { .. } => {}
             Event::Audio(news) => self.take_audio(news),
             Event::StandIn { descriptions, made } => self.take_stand_in(&descriptions, made),
+            Event::WindowLength(window) => self.parts.window.set_length(window),
             Event::Stop => self.begin_stop(),
             Event::Abandon => {
                 self.discard_encoder();
@@ -247,13 +261,21 @@ impl Owner {
         }
         self.parts.shared.report().no_signal = kind == TickKind::Slate;
         self.newest = Some(picture.clone());
+        if self.standing == Standing::InLine && self.parts.window.period().is_none() {
+            // Nobody watches yet: what is so old is nothing to catch up with at its turn.
+            let oldest = self.ticks(CAUGHT_UP) as u64;
+            let old = self
+                .backlog
+                .take_if(|kept| tick.since(kept.first()) > oldest);
+            self.replaced += old.map_or(0, |old| old.replaced());
+        }
         let first = self.parts.resume.take().unwrap_or(tick);
-        let (max_pictures, max_bytes) = self.kept();
+        let kept = self.kept();
         let lag_limit = self.ticks(self.longest_lag()) as u64;
         let backlog = self
             .backlog
-            .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
-        backlog.allow(max_pictures, max_bytes);
+            .get_or_insert_with(|| Backlog::new(first, kept, &self.parts.picture_memory));
+        backlog.allow(kept);
         if tick < backlog.next() {
             // An earlier run has published this tick already, or the sample before it lasts until after it.
             return;
@@ -290,32 +312,48 @@ impl Owner {
         if !slept && self.stand_in_for_late_ticks(next) {
             return;
         }
-        let from = self
-            .packagers
-            .iter()
-            .map(TrackPackager::next_tick)
-            .min()
-            .unwrap_or(first);
         let start = self.parts.grid.segment_start(tick);
-        if start <= from {
+        if start <= self.published_to().unwrap_or(first) {
             return;
         }
-        let now = self.parts.anchor.now();
-        let missed = start.since(from);
-        tracing::warn!(
-            stream = %self.name(), missed, from = %self.parts.grid.time_of(from), to = %self.parts.grid.time_of(start),
-            "ticks are missing, because the daemon was away or the encoder too late: the window shows a gap"
-        );
-        self.parts.shared.counters.missed.add(missed);
         self.give_up_encoder();
+        self.complete_segment(start);
+        let from = self.published_to().unwrap_or(first);
+        let missed = start.since(from);
+        if missed > 0 {
+            tracing::warn!(
+                stream = %self.name(), missed, from = %self.parts.grid.time_of(from), to = %self.parts.grid.time_of(start),
+                "ticks are missing, because the daemon was away or the encoder too late: the window shows a gap"
+            );
+        }
+        self.parts.shared.counters.missed.add(missed);
         if self.parts.window.next_tick(0).is_some() {
+            let now = self.parts.anchor.now();
             self.parts.window.mark_missing(from, start, now);
             self.dirty = true;
         }
         self.packagers.clear();
-        self.replaced += self.backlog.as_ref().map_or(0, Backlog::replaced);
-        let (max_pictures, max_bytes) = self.kept();
-        self.backlog = Some(Backlog::new(start, max_pictures, max_bytes));
+        if let (Some(backlog), Some(newest)) = (&mut self.backlog, &self.newest) {
+            backlog.begin_at(start, newest);
+        }
+    }
+
+    /// Up to which tick all renditions are published.
+    fn published_to(&self) -> Option<Tick> {
+        let next = self.packagers.iter().map(TrackPackager::next_tick);
+        next.min()
+    }
+
+    /// Shows the slate in what is left of the segment that players have begun to play, at most up to `until`, if there is one: hls.js never leaves
+    /// a segment that is listed in parts and then becomes a gap.
+    fn complete_segment(&mut self, until: Tick) {
+        let grid = self.parts.grid;
+        let newest = self.packagers.iter().map(TrackPackager::next_tick).max();
+        if let Some(newest) = newest
+            && self.show_stand_in(grid.segment_edge(newest).min(until))
+        {
+            self.push_audio();
+        }
     }
 
     /// How many pictures and bytes are kept for the encoder's restart: what it holds, and what comes until its death is noticed
@@ -358,7 +396,8 @@ impl Owner {
             && !matches!(self.state, State::Running(_))
             && let Some(next) = self.backlog.as_ref().map(Backlog::next)
         {
-            self.show_stand_in(next);
+            // The newest picture stays, for the encoder to be started with.
+            self.show_stand_in(Tick(next.0.saturating_sub(1)));
         }
         match &self.state {
             State::Waiting => self.start(),
@@ -371,6 +410,9 @@ impl Owner {
                 }
             }
             State::Probing | State::Resting { .. } => {}
+        }
+        if self.standing == Standing::Starting && !self.is_starting() {
+            self.leave_line();
         }
         if self.stopping.is_some() {
             self.drain();
@@ -443,6 +485,7 @@ impl Owner {
 
     /// Lets go of the pictures that every track has returned.
     fn note_return(&mut self) {
+        self.worked = true;
         let now = self.parts.anchor.monotonic();
         let all = self.packagers.iter().map(TrackPackager::next_tick).min();
         if let State::Running(running) = &mut self.state {
@@ -486,10 +529,14 @@ impl Owner {
         if self.recording.is_some() {
             return;
         }
+        if self.standing == Standing::InLine && self.parts.window.period().is_none() {
+            // It has nothing to make whole.
+            self.backlog = None;
+        }
         let (Some(backlog), Some(last)) = (&mut self.backlog, &self.newest) else {
             return;
         };
-        if self.parts.plan.at_exit == AtExit::Keep {
+        if !self.parts.shared.ends_at_exit() {
             // The last segment is made whole with the last picture, so that a restart goes on at an edge of the grid. A restart
             // comes too soon for a long rest: then the part is made whole, and it goes on within the segment.
             let grid = &self.parts.grid;
@@ -534,7 +581,7 @@ impl Owner {
     }
 
     fn end(&mut self) {
-        if self.recording.is_some() || self.parts.plan.at_exit == AtExit::End {
+        if self.recording.is_some() || self.parts.shared.ends_at_exit() {
             for track in 0..self.packagers.len() {
                 let part = self.packagers[track].flush();
                 self.push_part(track, part, self.packagers[track].captured());

@@ -131,12 +131,7 @@ impl Pace {
 
     fn slow_down(&mut self, reached: f64) -> Option<Change> {
         self.measured = None;
-        if self.policy == Degrade::Skip && self.step < self.longest_step {
-            if self.trial.take().is_some() {
-                self.patience = (self.patience * 2).min(LAST_TRIAL);
-            }
-            self.step *= 2;
-            self.told = false;
+        if self.lengthen_step() {
             return Some(Change::TooSlow {
                 reached,
                 longer_step: true,
@@ -148,6 +143,19 @@ impl Pace {
             reached,
             longer_step: false,
         })
+    }
+
+    /// Has fewer pictures encoded from the next start on; false if that is not wanted or would be too few.
+    pub(super) fn lengthen_step(&mut self) -> bool {
+        if self.policy == Degrade::Off || self.step >= self.longest_step {
+            return false;
+        }
+        if self.trial.take().is_some() {
+            self.patience = (self.patience * 2).min(LAST_TRIAL);
+        }
+        self.step *= 2;
+        self.told = false;
+        true
     }
 
     fn look_for_room(&mut self, load: Load) -> Option<Change> {
@@ -280,6 +288,18 @@ mod tests {
             (machine.pace.step().get(), machine.changes.len()),
             (1, so_far)
         );
+    }
+
+    #[test]
+    fn one_that_never_came_so_far_as_to_be_measured_gets_fewer_pictures_and_later_all_of_them_again()
+     {
+        let mut machine = Machine::new(Degrade::Skip, 100.0, 10);
+        assert!(machine.pace.lengthen_step() && machine.pace.lengthen_step());
+        assert!(!machine.pace.lengthen_step(), "every fourth is the least");
+        assert_eq!(machine.pace.step().get(), 4);
+        machine.run(40.0);
+        assert_eq!(machine.pace.step().get(), 1, "{:?}", machine.changes);
+        assert!(!Machine::new(Degrade::Off, 100.0, 10).pace.lengthen_step());
     }
 
     #[test]

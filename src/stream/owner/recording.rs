@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::encoding::State;
 use super::{LOOKAHEAD, Owner};
+use crate::budget::Budget;
 use crate::picture::Picture;
 use crate::stream::backlog::Backlog;
 use crate::stream::gate::Gate;
@@ -62,11 +63,13 @@ impl Recording {
 impl Owner {
     /// Takes the next frame of a recording.
     pub(super) fn record(&mut self, tick: Tick, picture: Picture) {
-        let (max_pictures, max_bytes) = self.kept();
+        let kept = self.kept();
+        // What it holds is bounded by its gate; no picture of it may give way to others'.
+        let unbounded = Budget::new(u64::MAX);
         let first = self.parts.resume.take().unwrap_or(tick);
         let backlog = self
             .backlog
-            .get_or_insert_with(|| Backlog::new(first, max_pictures, max_bytes));
+            .get_or_insert_with(|| Backlog::new(first, kept, &unbounded));
         backlog.push(picture, true);
     }
 

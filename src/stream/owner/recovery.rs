@@ -6,15 +6,11 @@ use std::time::Duration;
 use super::Owner;
 use super::encoding::State;
 use crate::clock::MonotonicTime;
-use crate::encode::{EncodeError, ExitReport};
+use crate::encode::{EncodeError, ExitReport, Patience, START_ALLOWANCE, UNKILLABLE};
 use crate::package::TrackPackager;
 use crate::sample::TrackDescription;
 use crate::tick::Tick;
 
-/// A killed process that has not ended after so long is left alone.
-const UNKILLABLE: Duration = Duration::from_secs(3);
-/// An encoder that has returned nothing since its start, or has only its end to come, is given this long on top.
-const START_ALLOWANCE: Duration = Duration::from_secs(10);
 /// Runs that fail in a row until fallbacks take over.
 const RUNS: u32 = 2;
 /// However little `backfill` is, ticks this late are still encoded while the daemon runs.
@@ -22,7 +18,7 @@ const LEAST_LAG: Duration = Duration::from_secs(2);
 /// Nor is an encoder that is tried again after a failure given up sooner, or one that has started late and catches up.
 const LONGEST_START: Duration = Duration::from_secs(5);
 /// An encoder whose lag has been so short once has caught up.
-const CAUGHT_UP: Duration = Duration::from_secs(1);
+pub(super) const CAUGHT_UP: Duration = Duration::from_secs(1);
 
 impl Owner {
     /// How late ticks may be encoded.
@@ -58,18 +54,23 @@ impl Owner {
             return;
         };
         let works = running.caught_up;
+        let returns = running.returned.is_some();
         let lag = humantime::format_duration(self.longest_lag());
         self.discard_encoder();
         if !works {
             self.parts.shared.report().encoder.restarts += 1;
-            let cause = format!("FFmpeg was {lag} behind since its start");
+            let mut cause = format!("FFmpeg was {lag} behind since its start");
+            // Once may be chance: a machine that has just started, or a disk that was asleep.
+            if returns && self.breaker.in_a_row() > 0 && self.pace.lengthen_step() {
+                let step = self.pace.step();
+                cause = format!("{cause}; it is given one picture of {step} from now on");
+            }
             tracing::error!(stream = %self.name(), "encoder is given up: {cause}");
             self.run_failed(cause, Vec::new());
         }
     }
 
     pub(super) fn take_probe(&mut self, results: Vec<Result<TrackDescription, EncodeError>>) {
-        self.parts.shared.report().starting = false;
         let mut failure = None;
         let mut fell_back = false;
         let mut descriptions = Vec::new();
@@ -84,6 +85,7 @@ impl Owner {
             // The fallbacks are tried at once.
             _ if fell_back => self.state = State::Waiting,
             None => {
+                // It is starting until its encoder has started, too.
                 self.inits = Some(descriptions);
                 self.state = State::Waiting;
             }
@@ -140,16 +142,13 @@ impl Owner {
             running.watch.progress(now);
             return;
         }
-        let stopped_allowed = timeout + self.delay + self.parts.grid.framerate.duration_of(1);
-        let allowed = if running.returned.is_some() && pending {
-            stopped_allowed
-        } else {
-            timeout + START_ALLOWANCE
+        let patience = Patience {
+            timeout,
+            delay: self.delay + self.parts.grid.framerate.duration_of(1),
+            under_way: running.returned.is_some() && pending,
         };
         let encoder = &running.encoder;
-        let stall = running
-            .watch
-            .ask(now, allowed, stopped_allowed, || encoder.vitals());
+        let stall = running.watch.ask(now, patience, || encoder.vitals());
         if let Some(why) = stall {
             let waited = now.saturating_since(running.watch.quiet_since());
             running.kill(now);
@@ -238,17 +237,10 @@ impl Owner {
         let now = self.parts.anchor.monotonic();
         let wait = self.breaker.failed(now);
         let failures = self.breaker.in_a_row();
-        let plan = &self.parts.breaker;
         let mut report = self.parts.shared.report();
         if failures > 1 {
             tracing::error!(stream = %self.parts.plan.name, %cause, failures, retry_in = ?wait, "encoder does not run");
-            report.failure = Some(match self.breaker.is_open() {
-                true => format!(
-                    "{cause}; it has failed {failures} times in a row and is tried again every {}",
-                    humantime::format_duration(plan.retry_every)
-                ),
-                false => cause,
-            });
+            report.failure = Some(self.breaker.told(cause));
         }
         report.broken = self.breaker.is_open();
         report.starting = false;

@@ -1,8 +1,9 @@
-//! A stream whose window has no room: what comes is left out by the window itself.
+//! A stream that has no room: what comes is left out by the window itself, and pictures by the backlog.
 
 use super::Owner;
 use crate::package::Part;
 use crate::sample::TrackIndex;
+use crate::stream::backlog::Backlog;
 use crate::tick::UnixTime;
 use crate::window::PushError;
 
@@ -28,10 +29,13 @@ impl Owner {
         }
     }
 
-    /// Says what the window had to give up for want of memory.
+    /// Says what had to be given up for want of memory.
     pub(super) fn tell_shortage(&mut self) {
         let now = self.parts.anchor.now();
         let (window, stream) = (&self.parts.window, &self.parts.plan.name);
-        self.parts.shared.report().window = self.shortage.tell(window, stream, now);
+        let short = self.backlog.as_ref().is_some_and(Backlog::is_short);
+        let window = self.shortage.tell(window, stream, now);
+        let pictures = self.shortage.tell_of_pictures(short, stream, now);
+        self.parts.shared.report().memory = window.or(pictures);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::encoding::State;
-use super::{Event, Owner};
+use super::{Backlog, Event, Owner};
 use crate::clock::MonotonicTime;
 use crate::encode::{EncodeError, EncodePlan, encode_ahead};
 use crate::faults;
@@ -17,7 +17,7 @@ use crate::sample::{Sample, TrackDescription, TrackIndex};
 use crate::tick::{Grid, Tick};
 
 /// What the slate says under the stream's name.
-const WORDS: &str = "the encoder has failed";
+const WORDS: &str = "the encoder gives no pictures";
 /// When a slate that could not be had is tried again; each further time takes twice as long, five times.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// A segment with more parts than this has a further keyframe in its middle.
@@ -264,6 +264,13 @@ impl Owner {
         true
     }
 
+    /// Shows the slate on all ticks that have come, if there is one.
+    pub(super) fn show_all_late(&mut self) {
+        if let Some(next) = self.backlog.as_ref().map(Backlog::next) {
+            self.show_stand_in(next);
+        }
+    }
+
     /// Shows the slate in all whole parts before `until` that lack pictures; false if there is none that fits. The pictures
     /// that were kept for them are let go.
     pub(super) fn show_stand_in(&mut self, until: Tick) -> bool {
@@ -272,7 +279,9 @@ impl Owner {
         };
         let published = self.parts.window.period();
         let fits = published.is_some_and(|period| {
-            let described = period.tracks.iter().map(|track| &track.description);
+            // Sound comes after the pictures, and goes on by itself.
+            let pictures = period.tracks.iter().take(self.packagers.len());
+            let described = pictures.map(|track| &track.description);
             period.grid == self.parts.grid && described.eq(&self.stand_in.of)
         });
         let Some(from) = self.packagers.iter().map(TrackPackager::next_tick).min() else {

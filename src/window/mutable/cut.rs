@@ -99,10 +99,10 @@ impl Window {
     pub(super) fn push_gap(&mut self, period: &Arc<Period>, first_tick: Tick, ticks: u32) {
         let number = self.next_number();
         let tracks = 0..self.settings.tracks.len();
-        let gap = |_| {
+        let gap = |track| {
             Cell::Done(Arc::new(Segment {
                 number,
-                period: Arc::clone(period),
+                period: Arc::clone(period.of(track)),
                 first_tick,
                 ticks,
                 parts: Vec::new(),

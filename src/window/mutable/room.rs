@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Cell, PushError, Window};
+use crate::budget::{Account, Budget};
 use crate::package::Part;
 use crate::sample::TrackIndex;
 use crate::tick::UnixTime;
-use crate::window::memory::{Account, WindowMemory};
 
 /// A shortage is told of for so long after it was last felt.
 const RECENT: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ impl std::fmt::Display for Shortage {
 impl Window {
     /// This window, its memory taken from `memory` from now on.
     #[must_use]
-    pub fn within(mut self, memory: &Arc<WindowMemory>) -> Self {
+    pub fn within(mut self, memory: &Arc<Budget>) -> Self {
         self.account = Account::open(memory, self.account.own());
         self
     }
@@ -122,7 +122,7 @@ impl Window {
 
     fn give_up_newest(&mut self, track: TrackIndex, part: &Part, now: UnixTime) {
         let index = self.frontier(track);
-        if self.is_cut() {
+        if index == self.columns.len() && self.is_cut() {
             let period = self.period_for(part.first_tick);
             self.push_gap(&period, part.first_tick, part.ticks);
         } else if index == self.columns.len() {

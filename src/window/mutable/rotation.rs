@@ -24,6 +24,11 @@ impl Window {
         self.shed(now) || expired
     }
 
+    /// Lists so much from now on. What a longer one lacks comes with time.
+    pub fn set_length(&mut self, window: Duration) {
+        self.settings.window = window;
+    }
+
     /// No playlist is ever shorter.
     pub(super) fn three_targets(&self) -> Duration {
         Duration::from_secs(self.settings.target_duration).saturating_mul(3)

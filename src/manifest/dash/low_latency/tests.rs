@@ -6,7 +6,7 @@ use crate::manifest::testing::{ONE_TRACK, TWO_TRACKS, grid, open, period, segmen
 
 fn origin() -> MpdOptions {
     MpdOptions {
-        utc_timing: UtcTiming::HttpIso("/time".to_owned()),
+        utc_timing: UtcTiming::HttpIso("time".to_owned()),
     }
 }
 

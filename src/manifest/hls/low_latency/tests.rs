@@ -143,7 +143,11 @@ fn the_advance_part_limit_is_three_seconds_of_parts_and_at_least_three() {
         let period = period(grid(rate, ticks), 0, false, "a", ONE_TRACK);
         let listed = [in_parts(&period, 0, u64::from(ticks))];
         let snapshot = snapshot(ONE_TRACK, &listed);
-        assert_eq!(advance_part_limit(&snapshot), limit, "{rate} {ticks}");
+        assert_eq!(
+            advance_part_limit(&snapshot, false),
+            limit,
+            "{rate} {ticks}"
+        );
     }
 }
 

@@ -4,11 +4,15 @@
 
 use std::time::Duration;
 
+use super::Vitals;
 use crate::clock::MonotonicTime;
-use crate::encode::Vitals;
 
 /// An encoder that works but returns nothing is given this much longer.
-const WORKING: Duration = Duration::from_secs(10);
+pub(crate) const WORKING: Duration = Duration::from_secs(10);
+/// One that has returned nothing since its start, or has only its end to come, is given this long on top.
+pub(crate) const START_ALLOWANCE: Duration = Duration::from_secs(10);
+/// A killed process that has not ended after so long is left alone.
+pub(crate) const UNKILLABLE: Duration = Duration::from_secs(3);
 /// Between two looks at its processes.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// When the owner itself was not run for longer, the rest of that time is not held against the encoder.
@@ -16,7 +20,7 @@ const OWN_PAUSE: Duration = Duration::from_millis(300);
 
 /// Why an encoder is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stall {
+pub(crate) enum Stall {
     /// Its process was stopped.
     Stopped,
     /// It neither returns anything nor does anything.
@@ -35,9 +39,35 @@ impl std::fmt::Display for Stall {
     }
 }
 
+/// How long an encoder may return nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// `encoder_timeout`.
+    pub(crate) timeout: Duration,
+    /// How long what it returns usually takes.
+    pub(crate) delay: Duration,
+    /// Whether it has returned something, and has more to return than its end.
+    pub(crate) under_way: bool,
+}
+
+impl Patience {
+    /// With one that was stopped.
+    fn with_stopped(self) -> Duration {
+        self.timeout + self.delay
+    }
+
+    /// With one that does nothing.
+    fn with_idle(self) -> Duration {
+        match self.under_way {
+            true => self.with_stopped(),
+            false => self.timeout + START_ALLOWANCE,
+        }
+    }
+}
+
 /// Watches one encoder.
 #[derive(Clone, Debug)]
-pub(super) struct StallWatch {
+pub(crate) struct StallWatch {
     /// When it last returned something, or was first given something to return.
     quiet_since: MonotonicTime,
     /// When it last showed any sign of life.
@@ -49,7 +79,7 @@ pub(super) struct StallWatch {
 }
 
 impl StallWatch {
-    pub(super) fn new(now: MonotonicTime) -> Self {
+    pub(crate) fn new(now: MonotonicTime) -> Self {
         Self {
             quiet_since: now,
             alive: now,
@@ -59,24 +89,23 @@ impl StallWatch {
     }
 
     /// It returned something, or nothing is awaited from it.
-    pub(super) fn progress(&mut self, now: MonotonicTime) {
+    pub(crate) fn progress(&mut self, now: MonotonicTime) {
         *self = Self::new(now);
     }
 
     /// Since when it has returned nothing.
-    pub(super) fn quiet_since(&self) -> MonotonicTime {
+    pub(crate) fn quiet_since(&self) -> MonotonicTime {
         self.quiet_since
     }
 
-    /// Asks whether it is dead. It may be silent for `allowed`; if it was stopped, for `stopped_allowed`. `look` looks at its
-    /// processes: none if they are gone, whose exit is told elsewhere.
-    pub(super) fn ask(
+    /// Asks whether it is dead. `look` looks at its processes: none if they are gone, whose exit is told elsewhere.
+    pub(crate) fn ask(
         &mut self,
         now: MonotonicTime,
-        allowed: Duration,
-        stopped_allowed: Duration,
+        patience: Patience,
         look: impl FnOnce() -> Option<Vitals>,
     ) -> Option<Stall> {
+        let (allowed, stopped_allowed) = (patience.with_idle(), patience.with_stopped());
         let own_pause = now.saturating_since(self.asked);
         self.asked = now;
         if own_pause > OWN_PAUSE {
@@ -121,7 +150,11 @@ fn later(time: MonotonicTime, by: Duration) -> MonotonicTime {
 mod tests {
     use super::*;
 
-    const ALLOWED: Duration = Duration::from_millis(500);
+    const PATIENCE: Patience = Patience {
+        timeout: Duration::from_millis(400),
+        delay: Duration::from_millis(100),
+        under_way: true,
+    };
 
     fn at(millis: u64) -> MonotonicTime {
         MonotonicTime(millis * 1_000_000)
@@ -135,7 +168,7 @@ mod tests {
         vitals: impl Fn(u64) -> Vitals,
     ) -> Option<(u64, Stall)> {
         (from..until).step_by(50).find_map(|millis| {
-            let stall = watch.ask(at(millis), ALLOWED, ALLOWED, || Some(vitals(millis)))?;
+            let stall = watch.ask(at(millis), PATIENCE, || Some(vitals(millis)))?;
             Some((millis, stall))
         })
     }
@@ -188,7 +221,7 @@ mod tests {
             if millis % 400 == 0 {
                 watch.progress(at(millis));
             }
-            let stall = watch.ask(at(millis), ALLOWED, ALLOWED, || Some(Vitals::default()));
+            let stall = watch.ask(at(millis), PATIENCE, || Some(Vitals::default()));
             assert_eq!(stall, None);
         }
     }

@@ -9,7 +9,7 @@ use crate::config::BreakerPlan;
 
 /// One stream's breaker. It opens when the encoder has failed too often, and closes when one works.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     plan: BreakerPlan,
     /// When the last failures were; at most as many as the plan counts.
     failures: VecDeque<MonotonicTime>,
@@ -20,7 +20,7 @@ pub(super) struct Breaker {
 
 impl Breaker {
     /// A closed one. Streams with other seeds pause for other times, so that they don't all start at once.
-    pub(super) fn new(plan: BreakerPlan, seed: &str) -> Self {
+    pub(crate) fn new(plan: BreakerPlan, seed: &str) -> Self {
         let random = seed.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
         });
@@ -34,7 +34,7 @@ impl Breaker {
     }
 
     /// The encoder failed at `now`; says how long to wait for the next start.
-    pub(super) fn failed(&mut self, now: MonotonicTime) -> Duration {
+    pub(crate) fn failed(&mut self, now: MonotonicTime) -> Duration {
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.failures.push_back(now);
         let within = self.plan.within;
@@ -55,20 +55,30 @@ impl Breaker {
     }
 
     /// The encoder has published something: what was before does not count any more.
-    pub(super) fn worked(&mut self) {
+    pub(crate) fn worked(&mut self) {
         self.failures.clear();
         self.in_a_row = 0;
         self.open = false;
     }
 
     /// Whether it has failed so often that it is tried only now and then.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open
     }
 
     /// How often it has failed since it last worked.
-    pub(super) fn in_a_row(&self) -> u32 {
+    pub(crate) fn in_a_row(&self) -> u32 {
         self.in_a_row
+    }
+
+    /// `cause`, why it does not run, as people are told it: with how often it is tried again, once that is seldom.
+    pub(crate) fn told(&self, cause: String) -> String {
+        if !self.open {
+            return cause;
+        }
+        let (failures, every) = (self.in_a_row, self.plan.retry_every);
+        let every = humantime::format_duration(every);
+        format!("{cause}; it has failed {failures} times in a row and is tried again every {every}")
     }
 
     /// Up to a quarter more or less.
