@@ -70,7 +70,14 @@ fn a_copied_stream_needs_no_framerate_and_has_nothing_of_an_encoder() {
         ),
         (
             copied("", "[streams.door.audio]\nsource = \"a.ogg\""),
-            "can't have audio",
+            "only the sound of their own source",
+        ),
+        (
+            copied(
+                "",
+                "[streams.door.audio]\n[[streams.door.audio.renditions]]\nname = \"a\"\nbitrate = \"96k\"",
+            ),
+            "has the source's bitrate",
         ),
         (
             "[streams.door]\n[[streams.door.renditions]]\nname = \"a\"\ncodec = \"copy\"\n"
@@ -81,6 +88,9 @@ fn a_copied_stream_needs_no_framerate_and_has_nothing_of_an_encoder() {
         let errors = parse(&text).map(|_| ()).unwrap_err().to_string();
         assert!(errors.contains(said), "{said}: {errors}");
     }
+    let heard = parse(&copied("", "[streams.door.audio]")).unwrap();
+    let renditions = heard.plan.streams["door"].audio_renditions();
+    assert_eq!(renditions[0].codec, config::AudioCodec::Copy);
     let warned = parse(&copied("slack = 2\npart = \"200ms\"", "")).unwrap();
     assert_eq!(warned.warnings.len(), 2, "{:?}", warned.warnings);
 }
@@ -116,6 +126,41 @@ fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
     let fed = parse(&stream("[streams.door.audio]\nsource = \"producer\""));
     assert_eq!(fed.audio.unwrap().source, AudioInput::Producer);
     assert_eq!(parse(&stream("")).audio, None);
+}
+
+#[test]
+fn what_is_kept_has_its_defaults_and_a_folder_for_each_stream() {
+    let record = |rest: &str| stream(&format!("[streams.door.record]\n{rest}"));
+    let kept = |rest: &str| plan(&record(rest)).streams["door"].record.clone().unwrap();
+    let live = Path::new("/live");
+    let plain = kept("");
+    assert_eq!(plain.keep, Duration::from_secs(86_400));
+    assert_eq!(plain.max_bytes, None);
+    assert_eq!(
+        plain.folder(live, "door"),
+        Path::new("/live/door/recordings")
+    );
+    let more = kept("keep = \"7d\"\nmax_bytes = \"50GiB\"\ndir = \"/big\"");
+    assert_eq!(more.keep, Duration::from_secs(7 * 86_400));
+    assert_eq!(more.max_bytes, Some(50 << 30));
+    assert_eq!(more.folder(live, "door"), Path::new("/big/door"));
+    for (text, said) in [
+        (record("keep = \"1s\""), "keep can't be"),
+        (record("max_bytes = \"1KiB\""), "max_bytes can't be"),
+        (record("path = \"/big\""), "has no key"),
+        (
+            format!("[publish]\ndir = \"/big\"\n{}", record("dir = \"/big\"")),
+            "that is the publish dir",
+        ),
+        (
+            stream("mode = \"event\"\n[streams.door.record]"),
+            "is one recording anyway",
+        ),
+        (rendition("name = \"recordings\""), "a path of the origin"),
+    ] {
+        let errors = parse(&text).unwrap_err().to_string();
+        assert!(errors.contains(said), "{text}: {errors}");
+    }
 }
 
 #[test]
@@ -171,6 +216,17 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         ("[daemon]\nsocket = \"/var/lib/ringgear/live/s\"".into(), 2, 10, "in the publish dir", "outside"),
         ("[http]\nlisten = \"localhost\"".into(), 2, 10, "\"localhost\"", "127.0.0.1:8080"),
         ("[http]\nlisten = \":8080\"".into(), 2, 10, "\":8080\"", "0.0.0.0:8080"),
+        ("[http]\nlisten = \"0.0.0.0:80\"\n[streams.door]\nframerate = 30".into(), 2, 10, "listen 0.0.0.0:80 lets other machines watch stream \"door\"", "allow_anyone"),
+        ("[http]\nadmin_listen = \"[::]:80\"".into(), 2, 1, "admin_listen [::]:80", "admin_token_file"),
+        ("[http]\nadmin_token_file = \"t\"".into(), 2, 1, "no effect without admin_listen", "admin_listen = "),
+        ("[http]\nadmin_listen = \"127.0.0.1:8080\"".into(), 2, 1, "where viewers are served", "another port"),
+        ("[http]\ntrusted_proxies = [\"10.0.0.1/8\"]".into(), 2, 20, "\"10.0.0.1/8\"", "10.0.0.0/8"),
+        ("[http]\nconnections = 1".into(), 2, 15, "integer `1`", "from 64"),
+        // What is secret is not shown.
+        (stream("tokens = [\"hush\"]"), 3, 11, "tokens can't be what stands there", "openssl rand -hex 32"),
+        (stream("tokens = [20261]"), 3, 11, "tokens can't be what stands there", "in quotes"),
+        (stream("tokens = []"), 3, 10, "tokens is empty", "everybody"),
+        (stream("signing_key = \"hush\""), 3, 15, "signing_key can't be what stands there", "20 to 256"),
         // A stream.
         ("[streams.Door]\nframerate = 30".into(), 1, 10, "character 'D'", "a to z"),
         ("[streams.metrics]\nframerate = 30".into(), 1, 10, "can't be named \"metrics\"", "another name"),
@@ -184,6 +240,8 @@ fn each_mistake_is_named_with_its_place_and_mend() {
         (stream("segment = \"21s\""), 3, 11, "\"21s\"", "500ms to 20s"),
         (stream("part = \"50ms\""), 3, 8, "\"50ms\"", "100ms to 1s"),
         (stream("segment = \"500ms\"\npart = \"1s\""), 4, 8, "longer than its segment of 500ms", "at most 500ms"),
+        ("[streams.slow]\nframerate = 1.5\npart = \"1s\"".into(), 3, 8, "is 2 ticks at framerate 3/2, which last 1334ms", "make it 667ms"),
+        ("[streams.slow]\nframerate = 29.97\npart = \"1s\"\nslack = 5".into(), 4, 9, "integer `5`", ""),
         ("[streams.slow]\nframerate = 5\npart = \"100ms\"".into(), 3, 8, "shorter than one tick", "at least 200ms"),
         ("[streams.slow]\nframerate = 1\nsegment = \"500ms\"".into(), 3, 11, "shorter than one tick", "at least 1000ms"),
         (stream("window = \"10s\""), 3, 10, "fewer than 6 segments of 2s", "at least 12s"),
@@ -740,6 +798,7 @@ fn check_prints_a_good_config_and_refuses_a_bad_one_with_all_its_errors() {
         std::fs::write(&file, text).unwrap();
         let args = CheckArgs {
             config: Some(file.clone()),
+            diff: false,
         };
         check::run(args, &|_, _| Vec::new())
     };
@@ -820,5 +879,92 @@ proptest! {
                 prop_assert!(!error.to_string().contains('\n'));
             }
         }
+    }
+}
+
+/// What comes of a config in a folder with files of secrets.
+fn parse_beside_secrets(http: &str, keys: &str) -> Result<config::Loaded, ConfigErrors> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text, mode) in [
+        (
+            "secret",
+            "# of the wall\n\na-token-that-nobody-guesses\n",
+            0o640,
+        ),
+        ("open", "a-token-that-nobody-guesses", 0o644),
+        ("short", "a-token-that-nobody-guesses\nhush\n", 0o600),
+        ("empty", "\n# nothing\n", 0o600),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    let text = format!("[http]\n{http}\n{}", stream(keys));
+    config::parse(
+        &text,
+        &folder.path().join("config.toml"),
+        &Environment::SECRETS,
+    )
+}
+
+#[test]
+fn other_machines_are_served_with_what_keeps_them_out_or_if_the_config_says_that_nothing_has_to() {
+    for (http, keys, good) in [
+        ("listen = \"0.0.0.0:80\"", "", false),
+        ("listen = \"192.0.2.1:80\"", "", false),
+        ("listen = \"0.0.0.0:80\"\nallow_anyone = false", "", false),
+        ("listen = \"0.0.0.0:80\"\nallow_anyone = true", "", true),
+        (
+            "listen = \"0.0.0.0:80\"\ntls_certificate = \"c\"\ntls_key = \"k\"",
+            "",
+            true,
+        ),
+        ("listen = \"0.0.0.0:80\"", "token_file = \"secret\"", true),
+        (
+            "listen = \"0.0.0.0:80\"",
+            "token_file = \"secret\"\n[streams.gate]\nframerate = 30",
+            false,
+        ),
+        ("listen = \"127.0.0.2:80\"", "", true),
+        ("listen = \"[::ffff:127.0.0.1]:80\"", "", true),
+        ("listen = \"[::1]:80\"", "", true),
+        (
+            "admin_listen = \"0.0.0.0:80\"\nadmin_token_file = \"secret\"",
+            "",
+            true,
+        ),
+    ] {
+        let parsed = parse_beside_secrets(http, keys);
+        assert_eq!(parsed.is_ok(), good, "{http} {keys}: {parsed:?}");
+    }
+}
+
+#[test]
+fn files_of_secrets_are_read_if_not_everybody_may_and_nothing_of_them_is_shown() {
+    let keys = "token_file = \"secret\"\ntokens = [\"another-token-of-twenty\"]\nsigning_key_file = \"secret\"";
+    let loaded = parse_beside_secrets("", keys).unwrap();
+    let access = &loaded.plan.streams["door"].access;
+    assert_eq!((access.tokens.len(), access.keys.len()), (2, 1));
+    assert!(access.admits_token("a-token-that-nobody-guesses"));
+    assert!(access.admits_token("another-token-of-twenty"));
+    assert!(!format!("{:?}", loaded.plan).contains("token-"));
+    for (file, told) in [
+        ("open", "is open to every user (mode 0644): chmod o="),
+        ("short", "short can't be used: write 20 to 256"),
+        ("empty", "empty is empty"),
+        ("none", "can't be read: No such file"),
+        ("folder", "it is no plain file"),
+    ] {
+        let refused = parse_beside_secrets("", &format!("signing_key_file = \"{file}\""));
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains(told) && refused.contains("config.toml:5:"),
+            "{refused}"
+        );
+        assert!(
+            !refused.contains("hush") && !refused.contains("nobody"),
+            "{refused}"
+        );
     }
 }

@@ -6,7 +6,7 @@
 // player shows pictures. Each line `look SECONDS` on stdin is answered, after so many seconds, by one line of JSON: for each player what it did in that time,
 // [{"player", "advanced": seconds of media, "pictures": shown, "stalled": the longest stall since the last look in seconds,
 // "at": currentTime, "buffered": [[from, to], ..], "errors": [..], "page": what a page of the daemon's says}]. Lines that do something to
-// all pages are answered by `[]`: `press KEY`, `choose NAME VALUE` in the page's form, `offline`, `online`, `hide` and `show` as when the
+// all pages are answered by `[]`: `press KEY` in the player's frame, `choose NAME VALUE` in the page's form, `offline`, `online`, `hide` and `show` as when the
 // viewer goes to another tab. It ends with stdin. No page is ever reloaded.
 
 import { readFile } from 'node:fs/promises';
@@ -22,7 +22,7 @@ async function open(run) {
   await page.addInitScript(() => { window.withoutBars = true; });
   page.on('pageerror', (error) => page.evaluate((message) => window.videoNotes?.errors.push(message), error.message));
   await go();
-  await page.waitForFunction(() => window.videoNotes?.frames.length > 30, null, { timeout: 30000, polling: 100 }).catch(async () => {
+  await page.waitForFunction(() => window.videoNotes?.frames.length > 30, null, { timeout: 90000, polling: 100 }).catch(async () => {
     const state = await page.evaluate(() => {
       const { currentTime, readyState, networkState, paused, seeking, buffered } = document.querySelector('video');
       const ranges = Array.from({ length: buffered.length }, (_, index) => [buffered.start(index), buffered.end(index)]);
@@ -57,13 +57,19 @@ async function look(page, player, seconds) {
       };
       function pageSays() {
         const says = {};
+        const seconds = (text) => (text === '–' ? null : parseFloat(text));
         for (const label of document.querySelectorAll('#playback dt')) says[label.textContent] = label.nextSibling.textContent;
         const veil = document.getElementById('veil');
         return {
           query: location.search,
           veil: veil.hidden ? '' : veil.textContent.trim(),
-          latency: says.Latency === '–' ? null : parseFloat(says.Latency),
+          latency: seconds(says.Latency),
+          buffer: seconds(says.Buffer),
+          rendition: says.Rendition,
+          dropped: says.Dropped,
           engine: says.Player,
+          qualities: [...document.getElementById('quality').options].map((option) => option.value),
+          charts: [...document.querySelectorAll('.chart svg')].map((chart) => chart.getAttribute('aria-label')),
         };
       }
     },
@@ -72,7 +78,11 @@ async function look(page, player, seconds) {
 }
 
 const actions = {
-  press: (page, [key]) => page.keyboard.press(key),
+  // As the player hears them: with the focus in its frame.
+  press: async (page, [key]) => {
+    await page.focus('#frame');
+    await page.keyboard.press(key);
+  },
   choose: (page, [name, value]) => page.evaluate(
     ([name, value]) => {
       const field = document.getElementById('choices').elements[name];

@@ -3,9 +3,9 @@
 //
 //   node latency.mjs PLAN.json
 //
-// The plan: {"seconds": 60, "settle": 15, "segment": seconds, "runs": [{"name", "player": "hls.js" | "dash.js" | "shaka", "url",
-// "live": seconds of a part} | {"name", "page": URL}]}. All play side by side; they have `settle` seconds to find their place before they
-// are measured. The last line is JSON, for each run {"name", "p50", "p95", "max": seconds of latency, "read": bars read, "pictures": shown,
+// The plan: {"seconds": 60, "settle": 15, "segment": seconds, "status": URL of the stream in the API, "runs": [{"name", "player": "hls.js" |
+// "dash.js" | "shaka", "url", "live": seconds of a part} | {"name", "page": URL}]}. They are opened once four segments are listed. All play
+// side by side; they have `settle` seconds to find their place before they are measured. The last line is JSON, for each run {"name", "p50", "p95", "max": seconds of latency, "read": bars read, "pictures": shown,
 // "longest_gap": seconds without a new picture, in the gap that was longest without "held_up": seconds of it for which the machine let a
 // timer of this program wait, "speed": media seconds per second, "parts": requests of parts, "segments": of whole segments,
 // "open_segments": of those before their end, "errors": [..]}.
@@ -53,6 +53,19 @@ function worstGap(begin, pictures, end) {
     return { longest_gap: Math.max(0, to - from) / 1000, held_up: held / 1000 };
   });
   return gaps.reduce((worst, gap) => (gap.longest_gap - gap.held_up > worst.longest_gap - worst.held_up ? gap : worst));
+}
+
+/** Before, players would begin where there is nothing. */
+async function fourSegments() {
+  const listed = async () => {
+    const answer = await fetch(plan.status);
+    return answer.ok ? (await answer.json()).window.segments : 0;
+  };
+  const deadline = performance.now() + 30000;
+  while ((await listed()) < 4) {
+    if (performance.now() > deadline) throw new Error(`four segments are not listed within 30 s: ${plan.status}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 }
 
 async function open(run) {
@@ -103,6 +116,7 @@ async function measure({ page, asked, errors }, run) {
 }
 
 try {
+  await fourSegments();
   // One after the other: what takes all of the processor while another finds its place teaches that one to stay far from the edge.
   const pages = [];
   for (const run of plan.runs) pages.push(await open(run));

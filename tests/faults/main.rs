@@ -1,7 +1,7 @@
 //! The fault matrix: each test breaks one part of a running stream, on real processes, and shows that the stream goes on.
 //! `docs/reliability.md` has the rows with their results.
 //!
-//! While a part is broken, checkers read all manifests and segments over HTTP and in the publish folder many times a second,
+//! While a part is broken, checkers read all manifests, segments and parts over HTTP and in the publish folder many times a second,
 //! and hls.js, dash.js and Shaka play in Chromium: all three have to be playing five seconds later, on pages that nobody reloads.
 //! At the end every published picture is decoded, and the frame number in its bars is held against the one that ingest logged for its tick.
 
@@ -16,6 +16,7 @@ mod harness;
 mod daemon;
 mod disk;
 mod encoder;
+mod machine;
 mod producer;
 mod random;
 mod scene;

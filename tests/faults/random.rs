@@ -19,6 +19,9 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Everything that a fault has started or ended is over in less.
 const SETTLED: Duration = Duration::from_secs(30);
 
+/// How much more memory may be resident than at first, in KiB.
+const MOST_MORE: u64 = 12 * 1024;
+
 /// What may happen. Killing the daemon comes last, and seldom: what it leaks shows only while it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
@@ -31,8 +34,10 @@ enum Fault {
     DaemonKilled,
 }
 
-fn next_fault(dice: &mut Dice) -> Fault {
-    match dice.below(24) {
+/// The next one: of the daemon only if `daemon_too`.
+fn next_fault(dice: &mut Dice, daemon_too: bool) -> Fault {
+    let spared = if daemon_too { 0 } else { 2 };
+    match spared + dice.below(24 - spared) {
         0 => Fault::DaemonKilled,
         1 => Fault::DaemonRestarted,
         2..=4 => Fault::FolderRemoved,
@@ -90,7 +95,7 @@ fn no_leak(before: (Held, u64, usize), daemon: &Daemon) {
     }
     eprintln!("random faults: held {before:?} -> {now:?}");
     assert!(now.0.is_no_more_than(&before.0), "{before:?} -> {now:?}");
-    assert!(now.1 <= before.1 + 32 * 1024, "{before:?} -> {now:?}");
+    assert!(now.1 <= before.1 + MOST_MORE, "{before:?} -> {now:?}");
     assert!(now.2 <= before.2 + 4 * 10, "{before:?} -> {now:?}");
 }
 
@@ -105,7 +110,7 @@ mod alone {
         let _machine = alone();
         let config: String = STREAMS
             .iter()
-            .map(|name| small_stream(name, "window = \"10s\"\ndegrade = \"off\""))
+            .map(|name| small_stream(name, "window = \"10s\""))
             .collect();
         let mut daemon = Daemon::start(&config);
         let mut cameras: BTreeMap<&str, Process> = STREAMS
@@ -122,10 +127,12 @@ mod alone {
         let mut dice = Dice(seed);
         let mut done: BTreeMap<Fault, u32> = BTreeMap::new();
         let mut before = held_at_rest(&daemon);
-        let end = Instant::now() + Duration::from_secs(seconds);
+        // Half of the time the daemon lives, so that what it loses each time adds up.
+        let half = Instant::now() + Duration::from_secs(seconds) / 2;
+        let end = half + Duration::from_secs(seconds) / 2;
         while Instant::now() < end {
             let next = Instant::now() + EVERY;
-            let fault = next_fault(&mut dice);
+            let fault = next_fault(&mut dice, Instant::now() > half);
             let stream = STREAMS[usize::try_from(dice.below(4)).unwrap()];
             *done.entry(fault).or_default() += 1;
             let encoder = |signal| {
@@ -182,7 +189,7 @@ mod alone {
                 report.rounds, report.outages
             );
             outages += report.outages;
-            // While the daemon is away nothing is served, and nothing new appears.
+            // While the daemon is away nothing new appears; a folder that was removed before it came back has lost what was served.
             report.assert_clean_but(&[2, 5]);
         }
         let restarts = [Fault::DaemonKilled, Fault::DaemonRestarted];

@@ -10,6 +10,11 @@ use super::process::run;
 
 /// Makes a file of `seconds` with a white picture and a click every two seconds, from 1 s on.
 pub(crate) fn clap_file(path: &Path, seconds: u32) {
+    clap_film(path, seconds, "");
+}
+
+/// The same by what else FFmpeg's arguments say of it.
+pub(crate) fn clap_film(path: &Path, seconds: u32, more: &str) {
     let flash = format!(
         "color=black:size=320x180:rate=25:duration={seconds},drawbox=t=fill:color=white:enable='lt(mod(t+1,2),0.039)'"
     );
@@ -22,6 +27,7 @@ pub(crate) fn clap_file(path: &Path, seconds: u32) {
             .args(["-f", "lavfi", "-i", &click])
             .args(["-c:v", "libx264", "-preset", "ultrafast", "-bf", "2"])
             .args(["-pix_fmt", "yuv420p", "-c:a", "aac"])
+            .args(more.split_ascii_whitespace())
             .arg(path),
         Duration::from_secs(60),
     );
@@ -84,8 +90,16 @@ fn after_gaps(mut playlist: MediaPlaylist) -> MediaPlaylist {
     playlist
 }
 
-/// When each flash is shown and each click heard in what `folder` has of these two renditions after all gaps, in milliseconds since time 0. Pictures
-/// come 25 a second.
+/// When what is listed begins, and the timescale of that.
+fn beginning(folder: &Path, playlist: &MediaPlaylist) -> (u64, u64) {
+    let read = |name: &String| std::fs::read(folder.join(name)).unwrap();
+    let first = &playlist.segments[0];
+    let init = media::init(&read(first.map.as_ref().unwrap())).unwrap();
+    let segment = media::segment(&read(&first.uri), &init).unwrap();
+    (segment.start, init.timescale)
+}
+
+/// When each flash is shown and each click heard in what `folder` has of these two renditions after all gaps, in milliseconds since time 0.
 pub(crate) fn claps(folder: &Path, video: &str, audio: &str) -> (Vec<f64>, Vec<f64>) {
     let pictures = after_gaps(listed(&folder.join(video)));
     let shown = media::decode_published(&folder.join(video), &pictures);
@@ -95,15 +109,16 @@ pub(crate) fn claps(folder: &Path, video: &str, audio: &str) -> (Vec<f64>, Vec<f
     let flashes = shown
         .windows(2)
         .filter(|pair| u32::from(pair[1].brightness) > u32::from(pair[0].brightness) + 60);
-    let flashes = flashes.map(|pair| millis(pair[1].time, 25)).collect();
+    // FFmpeg's demuxer shows the pictures of a track with B-frames later than its boxes say: what is first is shown when it is decoded.
+    let (begins, scale) = beginning(&folder.join(video), &pictures);
+    let first = shown.iter().map(|picture| picture.time).min().unwrap();
+    let flashes = flashes
+        .map(|pair| millis(begins + pair[1].time - first, scale))
+        .collect();
     let folder = folder.join(audio);
     let sound = after_gaps(listed(&folder));
-    let begins = {
-        let init = std::fs::read(folder.join(sound.segments[0].map.as_ref().unwrap())).unwrap();
-        let init = media::init(&init).unwrap();
-        let first = std::fs::read(folder.join(&sound.segments[0].uri)).unwrap();
-        millis(media::segment(&first, &init).unwrap().start, init.timescale)
-    };
+    let (begins, scale) = beginning(&folder, &sound);
+    let begins = millis(begins, scale);
     let mut clicks: Vec<f64> = Vec::new();
     for (at, value) in samples(&folder, &sound).iter().enumerate() {
         let at = begins + millis(u64::try_from(at).unwrap(), 48_000);

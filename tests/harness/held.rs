@@ -1,6 +1,7 @@
 //! What the daemon's process holds of the machine, as `/proc` says.
 
 use super::daemon::Daemon;
+use super::place::{Who, command_as};
 
 /// Descriptors, threads, mappings of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,17 @@ fn is_of_a_file(line: &&str) -> bool {
     line.split_whitespace()
         .nth(4)
         .is_some_and(|inode| inode != "0")
+}
+
+/// Lets the running daemon have so many descriptors.
+#[track_caller]
+pub(crate) fn limit_descriptors(daemon: &Daemon, limit: usize) {
+    // As the daemon's own user, which may change its soft limit.
+    let status = command_as(Who::Daemon, "prlimit")
+        .args(["--pid", &daemon.pid().to_string()])
+        .arg(format!("--nofile={limit}:"))
+        .status();
+    assert!(status.unwrap().success());
 }
 
 /// The processor time that the daemon itself has used, in seconds.

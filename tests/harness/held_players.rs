@@ -1,14 +1,10 @@
 //! Players that are held open in a browser while something happens to what they play.
 
-use std::io::Write as _;
-use std::process::{ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::players::browser_driver;
-use super::process::Process;
-use super::wait_for;
+use super::browser_session::BrowserSession;
 
 /// What a held player did in the time that it was watched.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -34,8 +30,18 @@ pub(crate) struct PageSays {
     pub(crate) veil: String,
     /// Its latency in seconds, if it plays.
     pub(crate) latency: Option<f64>,
+    /// What is buffered before it, in seconds.
+    pub(crate) buffer: Option<f64>,
+    /// The rendition on screen and its size.
+    pub(crate) rendition: String,
+    /// How many pictures were dropped, of how many.
+    pub(crate) dropped: String,
     /// The player that plays.
     pub(crate) engine: String,
+    /// The names of renditions to choose from; an empty one lets the player choose.
+    pub(crate) qualities: Vec<String>,
+    /// What each chart shows now, in words.
+    pub(crate) charts: Vec<String>,
 }
 
 impl Seen {
@@ -46,11 +52,19 @@ impl Seen {
     }
 }
 
+/// hls.js, dash.js and Shaka on a stream.
+fn runs_of(stream_url: &str) -> Vec<Value> {
+    let run = |player: &str, manifest: &str| json!({"player": player, "url": format!("{stream_url}/{manifest}")});
+    vec![
+        run("hls.js", "index.m3u8"),
+        run("dash.js", "manifest.mpd"),
+        run("shaka", "manifest.mpd"),
+    ]
+}
+
 /// Players in headless Chromium, each on a page that is never reloaded.
 pub(crate) struct HeldPlayers {
-    process: Process,
-    commands: ChildStdin,
-    answers: usize,
+    session: BrowserSession,
     _plan: tempfile::TempDir,
 }
 
@@ -58,12 +72,15 @@ impl HeldPlayers {
     /// Opens hls.js, dash.js and Shaka on a stream, and waits until they play.
     #[track_caller]
     pub(crate) fn open(stream_url: &str) -> Self {
-        let run = |player: &str, manifest: &str| json!({"player": player, "url": format!("{stream_url}/{manifest}")});
-        Self::open_runs(&[
-            run("hls.js", "index.m3u8"),
-            run("dash.js", "manifest.mpd"),
-            run("shaka", "manifest.mpd"),
-        ])
+        Self::open_runs(&runs_of(stream_url))
+    }
+
+    /// The same, and the player page at `page_url` beside them.
+    #[track_caller]
+    pub(crate) fn open_with_page(stream_url: &str, page_url: &str) -> Self {
+        let mut runs = runs_of(stream_url);
+        runs.push(json!({"player": "page", "page": page_url}));
+        Self::open_runs(&runs)
     }
 
     /// Opens the player page at each of these addresses, and waits until they play.
@@ -81,21 +98,9 @@ impl HeldPlayers {
         let dir = tempfile::tempdir().unwrap();
         let plan = dir.path().join("plan.json");
         std::fs::write(&plan, json!({"runs": runs}).to_string()).unwrap();
-        let mut process = Process::start(
-            "held players",
-            browser_driver("hold.mjs").arg(&plan).stdin(Stdio::piped()),
-        );
-        let commands = process.take_stdin().unwrap();
-        let line = wait_for("the players play", Duration::from_secs(60), || {
-            let said = process.said();
-            let line = said.lines().last()?;
-            (line == "ready" || line.starts_with("failed")).then(|| line.to_owned())
-        });
-        assert_eq!(line, "ready");
+        let session = BrowserSession::start("hold.mjs", Some(&plan), Duration::from_secs(120));
         Self {
-            process,
-            commands,
-            answers: 0,
+            session,
             _plan: dir,
         }
     }
@@ -136,17 +141,6 @@ impl HeldPlayers {
 
     #[track_caller]
     fn ask(&mut self, command: &str, takes: Duration) -> String {
-        writeln!(self.commands, "{command}").unwrap();
-        self.answers += 1;
-        let nth = self.answers - 1;
-        wait_for(
-            "the players answer",
-            takes + Duration::from_secs(20),
-            || {
-                let said = self.process.said();
-                let mut lines = said.lines().filter(|line| line.starts_with('['));
-                lines.nth(nth).map(str::to_owned)
-            },
-        )
+        self.session.ask(command, takes + Duration::from_secs(20))
     }
 }

@@ -37,9 +37,34 @@ pub(crate) struct MediaPlaylist {
     pub(crate) media_sequence: u64,
     pub(crate) discontinuity_sequence: u64,
     pub(crate) has_playlist_type: bool,
-    pub(crate) has_parts: bool,
+    pub(crate) low_latency: LowLatency,
     pub(crate) ended: bool,
     pub(crate) segments: Vec<Listed>,
+}
+
+/// What a media playlist says to players that fetch parts. All of it is missing in a plain one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct LowLatency {
+    pub(crate) part_target: Option<f64>,
+    pub(crate) can_block_reload: bool,
+    pub(crate) can_skip_until: f64,
+    pub(crate) hold_back: f64,
+    pub(crate) part_hold_back: f64,
+    pub(crate) parts: Vec<ListedPart>,
+    /// The URIs of its EXT-X-PRELOAD-HINTs.
+    pub(crate) hints: Vec<String>,
+    /// The URIs of its EXT-X-RENDITION-REPORTs.
+    pub(crate) reports: Vec<String>,
+}
+
+/// A part as a media playlist lists it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListedPart {
+    /// The number of its segment, and its own in that.
+    pub(crate) place: (u64, u64),
+    pub(crate) seconds: f64,
+    pub(crate) independent: bool,
+    pub(crate) gap: bool,
 }
 
 impl MediaPlaylist {
@@ -125,7 +150,28 @@ pub(crate) fn media(text: &str) -> Result<MediaPlaylist, String> {
                 }
                 Tag::PlaylistType(_) => playlist.has_playlist_type = true,
                 Tag::Endlist(_) => playlist.ended = true,
-                Tag::Part(_) | Tag::PreloadHint(_) => playlist.has_parts = true,
+                Tag::PartInf(tag) => playlist.low_latency.part_target = Some(tag.part_target()),
+                Tag::ServerControl(tag) => {
+                    let low_latency = &mut playlist.low_latency;
+                    low_latency.can_block_reload = tag.can_block_reload();
+                    low_latency.can_skip_until = tag.can_skip_until().unwrap_or_default();
+                    low_latency.hold_back = tag.hold_back().unwrap_or_default();
+                    low_latency.part_hold_back = tag.part_hold_back().unwrap_or_default();
+                }
+                Tag::Part(tag) => {
+                    let before = u64::try_from(playlist.segments.len()).unwrap();
+                    let segment = playlist.media_sequence + before;
+                    playlist.low_latency.parts.push(ListedPart {
+                        place: (segment, part_number(segment, tag.uri())?),
+                        seconds: tag.duration(),
+                        independent: tag.independent(),
+                        gap: tag.gap(),
+                    });
+                }
+                Tag::PreloadHint(tag) => playlist.low_latency.hints.push(tag.uri().to_owned()),
+                Tag::RenditionReport(tag) => {
+                    playlist.low_latency.reports.push(tag.uri().to_owned());
+                }
                 Tag::Map(tag) => map = Some(tag.uri().to_owned()),
                 Tag::Inf(tag) => next.seconds = Some(tag.duration()),
                 Tag::Gap(_) => next.gap = true,
@@ -165,6 +211,13 @@ struct Pending {
     program_date_time: Option<u64>,
     gap: bool,
     discontinuity: bool,
+}
+
+/// The number of the part of `segment` that has this URI.
+fn part_number(segment: u64, uri: &str) -> Result<u64, String> {
+    let name = uri.strip_suffix(".m4s");
+    let number = name.and_then(|name| name.strip_prefix(&format!("{segment}."))?.parse().ok());
+    number.ok_or(format!("{uri} is no part of segment {segment}"))
 }
 
 fn for_each_line(

@@ -249,26 +249,47 @@ pub(crate) fn decode(
 /// Decodes everything that `playlist` lists and reads the bars of each picture.
 #[track_caller]
 pub(crate) fn decode_published(folder: &Path, playlist: &MediaPlaylist) -> Vec<Shown> {
+    let mut shown = Vec::new();
+    // Each encoding is a file of its own.
+    for segments in playlist.segments.chunk_by(|one, next| one.map == next.map) {
+        let of_one_encoding = MediaPlaylist {
+            segments: segments.to_vec(),
+            ..playlist.clone()
+        };
+        shown.extend(decode_encoding(folder, &of_one_encoding));
+    }
+    shown
+}
+
+#[track_caller]
+fn decode_encoding(folder: &Path, playlist: &MediaPlaylist) -> Vec<Shown> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("published.mp4");
     join(folder, playlist, &file);
     let (times, width, height) = packet_times(&file);
     let mut shown = Vec::with_capacity(times.len());
-    let (columns, rows) = (
-        u32::try_from(width).unwrap(),
-        u32::try_from(height).unwrap(),
-    );
     let count = decode(&file, "gray", width * height, |index, luma| {
         let time = *times.get(index).expect("no more pictures than packets");
-        let bars = decode_luma(luma, columns, rows, width);
         let sum: u64 = luma.iter().map(|&value| u64::from(value)).sum();
         let mean = sum / u64::try_from(luma.len().max(1)).unwrap();
         shown.push(Shown {
             time,
-            bars,
+            bars: read_bars(luma, width, height),
             brightness: u8::try_from(mean).unwrap(),
         });
     });
     assert_eq!(count, times.len(), "pictures decoded, packets published");
     shown
+}
+
+/// The bars of a picture that fills the frame, or that is 4:3 with as much black on its left as on its right.
+fn read_bars(luma: &[u8], width: usize, height: usize) -> Option<Bars> {
+    let of = |columns: usize| {
+        let left = (width - columns) / 2;
+        let (columns, rows) = (u32::try_from(columns).ok()?, u32::try_from(height).ok()?);
+        // The last row ends where its black begins.
+        decode_luma(luma.get(left..)?, columns, rows, width)
+    };
+    let narrow = height * 4 / 3;
+    of(width).or_else(|| of(narrow).filter(|_| narrow < width))
 }

@@ -1,6 +1,7 @@
 //! What the tests share: places, processes, the daemon, readers of what it publishes, and the checker of live windows.
 
 pub(crate) mod broken_ffmpeg;
+pub(crate) mod browser_session;
 pub(crate) mod checker;
 pub(crate) mod clap;
 pub(crate) mod daemon;
@@ -12,15 +13,21 @@ pub(crate) mod hls;
 pub(crate) mod http;
 pub(crate) mod liar;
 pub(crate) mod media;
+pub(crate) mod memory_limit;
+pub(crate) mod mount;
 pub(crate) mod nginx;
 pub(crate) mod place;
 pub(crate) mod players;
 pub(crate) mod process;
 pub(crate) mod reference;
 pub(crate) mod rtsp;
+pub(crate) mod service_manager;
+pub(crate) mod slowed;
 pub(crate) mod streams;
 pub(crate) mod tick_log;
+pub(crate) mod tone;
 pub(crate) mod truth;
+pub(crate) mod wall_clock;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -55,6 +62,16 @@ fn take(operation: FlockOperation) -> Machine {
     let lock = File::create(cache_dir().join("machine.lock")).unwrap();
     flock(&lock, operation).unwrap();
     Machine { _lock: lock }
+}
+
+/// Says that a test shows nothing on this machine. In `make faults` and `make soak` that is a failure: who runs them wants all.
+#[track_caller]
+pub(crate) fn not_shown(why: &str) {
+    assert!(
+        std::env::var_os("RINGGEAR_SHOW_ALL").is_none(),
+        "not shown: {why}"
+    );
+    eprintln!("not shown: {why}");
 }
 
 /// Waits until `condition` gives a value, and fails the test when it has none by the deadline.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::asked_for;
 use super::process::run;
 
 /// How long a browser run watches each player.
@@ -16,9 +17,10 @@ pub(crate) fn player(player: &str, url: &str, framerate: u32) -> Value {
     json!({"name": format!("{player} {url}"), "player": player, "url": url, "framerate": framerate})
 }
 
-/// One of the daemon's own pages, which has to show a picture within 3 s of being opened.
+/// One of the daemon's own pages. How soon it shows a picture is the machine's doing, too: `make bench-latency-players` asks for 3 s.
 pub(crate) fn page(url: &str, framerate: u32) -> Value {
-    json!({"name": format!("page {url}"), "page": url, "framerate": framerate, "startWithin": 3})
+    let within = asked_for("RINGGEAR_FIRST_PICTURE_SECONDS", 15);
+    json!({"name": format!("page {url}"), "page": url, "framerate": framerate, "startWithin": within})
 }
 
 /// Where the pages and the drivers of the browser are, with the players installed.
@@ -38,7 +40,7 @@ fn browser_folder() -> PathBuf {
 }
 
 /// Node on a script of the browser's folder. Viewers have machines of their own: here they must not take the processor from the encoder, which is
-/// at nice 10, and Chromium would raise its own priority where root lets it.
+/// at nice 5, and Chromium would raise its own priority where root lets it.
 pub(crate) fn browser_driver(script: &str) -> Command {
     let mut command = match super::place::is_root() {
         true => {
@@ -120,7 +122,10 @@ impl std::fmt::Display for AtTheEdge {
 /// A stream whose players are to hold the live edge: where it is, and what its parts and segments last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LiveStream<'a> {
+    /// Without a slash at its end.
     pub(crate) url: &'a str,
+    /// In the API.
+    pub(crate) status: &'a str,
     pub(crate) part: Duration,
     pub(crate) segment: Duration,
 }
@@ -149,27 +154,29 @@ pub(crate) fn pages_at_the_edge(stream: LiveStream<'_>) -> Vec<Value> {
     ]
 }
 
-/// Lets `runs` play side by side at the live edge, and measures how old their pictures are, by the bars in them.
+/// Lets `runs` play side by side at the live edge, once the stream lists four segments; and when they had time to `settle`, measures how old
+/// their pictures are, by the bars in them.
 #[track_caller]
 pub(crate) fn hold_the_edge(
     stream: LiveStream<'_>,
     runs: &[Value],
+    settle: Duration,
     measured: Duration,
 ) -> Vec<AtTheEdge> {
-    const SETTLE: Duration = Duration::from_secs(8);
     let dir = tempfile::tempdir().unwrap();
     let plan = dir.path().join("plan.json");
     let text = json!({
         "seconds": measured.as_secs_f64(),
-        "settle": SETTLE.as_secs_f64(),
+        "settle": settle.as_secs_f64(),
         "segment": stream.segment.as_secs_f64(),
+        "status": stream.status,
         "runs": runs,
     });
     std::fs::write(&plan, text.to_string()).unwrap();
     let opening = Duration::from_secs(35) * u32::try_from(runs.len()).unwrap();
     let out = run(
         browser_driver("latency.mjs").arg(&plan),
-        opening + SETTLE + measured + Duration::from_secs(30),
+        opening + settle + measured + Duration::from_secs(60),
     );
     assert_eq!(out.code, Some(0), "{}{}", out.stdout, out.stderr);
     serde_json::from_str(&out.stdout).unwrap_or_else(|error| panic!("{error}: {}", out.stdout))

@@ -8,16 +8,17 @@ use std::time::Duration;
 use ringgear::status::StreamState;
 
 use crate::harness::checker::Checker;
+use crate::harness::clap::{apart, clap_film, claps, listed};
 use crate::harness::daemon::Daemon;
 use crate::harness::place::{Place, Who};
 use crate::harness::process::run;
 use crate::harness::rtsp::RtspCamera;
-use crate::harness::{beside_others, hls, media, wait_for};
+use crate::harness::{beside_others, dash, hls, media, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So many seconds of 25 pictures each, with a keyframe after so many; `more` are FFmpeg's arguments.
-fn video(path: &Path, seconds: u32, keyframes: u32, more: &str) {
+pub(super) fn video(path: &Path, seconds: u32, keyframes: u32, more: &str) {
     let out = run(
         Command::new("ffmpeg")
             .args(["-v", "error", "-f", "lavfi", "-i"])
@@ -31,31 +32,38 @@ fn video(path: &Path, seconds: u32, keyframes: u32, more: &str) {
     assert_eq!(out.code, Some(0), "{}", out.stderr);
 }
 
-/// Every packet of a file: when it is shown, in milliseconds since the first, and a hash of its bytes.
+/// Every packet of a file's pictures: when it is shown, in milliseconds since the first, and a hash of its bytes.
 #[track_caller]
 fn packets(file: &Path) -> Vec<(i64, String)> {
+    packets_of(file, "v:0")
+}
+
+#[track_caller]
+fn packets_of(file: &Path, stream: &str) -> Vec<(i64, String)> {
     let out = run(
         Command::new("ffprobe")
-            .args(["-v", "error", "-select_streams", "v:0", "-of", "csv=p=0"])
+            .args(["-v", "error", "-select_streams", stream, "-of", "json"])
             .args(["-show_data_hash", "md5", "-show_entries"])
             .arg("packet=pts_time,data_hash")
             .arg(file),
         PATIENCE,
     );
     assert_eq!(out.stderr, "", "ffprobe {}", file.display());
-    let mut packets: Vec<(i64, String)> = Vec::new();
-    let mut first = None;
-    for line in out.stdout.lines() {
-        let (time, hash) = line.split_once(',').unwrap();
-        let time: f64 = time.parse().unwrap();
+    let said: serde_json::Value = serde_json::from_str(&out.stdout).unwrap();
+    let packets = said["packets"].as_array().unwrap();
+    let time = |packet: &serde_json::Value| -> f64 {
+        packet["pts_time"].as_str().unwrap().parse().unwrap()
+    };
+    let first = packets.first().map_or(0.0, time);
+    let told = packets.iter().map(|packet| {
         #[expect(clippy::cast_possible_truncation, reason = "a few seconds")]
-        let millis = ((time - *first.get_or_insert(time)) * 1000.0).round() as i64;
-        packets.push((millis, hash.to_owned()));
-    }
-    packets
+        let millis = ((time(packet) - first) * 1000.0).round() as i64;
+        (millis, packet["data_hash"].as_str().unwrap().to_owned())
+    });
+    told.collect()
 }
 
-fn copied_stream(name: &str, keys: &str) -> String {
+pub(super) fn copied_stream(name: &str, keys: &str) -> String {
     format!(
         "[streams.{name}]\nsegment = \"1s\"\n{keys}\n[[streams.{name}.renditions]]\nname = \"cam\"\ncodec = \"copy\"\n"
     )
@@ -95,7 +103,7 @@ fn a_file_is_copied_byte_for_byte_without_a_daemon_and_what_cannot_be_is_said() 
     ] {
         let done = transcode(input, out, &["--segment", "2s"]);
         assert_eq!(done.code, Some(0), "{}", done.stderr);
-        assert!(done.stderr.contains("a copy has no sound"));
+        assert!(done.stderr.contains(", without sound"), "{}", done.stderr);
         let folder = path(out).join("source");
         let text = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
         let listed = hls::media(&text).unwrap();
@@ -144,17 +152,89 @@ fn a_file_is_copied_byte_for_byte_without_a_daemon_and_what_cannot_be_is_said() 
 }
 
 #[test]
+fn the_sound_of_a_copied_file_is_copied_with_it_or_encoded_beside_it_in_step() {
+    let place = Place::new();
+    let path = |name: &str| place.path().join(name);
+    // With B-frames, whose first picture is shown two later than it is decoded.
+    clap_film(&path("clap.mp4"), 7, "-g 25 -ar 48000");
+    clap_film(&path("other.mkv"), 7, "-g 25 -c:a pcm_s16le");
+    let transcode = |input: &str, out: &str| {
+        let mut command = place.command(Who::Daemon);
+        command
+            .args(["transcode", "--copy", "--segment", "2s"])
+            .args([path(input), path(out)]);
+        let done = run(&mut command, PATIENCE);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        done.stderr
+    };
+    let said = transcode("clap.mp4", "out");
+    assert!(said.contains(", with aac sound, copied\n"), "{said}");
+    let out = path("out");
+    let (pictures, sound) = (listed(&out.join("source")), listed(&out.join("audio")));
+    assert_eq!(pictures.segments.len(), 4);
+    assert_eq!(sound.segments.len(), 4);
+    assert!((pictures.seconds() - 7.0).abs() < 0.001 && sound.ended);
+    let longer = sound.seconds() - 7.0;
+    assert!((0.0..0.0214).contains(&longer), "{longer} s");
+    let index = std::fs::read_to_string(out.join("index.m3u8")).unwrap();
+    assert!(index.contains(",mp4a.40.2\""), "{index}");
+    let mpd = std::fs::read_to_string(out.join("manifest.mpd")).unwrap();
+    assert!(mpd.contains("audioSamplingRate=\"48000\""), "{mpd}");
+    assert!(dash::read(&mpd).is_ok());
+    // What begins before the first picture is left out, and nothing else; nor is anything else there.
+    let whole = path("sound.mp4");
+    media::join(&out.join("audio"), &sound, &whole);
+    let hashes = |file: &Path| -> Vec<String> {
+        let packets = packets_of(file, "a:0").into_iter();
+        packets.map(|(_, hash)| hash).collect()
+    };
+    let (own, published) = (hashes(&path("clap.mp4")), hashes(&whole));
+    let copied = &own[1..own.len().min(published.len() + 1)];
+    assert_eq!(&published[..copied.len()], copied);
+    assert!(
+        published.len() <= copied.len() + 1,
+        "{} {}",
+        published.len(),
+        own.len()
+    );
+
+    let said = transcode("other.mkv", "encoded");
+    assert!(said.contains("only AAC can be copied"), "{said}");
+    for folder in ["out", "encoded"] {
+        let claps = claps(&path(folder), "source", "audio");
+        let apart = apart(&claps);
+        eprintln!("{folder}: clicks after their flashes, in ms: {apart:.1?}");
+        assert_eq!(apart.len(), 3, "{folder}: {claps:?}");
+        assert!(
+            apart.iter().all(|off| off.abs() < 20.0),
+            "{folder}: {apart:?}"
+        );
+    }
+}
+
+#[test]
 fn a_copied_file_obeys_the_rules_of_a_window_and_goes_on_after_a_restart() {
     let _machine = beside_others();
     let place = Place::new();
-    video(&place.path().join("again.mp4"), 5, 25, "-c:v libx264 -bf 2");
-    video(&place.path().join("far.mp4"), 6, 125, "-c:v libx264");
+    let path = |name: &str| place.path().join(name);
+    clap_film(&path("again.mp4"), 5, "-g 25 -sc_threshold 0 -ar 48000");
+    // Its sound begins long after its pictures, none of which may be shown.
+    clap_film(
+        &path("mp3.mp4"),
+        3,
+        "-g 25 -c:a libmp3lame -af asetpts=PTS+1.5/TB",
+    );
+    video(&path("far.mp4"), 6, 125, "-c:v libx264");
+    let looped = |name: &str, keys: &str| {
+        let source = format!("source = \"{name}.mp4\"\nsource_loop = true{keys}");
+        copied_stream(name, &source)
+    };
     let streams = [
-        copied_stream(
-            "again",
-            "window = \"6s\"\nsource = \"again.mp4\"\nsource_loop = true",
-        ),
-        copied_stream("far", "source = \"far.mp4\"\nsource_loop = true"),
+        looped("again", "\nwindow = \"6s\"")
+            + "[streams.again.audio]\n[[streams.again.audio.renditions]]\nname = \"own\"\n\
+               [[streams.again.audio.renditions]]\nname = \"opus\"\ncodec = \"libopus\"\n",
+        looped("far", "") + "[streams.far.audio]\n",
+        looped("mp3", "") + "[streams.mp3.audio]\n",
     ];
     let mut daemon = Daemon::start_in(place, &streams.concat(), &[]);
     daemon.wait_until_playable("again");
@@ -172,10 +252,10 @@ fn a_copied_file_obeys_the_rules_of_a_window_and_goes_on_after_a_restart() {
     assert_eq!(status.state, StreamState::Live);
     assert_eq!(status.framerate, "25");
     let source = status.source.unwrap();
-    assert_eq!(
-        (source.codec.as_deref(), source.keyframe_seconds),
-        (Some("h264"), Some(1.0))
-    );
+    assert_eq!(source.codec.as_deref(), Some("h264"));
+    // Its sound is a bit longer than its pictures, whose last one waits for it.
+    let apart = source.keyframe_seconds.unwrap();
+    assert!((1.0..1.1).contains(&apart), "{apart} s");
     for nothing in ["manifest-ll.mpd", "snapshot.jpg"] {
         assert_eq!(daemon.get(&format!("/again/{nothing}")).status, 404);
     }
@@ -194,8 +274,30 @@ fn a_copied_file_obeys_the_rules_of_a_window_and_goes_on_after_a_restart() {
 
     let failed = daemon.wait_for_state("far", StreamState::Failed, PATIENCE);
     let detail = failed.detail.unwrap();
-    for said in ["5 s apart", "set segment = \"5000ms\" in [streams.far]"] {
+    for said in ["5 s apart", "set segment = \"5150ms\" in [streams.far]"] {
         assert!(detail.contains(said), "{detail}");
+    }
+
+    // The file that can't be cut has no sound either, which is silence and no fault.
+    let sound = daemon.stream("far").audio.unwrap();
+    assert!(
+        sound.source.ends_with("far.mp4") && !sound.playing,
+        "{sound:?}"
+    );
+    let failed = daemon.wait_for_state("mp3", StreamState::Failed, PATIENCE);
+    let detail = failed.detail.unwrap();
+    for said in [
+        "its sound is mp3",
+        "write codec = \"aac\" in [[streams.mp3.audio.renditions]]",
+    ] {
+        assert!(detail.contains(said), "{detail}");
+    }
+    assert_eq!(failed.window.last_segment, None);
+    let again = daemon.stream("again");
+    assert!(again.audio.is_some_and(|audio| audio.playing));
+    let index = daemon.get("/again/index.m3u8").text();
+    for codecs in [",mp4a.40.2\"", ",opus\""] {
+        assert!(index.contains(codecs), "{index}");
     }
 
     daemon.kill();
@@ -210,6 +312,12 @@ fn a_copied_file_obeys_the_rules_of_a_window_and_goes_on_after_a_restart() {
         assert_eq!(segment.number, next.unwrap_or(segment.number));
         next = Some(segment.number + 1);
     }
+    assert!(
+        daemon
+            .get("/again/manifest.mpd")
+            .text()
+            .contains("contentType=\"audio\"")
+    );
     let overlap = after.segments.iter().find(|one| one.number == last);
     assert!(overlap.is_some(), "{after:?}");
 }
@@ -230,17 +338,17 @@ fn assert_loops(daemon: &Daemon, listed: &hls::MediaPlaylist) {
     let file = packets(&daemon.place.path().join("again.mp4"));
     let published = packets(&whole);
     assert_eq!(published.len(), 75);
-    let start = file
-        .iter()
-        .position(|(_, hash)| *hash == published[0].1)
-        .expect("its first packet is one of the file's");
-    for (index, (_, hash)) in published.iter().enumerate() {
-        assert_eq!(
-            *hash,
-            file[(start + index) % file.len()].1,
-            "packet {index}"
-        );
-    }
+    // Packets may be alike: it begins at one from where all of them follow.
+    let follow = |start: &usize| {
+        let own = file.iter().cycle().skip(*start);
+        let mut pairs = published.iter().zip(own);
+        pairs.all(|((_, one), (_, other))| one == other)
+    };
+    let begins = (0..file.len()).find(follow);
+    assert!(
+        begins.is_some(),
+        "not the file's: {published:?}, but {file:?}"
+    );
 }
 
 #[test]

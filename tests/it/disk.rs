@@ -1,11 +1,9 @@
-//! The publish folder's disk in trouble: full, read-only, not answering, taken away, with strangers' files in it. Players
-//! of the origin notice nothing of it, the folder catches up by itself, and nothing that the daemon did not write goes.
+//! The publish folder's disk in trouble for longer than its window is long: full, read-only, taken away, with strangers' files in it. The folder
+//! catches up by itself, and nothing that the daemon did not write goes. What viewers notice is shown in `tests/faults/disk.rs`.
 //!
-//! The file systems are real ones, mounted for the test: a small tmpfs, and ext4 in a file, which `fsfreeze` stops from
-//! answering. That takes root; without it those tests say so and show nothing.
+//! The file systems are real ones, mounted for the test. That takes root; without it those tests say so and show nothing.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,100 +15,14 @@ use tempfile::TempDir;
 use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
 use crate::harness::held::memory_kb;
+use crate::harness::mount::Mount;
 use crate::harness::place::{Place, give_to_daemon, is_root};
 use crate::harness::streams::small_stream;
-use crate::harness::{alone, beside_others, hls, media, wait_for};
+use crate::harness::{beside_others, hls, media, not_shown, wait_for};
 
 fn stream() -> String {
     let stream = small_stream("cam", "window = \"6s\"");
     format!("keep_free = \"0\"\n{stream}")
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let status = Command::new(program).args(arguments).status().unwrap();
-    assert!(status.success(), "{program} {arguments:?}: {status}");
-}
-
-/// A file system of its own, unmounted when this goes.
-struct Mount {
-    at: PathBuf,
-    frozen: bool,
-    _dir: TempDir,
-}
-
-impl Mount {
-    fn tmpfs(size: &str) -> Self {
-        let mount = Self::prepare();
-        let options = format!("size={size},mode=0755");
-        run(
-            "mount",
-            &["-t", "tmpfs", "-o", &options, "none", mount.shown()],
-        );
-        mount
-    }
-
-    fn ext4(bytes: u64) -> Self {
-        let mount = Self::prepare();
-        let image = mount._dir.path().join("image");
-        std::fs::File::create(&image)
-            .unwrap()
-            .set_len(bytes)
-            .unwrap();
-        run("mkfs.ext4", &["-q", image.to_str().unwrap()]);
-        run(
-            "mount",
-            &["-o", "loop", image.to_str().unwrap(), mount.shown()],
-        );
-        mount
-    }
-
-    fn prepare() -> Self {
-        let dir = TempDir::with_prefix("ringgear-disk-").unwrap();
-        give_to_daemon(dir.path());
-        let at = dir.path().join("mount");
-        std::fs::create_dir(&at).unwrap();
-        Self {
-            at,
-            frozen: false,
-            _dir: dir,
-        }
-    }
-
-    fn shown(&self) -> &str {
-        self.at.to_str().unwrap()
-    }
-
-    fn remount(&self, how: &str) {
-        let options = format!("remount,{how}");
-        // While a file is being written, it is refused.
-        wait_for(&options, Duration::from_secs(5), || {
-            let done = Command::new("mount")
-                .args(["-o", &options, self.shown()])
-                .output();
-            done.unwrap().status.success().then_some(())
-        });
-    }
-
-    /// From now on every write waits in the kernel, uninterruptibly, until [`Self::thaw`].
-    fn freeze(&mut self) {
-        run("fsfreeze", &["-f", self.shown()]);
-        self.frozen = true;
-    }
-
-    fn thaw(&mut self) {
-        if std::mem::take(&mut self.frozen) {
-            run("fsfreeze", &["-u", self.shown()]);
-        }
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        if self.frozen {
-            let _ = Command::new("fsfreeze").args(["-u", self.shown()]).status();
-        }
-        let _ = Command::new("umount").args(["-l", self.shown()]).status();
-    }
 }
 
 /// A daemon that publishes to `folder`, its producer, and a checker of what it serves over HTTP.
@@ -193,7 +105,7 @@ fn logged(daemon: &Daemon, text: &str) -> usize {
 fn a_full_or_read_only_disk_is_told_once_and_caught_up_with() {
     let _machine = beside_others();
     if !is_root() {
-        eprintln!("not shown: file systems can't be mounted without root");
+        not_shown("file systems can't be mounted without root");
         return;
     }
     let mount = Mount::tmpfs("4m");
@@ -224,7 +136,7 @@ fn a_full_or_read_only_disk_is_told_once_and_caught_up_with() {
 fn a_daemon_starts_on_a_read_only_disk_and_publishes_once_it_can() {
     let _machine = beside_others();
     if !is_root() {
-        eprintln!("not shown: file systems can't be mounted without root");
+        not_shown("file systems can't be mounted without root");
         return;
     }
     let mount = Mount::tmpfs("8m");
@@ -267,7 +179,7 @@ fn a_full_disk_holds_a_recording_back_in_bounded_memory_and_costs_it_no_frame() 
     const FRAMES: u64 = 600;
     let _machine = beside_others();
     if !is_root() {
-        eprintln!("not shown: file systems can't be mounted without root");
+        not_shown("file systems can't be mounted without root");
         return;
     }
     let mount = Mount::tmpfs("24m");
@@ -302,47 +214,6 @@ fn a_full_disk_holds_a_recording_back_in_bounded_memory_and_costs_it_no_frame() 
     let file = daemon.place.path().join("whole.mp4");
     media::join(&folder, &playlist, &file);
     assert_eq!(media::packet_times(&file).0, Vec::from_iter(0..FRAMES));
-}
-
-mod alone {
-    use super::*;
-
-    #[test]
-    #[ignore = "the whole matrix takes minutes: make faults"]
-    fn a_disk_that_does_not_answer_holds_up_nothing_but_the_folder() {
-        let _machine = alone();
-        if !is_root() {
-            eprintln!("not shown: file systems can't be frozen without root");
-            return;
-        }
-        let mut mount = Mount::ext4(64 << 20);
-        let (mut daemon, _camera, checker) = live(&mount.at);
-        let before = daemon.stream("cam");
-        mount.freeze();
-        let stalled = wait_for_detail(&daemon, "does not answer");
-        wait_for_segments(&daemon, &stalled, 5);
-        let during = daemon.stream("cam");
-        assert_eq!(during.ticks.missed, 0, "{during:?}");
-        assert!(
-            during.ticks.overdue <= before.ticks.overdue + 1,
-            "{during:?}"
-        );
-        // Producers come and go meanwhile.
-        let second = daemon.producer(&["pattern", "cam", "--size", "320x180", "--take-over"]);
-        wait_for(
-            "another producer takes over",
-            Duration::from_secs(5),
-            || {
-                let session = daemon.stream("cam").session?;
-                (u32::try_from(session.pid) == Ok(second.pid())).then_some(())
-            },
-        );
-        mount.thaw();
-        wait_until_whole(&daemon, &mount.at);
-        assert_eq!(logged(&daemon, "does not answer"), 1);
-        checker.finish().assert_clean();
-        daemon.stop();
-    }
 }
 
 #[test]

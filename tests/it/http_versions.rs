@@ -128,6 +128,9 @@ fn tls_carries_http_2_and_takes_up_new_certificates() {
         "cleartext on the same port"
     );
 
+    let log = daemon.log();
+    assert!(log.contains("origin=https://"), "{log}");
+
     // A pair that does not fit together changes nothing.
     std::fs::write(path.join("cert.pem"), "no certificate").unwrap();
     wait_for(

@@ -1,16 +1,20 @@
 //! Stops and restarts: nothing that was published is lost, and numbers go on (rules 1, 6).
 
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use ringgear::tick::Framerate;
 use rustix::process::Signal;
 
+use crate::harness::broken_ffmpeg::BrokenFfmpeg;
 use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
+use crate::harness::dash;
 use crate::harness::hls::{self, MediaPlaylist};
-use crate::harness::place::Place;
+use crate::harness::place::{Place, Who, give_to_daemon};
+use crate::harness::service_manager::ServiceManager;
 use crate::harness::streams::small_stream;
 use crate::harness::{alone, beside_others, tick_log, wait_for};
 
@@ -51,6 +55,67 @@ fn sigterm_publishes_the_last_segment_and_ends_with_status_0() {
     );
 }
 
+/// A killed daemon's child has its doors until it is FFmpeg.
+#[test]
+fn doors_that_somebody_still_holds_are_waited_for_but_not_forever() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let control = UnixListener::bind(place.socket()).unwrap();
+    give_to_daemon(&place.socket());
+    let origin = TcpListener::bind(("127.0.0.1", place.port)).unwrap();
+    let held = std::thread::spawn(move || {
+        control.accept().unwrap();
+        drop(control);
+        std::thread::sleep(Duration::from_millis(100));
+        drop(origin);
+    });
+    let daemon = Daemon::start_in(place, &stream(), &[]);
+    held.join().unwrap();
+    let config = daemon.place.path().join("ringgear.toml");
+    let mut second = daemon.place.command(Who::Daemon);
+    let second = second.args(["serve", "--config"]).arg(config).output();
+    let second = second.unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains("another ringgear already listens"), "{said}");
+    assert_eq!(daemon.get("/healthz").status, 200);
+}
+
+/// Rules 11 and 31, of a live stream.
+#[test]
+fn a_stream_that_ends_with_the_daemon_says_so_in_both_formats() {
+    let _machine = beside_others();
+    let keys = "window = \"12s\"\nat_exit = \"end\"";
+    let mut daemon = Daemon::start(&small_stream("cam", keys));
+    let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    drop(camera);
+    daemon.stop();
+    let playlist = playlist(&daemon);
+    assert!(playlist.ended, "{playlist:?}");
+    let folder = daemon.place.live().join("cam");
+    for segment in &playlist.segments {
+        let file = folder.join("small").join(&segment.uri);
+        assert!(file.exists(), "{file:?}");
+    }
+    let text = std::fs::read_to_string(folder.join("manifest.mpd")).unwrap();
+    assert!(dash::read(&text).is_ok(), "{text}");
+    assert!(text.contains("type=\"static\""), "{text}");
+    assert!(!text.contains("minimumUpdatePeriod"), "{text}");
+    let listed: f64 = playlist.segments.iter().map(|one| one.seconds).sum();
+    let (_, period) = text.split_once("<Period ").unwrap();
+    let seconds = |name: &str, within: &str| {
+        let (_, value) = within.split_once(&format!("{name}=\"PT")).unwrap();
+        let (value, _) = value.split_once("S\"").unwrap();
+        value.parse::<f64>().unwrap()
+    };
+    let lasts = seconds("duration", period);
+    assert!((lasts - listed).abs() < 0.001, "{listed} s: {text}");
+    let end = seconds("start", period) + lasts;
+    let ends = seconds("mediaPresentationDuration", &text);
+    assert!((ends - end).abs() < 0.001, "{text}");
+}
+
 #[test]
 fn a_second_signal_stops_at_once() {
     let _machine = beside_others();
@@ -72,44 +137,81 @@ fn a_second_signal_stops_at_once() {
 fn a_service_manager_is_told_of_the_start_the_life_and_the_stop() {
     let _machine = beside_others();
     let place = Place::new();
-    let path = place.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
-    manager
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
-    let next = || {
-        let mut text = [0; 100];
-        let read = manager.recv(&mut text).unwrap();
-        String::from_utf8_lossy(&text[..read]).trim().to_owned()
-    };
-    let environment = [
-        format!("NOTIFY_SOCKET={}", path.display()),
-        "WATCHDOG_USEC=300000".to_owned(),
-    ];
+    let manager = ServiceManager::listen(&place);
+    let environment = [manager.variable(), "WATCHDOG_USEC=300000".to_owned()];
     let mut daemon = Daemon::start_in(place, &stream(), &environment);
-    assert_eq!(next(), "READY=1");
+    assert_eq!(manager.next(), "READY=1");
+    assert_eq!(manager.status(), "1 stream: 1 waiting");
     // A stream that nobody feeds goes on too.
     for _ in 0..5 {
-        assert_eq!(next(), "WATCHDOG=1");
+        assert_eq!(manager.next(), "WATCHDOG=1");
     }
+    let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    wait_for("the status line says so", Duration::from_secs(15), || {
+        assert_eq!(manager.next(), "WATCHDOG=1");
+        (manager.status() == "1 stream: 1 live").then_some(())
+    });
     daemon.stop();
-    let last = std::iter::repeat_with(next).find(|text| text != "WATCHDOG=1");
+    let last = std::iter::repeat_with(|| manager.next()).find(|text| text != "WATCHDOG=1");
     assert_eq!(last.as_deref(), Some("STOPPING=1"));
+}
+
+#[test]
+fn it_is_ready_once_the_encoders_that_it_starts_with_have_answered() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let manager = ServiceManager::listen(&place);
+    let slow = BrokenFfmpeg::new("sleep 1; false");
+    let config = slow.config("") + &stream();
+    let mut daemon = Daemon::start_in(place, &config, &[manager.variable()]);
+    assert_eq!(manager.next(), "READY=1");
+    let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    drop(camera);
+    daemon.stop();
+    assert_eq!(manager.next(), "STOPPING=1");
+    // What to encode is remembered, so an encoder is tried at once.
+    daemon.restart();
+    assert_eq!(manager.next(), "READY=1");
+    let encoder = daemon.stream("cam").encoder;
+    assert!(encoder.pid.is_some(), "{encoder:?}");
+}
+
+#[test]
+fn while_a_stream_stands_still_the_watchdog_is_not_fed() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let manager = ServiceManager::listen(&place);
+    let environment = [manager.variable(), "WATCHDOG_USEC=300000".to_owned()];
+    let daemon = Daemon::start_in(place, &stream(), &environment);
+    let stands_still = "streams stand still";
+    let fault = daemon.place.faults().join("ingest.cam");
+    let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    std::fs::write(&fault, "hang").unwrap();
+    // What is told has to be read meanwhile, or the daemon would wait for that.
+    wait_for("it is noticed", Duration::from_secs(30), || {
+        manager.next_within(Duration::from_millis(200));
+        daemon.log().contains(stands_still).then_some(())
+    });
+    while manager.next_within(Duration::from_secs(1)).is_some() {}
+    assert_eq!(manager.next_within(Duration::from_secs(2)), None);
+    std::fs::remove_file(&fault).unwrap();
+    assert_eq!(manager.next(), "WATCHDOG=1");
 }
 
 mod alone {
     use rustix::process::{Pid, kill_process};
 
     use super::*;
-    use crate::harness::place;
 
     #[test]
     fn a_stop_ends_in_time_though_no_encoder_drains_and_starts_no_others() {
         let _machine = alone();
         // An FFmpeg that counts its starts, and once `hangs` is there reads nothing and never ends.
         let folder = tempfile::tempdir().unwrap();
-        place::give_to_daemon(folder.path());
+        give_to_daemon(folder.path());
         let [ffmpeg, starts, hangs] =
             ["ffmpeg", "starts", "hangs"].map(|name| folder.path().join(name));
         let script = format!(
@@ -165,6 +267,7 @@ mod alone {
             let at_end = playlist(&daemon);
             let foreign = daemon.place.live().join("cam/small/readme.txt");
             std::fs::write(&foreign, "not the daemon's").unwrap();
+            http.wait_for_an_outage();
             daemon.restart();
             let now = wait_for(
                 &format!("new segments after {end}"),
@@ -202,10 +305,9 @@ mod alone {
             "the producer says that it is back: {}",
             camera.said()
         );
-        // While nothing runs, nothing new can appear, and nothing is removed in time: rules 2 and 5 count from the restart.
+        // While nothing runs, nothing new can appear, and nothing is removed in time.
         folder.finish().assert_clean_but(&[2, 5]);
         let report = http.finish();
-        assert!(report.outages > 0, "the checker saw no outage: {report:?}");
-        report.assert_clean_but(&[2, 5]);
+        report.assert_clean_but(&[5]);
     }
 }

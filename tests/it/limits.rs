@@ -8,8 +8,8 @@ use ringgear::status::StreamState;
 
 use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
-use crate::harness::held::{Held, cpu_seconds};
-use crate::harness::place::{Place, Who, command_as};
+use crate::harness::held::{Held, cpu_seconds, limit_descriptors};
+use crate::harness::place::Place;
 use crate::harness::streams::small_stream;
 use crate::harness::{beside_others, hls, http, pause, wait_for};
 
@@ -114,16 +114,7 @@ mod large {
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
         let before = daemon.wait_until_playable("cam");
         let limit = Held::by(&daemon).descriptors + 4;
-        let pid = daemon.pid().to_string();
-        let set = |limit: usize| {
-            let limit = format!("--nofile={limit}:");
-            // As the daemon's own user, which may change its soft limit.
-            let set = command_as(Who::Daemon, "prlimit")
-                .args(["--pid", &pid, &limit])
-                .status();
-            assert!(set.unwrap().success());
-        };
-        set(limit);
+        limit_descriptors(&daemon, limit);
         let address = format!("127.0.0.1:{}", daemon.place.port);
         let viewers: Vec<_> = (0..40)
             .map(|_| TcpStream::connect(&address).unwrap())
@@ -142,7 +133,7 @@ mod large {
             let answer = http::get(daemon.place.port, "/healthz").ok()?;
             (answer.status == 200).then_some(())
         });
-        set(4096);
+        limit_descriptors(&daemon, 4096);
         let after = wait_for("the stream goes on", Duration::from_secs(10), || {
             let now = daemon.stream("cam");
             let more = now.window.last_segment > before.window.last_segment.map(|last| last + 4);

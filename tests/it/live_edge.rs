@@ -1,14 +1,16 @@
-//! Players at the live edge. How near to it they come is printed, and judged by `make bench-latency-players`: here it only has to be so
-//! near that no player without low latency could be there. `RINGGEAR_SOAK_SECONDS` says for how long; 60 without it.
+//! Players at the live edge. How near to it they come is printed. It has to be so near that no player without low latency could be there; in `make soak`, where
+//! `RINGGEAR_SOAK_SECONDS` says for how long they play (60 without it), so near as is the goal on a machine with nothing else to do.
 
 mod alone {
     use std::time::Duration;
 
     use crate::harness::daemon::Daemon;
     use crate::harness::players::{LiveStream, hold_the_edge, players_at_the_edge};
-    use crate::harness::{alone, asked_for, wait_for};
+    use crate::harness::{alone, asked_for};
 
     const MAX_STALL: f64 = 0.5;
+    /// Of the time for which they play, what they have to find their place in.
+    const SETTLE: u64 = 3;
 
     #[test]
     fn hls_js_shaka_and_dash_js_play_part_by_part_at_the_live_edge_without_a_stall() {
@@ -24,27 +26,32 @@ mod alone {
     /// With parts of so many milliseconds, segments of so many seconds.
     fn play_part_by_part(part: u64, segment: u64, framerate: u32) {
         let _machine = alone();
-        let measured = asked_for("RINGGEAR_SOAK_SECONDS", 60);
+        let measured = asked_for("RINGGEAR_SOAK_SECONDS", 60) - SETTLE;
         let daemon = Daemon::start(&format!(
             "[streams.cam]\nframerate = {framerate}\nsegment = \"{segment}s\"\npart = \"{part}ms\"\nwindow = \"30s\"\n\
              [[streams.cam.renditions]]\nname = \"small\"\nsize = \"320x180\"\nbitrate = \"300k\"\npreset = \"ultrafast\"\n"
         ));
         let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
-        wait_for("four segments are listed", Duration::from_secs(30), || {
-            (daemon.stream("cam").window.segments >= 4).then_some(())
-        });
         let url = daemon.url("/cam");
+        let status = daemon.url("/api/v1/streams/cam");
         let stream = LiveStream {
             url: &url,
+            status: &status,
             part: Duration::from_millis(part),
             segment: Duration::from_secs(segment),
         };
         // Without parts, players stay three segments behind, and what they show is older still.
         let without_low_latency = (3 * segment) as f64;
+        let oldest = match (std::env::var_os("RINGGEAR_SOAK_SECONDS"), part) {
+            (None, _) => without_low_latency,
+            (Some(_), ..=200) => 1.2,
+            (Some(_), _) => 2.0,
+        };
         let parts = measured * 1000 / part;
         let segments = measured / segment;
         let runs = players_at_the_edge(stream);
-        let seen = hold_the_edge(stream, &runs, Duration::from_secs(measured));
+        let [settle, time] = [SETTLE, measured].map(Duration::from_secs);
+        let seen = hold_the_edge(stream, &runs, settle, time);
         for player in &seen {
             eprintln!("{player}");
         }
@@ -65,10 +72,7 @@ mod alone {
                 player.segments - player.open_segments <= segments / 20,
                 "{player:#?}"
             );
-            assert!(
-                player.p95.is_some_and(|p95| p95 < without_low_latency),
-                "{player:#?}"
-            );
+            assert!(player.p95.is_some_and(|p95| p95 < oldest), "{player:#?}");
         }
     }
 }

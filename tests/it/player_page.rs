@@ -6,10 +6,12 @@ use std::time::Duration;
 use ringgear::status::StreamState;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::copies::{copied_stream, video};
 use crate::harness::beside_others;
 use crate::harness::broken_ffmpeg::BrokenFfmpeg;
 use crate::harness::daemon::Daemon;
 use crate::harness::held_players::{HeldPlayers, Seen};
+use crate::harness::place::Place;
 use crate::harness::process::Process;
 use crate::harness::streams::small_stream;
 
@@ -17,7 +19,7 @@ const WATCHED: Duration = Duration::from_secs(1);
 
 fn started(more: &str) -> (Daemon, Process) {
     let daemon = Daemon::start(&format!(
-        "{more}{}",
+        "{more}{}[[streams.cam.renditions]]\nname = \"tiny\"\nsize = \"160x90\"\nbitrate = \"100k\"\npreset = \"ultrafast\"\n",
         small_stream("cam", "window = \"30s\"")
     ));
     let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
@@ -41,6 +43,54 @@ fn all_live(seen: &[Seen]) -> bool {
     seen.iter().all(is_live)
 }
 
+/// Whether each chart has a value for this moment.
+fn all_have_charts(seen: &[Seen]) -> bool {
+    let titles = [
+        "Frames in, a second",
+        "Ticks, a second",
+        "Encoder speed",
+        "Part latency",
+    ];
+    seen.iter().all(|seen| {
+        let charts = &says(seen).charts;
+        let drawn = |(chart, title): (&String, &&str)| {
+            let now = chart.split_once("; now ").map(|(_, now)| now);
+            chart.starts_with(title) && now.is_some_and(|now| !now.contains('–'))
+        };
+        charts.len() == titles.len() && charts.iter().zip(&titles).all(drawn)
+    })
+}
+
+/// All play the rendition `name`, at the live edge.
+fn all_live_with(name: &str) -> impl Fn(&[Seen]) -> bool {
+    move |seen| all_live(seen) && seen.iter().all(|seen| says(seen).rendition == name)
+}
+
+/// What was chosen and stands in a page's address, in the order of the alphabet.
+fn chosen(seen: &Seen) -> Vec<&str> {
+    let query = says(seen).query.trim_start_matches('?').split('&');
+    let mut chosen: Vec<&str> = query.filter(|one| !one.is_empty()).collect();
+    chosen.sort_unstable();
+    chosen
+}
+
+/// The figures of a page that plays at the live edge.
+#[track_caller]
+fn shows_how_it_plays(seen: &Seen) {
+    let page = says(seen);
+    assert!(
+        page.buffer
+            .is_some_and(|buffer| buffer > 0.0 && buffer < 3.0),
+        "{seen:#?}"
+    );
+    assert_eq!(page.qualities, ["", "small", "tiny"], "{seen:#?}");
+    let shown = ["small, 320×180", "tiny, 160×90"];
+    assert!(shown.contains(&page.rendition.as_str()), "{seen:#?}");
+    let (dropped, of) = page.dropped.split_once(" of ").unwrap();
+    let number = |text: &str| text.replace(',', "").parse::<u32>().unwrap();
+    assert!(number(dropped) < number(of), "{seen:#?}");
+}
+
 /// None has gone over to the other format.
 #[track_caller]
 fn each_in_its_format(seen: &[Seen]) {
@@ -60,13 +110,21 @@ fn says(seen: &Seen) -> &crate::harness::held_players::PageSays {
 }
 
 #[test]
-fn it_rewinds_comes_back_to_the_live_edge_and_keeps_what_was_chosen_in_its_address() {
+fn it_shows_how_it_plays_rewinds_comes_back_to_the_live_edge_and_keeps_what_was_chosen_in_its_address()
+ {
     let _machine = beside_others();
     let (daemon, _camera) = started("");
     let mut pages = both_pages(&daemon);
     let seen = pages.wait_until("both are live", Duration::from_secs(15), all_live);
     each_in_its_format(&seen);
     assert_eq!(says(&seen[0]).query, "");
+    seen.iter().for_each(shows_how_it_plays);
+    pages.wait_until("the charts", Duration::from_secs(15), all_have_charts);
+    for (name, shown) in [("tiny", "tiny, 160×90"), ("small", "small, 320×180")] {
+        pages.act(&format!("choose quality {name}"));
+        let seen = pages.wait_until(shown, Duration::from_secs(15), all_live_with(shown));
+        each_in_its_format(&seen);
+    }
     pages.act("press ArrowLeft");
     let rewound = |seen: &[Seen]| {
         seen.iter().all(|seen| {
@@ -77,6 +135,7 @@ fn it_rewinds_comes_back_to_the_live_edge_and_keeps_what_was_chosen_in_its_addre
     pages.wait_until("both are rewound", Duration::from_secs(10), rewound);
     pages.act("press l");
     both_play_again(&mut pages, Duration::from_secs(10));
+    pages.act("choose quality");
     pages.act("choose latency safe");
     let safe = |seen: &[Seen]| {
         seen.iter().all(|seen| {
@@ -86,11 +145,36 @@ fn it_rewinds_comes_back_to_the_live_edge_and_keeps_what_was_chosen_in_its_addre
     };
     let seen = pages.wait_until("both play safely", Duration::from_secs(15), safe);
     each_in_its_format(&seen);
-    assert_eq!(says(&seen[0]).query, "?latency=safe");
-    assert_eq!(says(&seen[1]).query, "?format=dash&latency=safe");
+    assert_eq!(chosen(&seen[0]), ["latency=safe"]);
+    assert_eq!(chosen(&seen[1]), ["format=dash", "latency=safe"]);
+    pages.act("choose quality tiny");
+    pages.act("choose latency low");
+    pages.act("choose format dash");
+    let of_both = |seen: &[Seen]| {
+        all_live_with("tiny, 160×90")(seen)
+            && seen.iter().all(|seen| says(seen).engine.contains("Shaka"))
+    };
+    let seen = pages.wait_until("both play DASH", Duration::from_secs(20), of_both);
+    for seen in &seen {
+        assert_eq!(chosen(seen), ["format=dash", "quality=tiny"]);
+    }
     for seen in &seen {
         assert!(seen.errors.is_empty(), "{seen:#?}");
     }
+}
+
+#[test]
+fn it_plays_a_copied_stream_in_both_formats() {
+    let _machine = beside_others();
+    let place = Place::new();
+    video(&place.path().join("cam.mp4"), 6, 25, "-c:v libx264");
+    let stream = copied_stream("cam", "source = \"cam.mp4\"\nsource_loop = true");
+    let daemon = Daemon::start_in(place, &stream, &[]);
+    daemon.wait_until_playable("cam");
+    let mut pages = both_pages(&daemon);
+    let all_play = |seen: &[Seen]| seen.iter().all(|seen| seen.plays(WATCHED, 2.0));
+    let seen = pages.wait_until("both play", Duration::from_secs(60), all_play);
+    each_in_its_format(&seen);
 }
 
 #[test]

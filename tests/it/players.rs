@@ -68,7 +68,7 @@ mod alone {
     }
 
     #[test]
-    fn the_demos_two_cameras_play_on_their_pages_within_3_seconds() {
+    fn the_demos_two_cameras_play_on_their_pages() {
         let _machine = alone();
         let place = Place::new();
         let demo = Process::start(
@@ -114,8 +114,10 @@ mod alone {
             (daemon.stream("cam").window.segments >= 6).then_some(())
         });
         probe(&daemon.url("/cam/index.m3u8"));
-        play_with_gstreamer(&daemon.url("/cam/index.m3u8"), "hlsdemux2", 125);
+        // FFmpeg 5.1 reads a stream's first segment, which is shorter than the others, twice if the MPD loses it meanwhile: it is
+        // tried while the window still grows.
         probe(&daemon.url("/cam/manifest.mpd"));
+        play_with_gstreamer(&daemon.url("/cam/index.m3u8"), "hlsdemux2", 125);
         read_mpd_with_gstreamer(&daemon.url("/cam/manifest.mpd"));
     }
 

@@ -9,6 +9,7 @@ use ringgear_producer::pattern::{Bars, PatternPainter};
 use ringgear_producer::{FrameFormat, PixelFormat, Producer, ProducerError, ProducerOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::sources::pattern_file;
 use crate::harness::daemon::Daemon;
 use crate::harness::hls::{self, MediaPlaylist};
 use crate::harness::place::{Place, Who};
@@ -193,6 +194,15 @@ fn the_next_open_begins_another_recording_and_a_restart_finds_both() {
     for name in before {
         let answer = daemon.get(&format!("/cam/{name}/small/media.m3u8"));
         assert!(answer.text().ends_with("#EXT-X-ENDLIST\n"));
+        // Rule 17: at the end there is nothing to wait for.
+        for query in ["_HLS_msn=99&_HLS_part=1", "_HLS_part=1", "_HLS_skip=YES"] {
+            let asked = daemon.get(&format!("/cam/{name}/small/media.m3u8?{query}"));
+            assert_eq!(
+                (asked.status, asked.text()),
+                (200, answer.text()),
+                "{query}"
+            );
+        }
         assert_eq!(daemon.get(&format!("/cam/{name}/small/1.m4s")).status, 200);
         assert_eq!(shown(&daemon, &name), Vec::from_iter(0..60));
     }
@@ -277,6 +287,76 @@ fn a_panic_of_the_stream_ends_its_session_and_the_recording_goes_on_with_the_nex
         "{before} frames were published before"
     );
     assert_eq!(frames, Vec::from_iter((0..before).chain(20_000..20_100)));
+}
+
+#[test]
+fn a_recorded_file_survives_a_panic_its_ffmpeg_and_the_daemon_with_each_picture_once() {
+    const FRAMES: u32 = 2000;
+    let place = Place::new();
+    pattern_file(&place.path().join("film.mp4"), FRAMES);
+    let keys = "mode = \"event\"\nsource = \"film.mp4\"";
+    let mut daemon = Daemon::start_in(place, &small_stream("cam", keys), &[]);
+    let name = recording(&daemon).recording.unwrap();
+    let goes_on = |daemon: &Daemon, more: u64| {
+        let begun = recording(daemon).window.segments;
+        wait_for("it goes on", Duration::from_secs(60), || {
+            let status = recording(daemon);
+            let over = status.recording.is_none();
+            (over || status.window.segments >= begun + more).then_some(())
+        });
+    };
+    goes_on(&daemon, 5);
+    std::fs::write(daemon.place.faults().join("stream.cam"), "").unwrap();
+    wait_for("the stream has panicked", Duration::from_secs(60), || {
+        (recording(&daemon).restarts == 1).then_some(())
+    });
+    goes_on(&daemon, 5);
+    if let Some(pid) = recording(&daemon).source.and_then(|source| source.pid) {
+        kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    }
+    goes_on(&daemon, 5);
+    daemon.kill();
+    daemon.wait(Duration::from_secs(10));
+    daemon.restart();
+    assert_eq!(recording(&daemon).recordings, std::slice::from_ref(&name));
+    wait_for("it ends", Duration::from_secs(90), || {
+        recording(&daemon).recording.is_none().then_some(())
+    });
+    assert_eq!(shown(&daemon, &name), Vec::from_iter(0..u64::from(FRAMES)));
+    assert!(playlist(&daemon, &name).1.ended);
+}
+
+#[test]
+fn a_recording_of_another_file_is_not_gone_on_with() {
+    let place = Place::new();
+    pattern_file(&place.path().join("one.mp4"), 1000);
+    pattern_file(&place.path().join("two.mp4"), 100);
+    let stream =
+        |file: &str| small_stream("cam", &format!("mode = \"event\"\nsource = \"{file}\""));
+    let mut daemon = Daemon::start_in(place, &stream("one.mp4"), &[]);
+    let first = recording(&daemon).recording.unwrap();
+    let folder = daemon.place.live().join("cam").join(&first).join("small");
+    wait_for(
+        "some of it is in the folder",
+        Duration::from_secs(60),
+        || {
+            let text = std::fs::read_to_string(folder.join("media.m3u8")).ok()?;
+            (!hls::media(&text).ok()?.segments.is_empty()).then_some(())
+        },
+    );
+    daemon.kill();
+    daemon.wait(Duration::from_secs(10));
+    daemon.place.write_config(&stream("two.mp4"));
+    daemon.restart();
+    wait_for("the other one is recorded", Duration::from_secs(60), || {
+        let status = recording(&daemon);
+        (status.recordings.len() == 2 && status.recording.is_none()).then_some(())
+    });
+    let second = recording(&daemon).recordings.remove(0);
+    assert_eq!(shown(&daemon, &second), Vec::from_iter(0..100));
+    wait_for("the first one has ended", Duration::from_secs(30), || {
+        playlist(&daemon, &first).1.ended.then_some(())
+    });
 }
 
 #[test]
@@ -368,6 +448,11 @@ fn a_pipe_of_frames_becomes_a_file_that_plays() {
     let frames = std::fs::File::open(daemon.place.path().join("frames.y4m")).unwrap();
     let mut push = daemon.producer_with(&["push", "cam"], frames.into());
     assert!(push.wait(Duration::from_secs(30)).success());
+    let said = push.said();
+    assert!(
+        said.contains("100 frames: in the last session 100 used"),
+        "{said}"
+    );
     let name = recording(&daemon).recordings.remove(0);
     let (_, listed) = playlist(&daemon, &name);
     assert!(listed.ended);

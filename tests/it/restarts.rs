@@ -3,6 +3,7 @@
 mod large {
     use std::time::{Duration, Instant};
 
+    use crate::harness::broken_ffmpeg::BrokenFfmpeg;
     use crate::harness::checker::Checker;
     use crate::harness::daemon::Daemon;
     use crate::harness::dice::Dice;
@@ -53,7 +54,9 @@ mod large {
             });
         }
         let (mut starts, mut costs) = (Vec::new(), Vec::new());
-        for round in 0..4 {
+        for round in 0..5 {
+            // What the machine gives others at this moment it doesn't give the daemon.
+            let slower = slowness().max(1.0);
             let before: Vec<_> = names.iter().map(|name| rows(&daemon, name)).collect();
             if round % 2 == 0 {
                 daemon.stop();
@@ -68,7 +71,11 @@ mod large {
                     (rows(&daemon, name).last()?.tick > last + 1).then_some(())
                 });
             }
-            starts.push(begun.elapsed());
+            let took = begun.elapsed();
+            eprintln!(
+                "start to the first tick of all four: {took:?}; the machine was {slower:.2} times as slow as when it is idle"
+            );
+            starts.push(took.div_f64(slower));
             for name in names {
                 wait_for("frames arrive again", Duration::from_secs(10), || {
                     let rows = rows(&daemon, name);
@@ -107,34 +114,27 @@ mod large {
             assert_eq!(dash::read(&text).unwrap().periods.len(), 1, "{name}");
         }
         let worst = *costs.iter().max().unwrap() as f64 / RATE;
-        eprintln!(
-            "start to the first tick of all four: {starts:?}; frames lost at a time: {costs:?}, at worst {worst} s"
-        );
+        eprintln!("frames lost at a time: {costs:?}, at worst {worst} s");
         assert!(worst <= 2.0, "a restart cost {worst} s: {costs:?}");
         starts.sort_unstable();
-        let machine = slowness();
-        eprintln!("the machine is {machine:.2} times as slow as when it is idle");
-        let allowed = Duration::from_millis(500).mul_f64(machine.max(1.0));
+        let median = starts[starts.len() / 2];
+        eprintln!("start to the first tick, on an idle machine: {median:?} (median) of {starts:?}");
         assert!(
-            starts[0] <= allowed,
-            "start to the first tick: {starts:?}, allowed {allowed:?}"
+            median <= Duration::from_millis(500),
+            "start to the first tick: {starts:?}"
         );
     }
 
     /// How much slower than alone on the machine that the limits were measured on a process starts now: FFmpeg there lists its encoders
     /// within 130 ms.
     fn slowness() -> f64 {
-        let runs = (0..3).map(|_| {
-            let begun = Instant::now();
-            let mut command = std::process::Command::new("ffmpeg");
-            run(
-                command.args(["-hide_banner", "-encoders"]),
-                Duration::from_secs(10),
-            );
-            begun.elapsed()
-        });
-        let best = runs.min().unwrap();
-        best.as_secs_f64() / 0.13
+        let begun = Instant::now();
+        let mut command = std::process::Command::new("ffmpeg");
+        run(
+            command.args(["-hide_banner", "-encoders"]),
+            Duration::from_secs(10),
+        );
+        begun.elapsed().as_secs_f64() / 0.13
     }
 
     #[test]
@@ -165,6 +165,35 @@ mod large {
         assert!(daemon.stream("cam").ticks.missed > 50);
     }
 
+    /// When ticks are too late to be encoded, those after them still show their own pictures.
+    #[test]
+    fn a_gap_costs_no_picture_after_it() {
+        let _machine = beside_others();
+        let ffmpeg = BrokenFfmpeg::new("[ -e BROKEN ]");
+        let config = ffmpeg.config("failures = 2\nretry_every = \"1s\"");
+        // So much is kept for a late encoder that it loses nothing by the bound.
+        let mut daemon =
+            Daemon::start(&(config + &stream("cam", "1s", "encoder_timeout = \"3s\"")));
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        daemon.wait_until_playable("cam");
+        daemon.kill();
+        // Without an encoder since its start the daemon has no slate to show.
+        ffmpeg.break_it();
+        daemon.restart();
+        wait_for("a gap", Duration::from_secs(20), || {
+            (daemon.stream("cam").ticks.missed > 0).then_some(())
+        });
+        ffmpeg.mend_it();
+        wait_for("segments after the gap", Duration::from_secs(20), || {
+            let now = playlist(&daemon, "cam");
+            let gap = now.segments.iter().rposition(|segment| segment.gap)?;
+            (now.segments.len() > gap + 3).then_some(())
+        });
+        daemon.stop();
+        let (shown, fresh) = published_is_what_ingest_meant_or_the_slate(&daemon, "cam", "small");
+        assert!(fresh > 50, "{shown} pictures, {fresh} fresh");
+    }
+
     /// Kills at moments that look random; each time the folder stays a live window for any web server, and what it holds is right.
     #[test]
     fn kills_at_any_moment_leave_a_folder_that_is_served_on_and_taken_over() {
@@ -183,7 +212,8 @@ mod large {
         let last = playlist(&daemon, "cam").segments.last().unwrap().number;
         let now = wait_for("new segments", Duration::from_secs(20), || {
             let now = playlist(&daemon, "cam");
-            (now.segments.last()?.number >= last + 3).then_some(now)
+            let shown = |segment: &&hls::Listed| segment.number > last && !segment.gap;
+            (now.segments.iter().filter(shown).count() >= 3).then_some(now)
         });
         assert!(now.segments.iter().all(|segment| !segment.discontinuity));
         daemon.stop();

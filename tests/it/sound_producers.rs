@@ -1,18 +1,22 @@
 //! Sound from producers: heard when it was captured, silence when they die, and a lie ends its own session alone.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::time::Duration;
 
-use ringgear_producer::MemoryKind;
 use ringgear_producer::messages::{EndCode, OpenSound, PROTOCOL, Reply, Request};
+use ringgear_producer::{
+    AudioProducer, AudioProducerOptions, MemoryKind, ProducerError, SampleFormat, SoundFormat,
+};
 
-use super::sound::{audio, loudness, playlist, wait_for_segments};
+use super::recordings::{feed, open};
+use super::sound::{audio, playlist, wait_for_segments};
+use super::source_sound::{assert_clicks, whole};
+use crate::harness::clap::claps;
 use crate::harness::daemon::Daemon;
 use crate::harness::liar::{COMMITTED, Liar, READY, SLOT_HEADER_BYTES, SLOT_HEADERS};
 use crate::harness::place::Who;
 use crate::harness::process::{Process, run};
 use crate::harness::streams::small_stream;
+use crate::harness::tone::{PUSH, loudness, tone};
 use crate::harness::{beside_others, wait_for};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -22,33 +26,8 @@ fn fed_stream(name: &str) -> String {
         + &format!("[streams.{name}.audio]\nsource = \"producer\"\n")
 }
 
-/// A minute of a tone: one channel of s16le at 44.1 kHz.
-fn tone(daemon: &Daemon) -> File {
-    let path = daemon.place.path().join("tone.raw");
-    let mut file = File::create(&path).unwrap();
-    let value = |at: u32| {
-        let turns = f64::from(at) * 441.0 / 44_100.0;
-        #[allow(clippy::cast_possible_truncation)]
-        let value = ((turns * std::f64::consts::TAU).sin() * 20_000.0) as i16;
-        value.to_le_bytes()
-    };
-    let second: Vec<u8> = (0..44_100).flat_map(value).collect();
-    (0..60).for_each(|_| file.write_all(&second).unwrap());
-    File::open(path).unwrap()
-}
-
-const PUSH: [&str; 7] = [
-    "push",
-    "cam",
-    "--audio",
-    "--rate",
-    "44100",
-    "--channels",
-    "1",
-];
-
 fn microphone(daemon: &Daemon) -> Process {
-    let process = daemon.producer_with(&PUSH, tone(daemon).into());
+    let process = daemon.producer_with(&PUSH, tone(daemon, 60).into());
     wait_for("the tone is heard", SOON, || {
         let audio = audio(daemon)?;
         let session = audio.session.filter(|session| session.committed > 20)?;
@@ -188,6 +167,79 @@ fn each_lie_in_a_ring_of_sound_ends_its_own_session_by_its_name() {
     }
     let stream = daemon.stream("cam");
     assert_eq!((stream.ticks.missed, stream.restarts), (0, 0));
+}
+
+/// A second of sound at 44.1 kHz, with a click of 10 ms at its beginning if `loud`.
+fn second(loud: bool) -> Vec<u8> {
+    let sample = |at: u32| match (loud && at < 441, at / 22 % 2) {
+        (false, _) => 0_i16,
+        (true, 0) => 24_000,
+        (true, _) => -24_000,
+    };
+    (0..44_100)
+        .flat_map(|at| sample(at).to_le_bytes())
+        .collect()
+}
+
+#[test]
+fn a_recording_has_each_sample_that_its_producer_wrote_however_fast() {
+    const SECONDS: u64 = 8;
+    let _machine = beside_others();
+    let config = small_stream("cam", "mode = \"vod\"");
+    let daemon = Daemon::start(&(config + "[streams.cam.audio]\nsource = \"producer\"\n"));
+    let sound = || {
+        let format = SoundFormat::new(SampleFormat::S16le, 44_100, 1).unwrap();
+        let mut options = AudioProducerOptions::new("cam", format);
+        options.socket = daemon.place.socket();
+        AudioProducer::open(options, |_| ())
+    };
+    match sound() {
+        Err(ProducerError::Refused(refused)) => {
+            let message = refused.message;
+            assert!(message.contains("records nothing now"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // By a single thread, in turn, the pictures first.
+    let mut pictures = open(&daemon);
+    feed(&mut pictures, 0..25).unwrap();
+    let mut microphone = sound().unwrap();
+    for at in 0..SECONDS {
+        assert!(microphone.write(&second(at % 2 == 1), None).unwrap());
+        feed(&mut pictures, 25 * (at + 1)..25 * (at + 2)).unwrap();
+    }
+    let blocks = microphone.committed();
+    let counts = microphone.close().unwrap().unwrap();
+    assert_eq!(
+        (counts.used, counts.superseded, counts.late),
+        (blocks, 0, 0)
+    );
+    pictures.close().unwrap();
+    let folder = |daemon: &Daemon| {
+        let name = daemon.stream("cam").recordings.remove(0);
+        daemon.place.live().join("cam").join(name)
+    };
+    let first = folder(&daemon);
+    // A second of pictures has no sound: there is silence.
+    assert!((whole(&first, "small", "audio") - 9.0).abs() < 0.001);
+    assert_clicks(&claps(&first, "small", "audio").1, 8.0);
+
+    // Who is still there when the pictures end is told, and what it wrote before is there.
+    let mut pictures = open(&daemon);
+    let mut microphone = sound().unwrap();
+    assert!(microphone.write(&second(true), None).unwrap());
+    feed(&mut pictures, 0..50).unwrap();
+    pictures.close().unwrap();
+    wait_for("it is told that the recording is over", SOON, || {
+        microphone.check().unwrap();
+        (!microphone.is_connected()).then_some(())
+    });
+    assert_eq!(microphone.close().unwrap(), None);
+    let second = folder(&daemon);
+    assert_ne!(first, second);
+    assert!((whole(&second, "small", "audio") - 2.0).abs() < 0.001);
+    let clicks = claps(&second, "small", "audio").1;
+    assert!(clicks.len() == 1 && clicks[0].abs() < 20.0, "{clicks:?}");
 }
 
 mod alone {

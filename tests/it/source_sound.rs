@@ -52,7 +52,7 @@ fn a_recorded_source_has_its_sound_and_one_without_any_silence() {
 
 /// The clicks of a recording's sound come every two seconds from 1 s on, up to its end.
 #[track_caller]
-fn assert_clicks(clicks: &[f64], seconds: f64) {
+pub(super) fn assert_clicks(clicks: &[f64], seconds: f64) {
     for (click, second) in clicks.iter().zip((1..).step_by(2)) {
         let off = click - f64::from(second) * 1000.0;
         assert!(off.abs() < 20.0, "{clicks:?}");
@@ -63,7 +63,7 @@ fn assert_clicks(clicks: &[f64], seconds: f64) {
 
 /// Both tracks of what is in `folder` are of one length, within a frame of sound, and at their end; says which.
 #[track_caller]
-fn whole(folder: &Path, video: &str, audio: &str) -> f64 {
+pub(super) fn whole(folder: &Path, video: &str, audio: &str) -> f64 {
     let (pictures, sound) = (listed(&folder.join(video)), listed(&folder.join(audio)));
     assert!(pictures.ended && sound.ended);
     assert_eq!(pictures.segments.len(), sound.segments.len());

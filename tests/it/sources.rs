@@ -20,7 +20,7 @@ use crate::harness::{beside_others, hls, media, wait_for};
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// `frames` pictures of 320x180 whose bars count from 0, 25 a second.
-fn pattern_file(path: &Path, frames: u32) {
+pub(crate) fn pattern_file(path: &Path, frames: u32) {
     let format = FrameFormat::packed(PixelFormat::Yuv420p, 320, 180).unwrap();
     let painter = PatternPainter::new(format.clone());
     let arguments = "-v error -f rawvideo -pix_fmt yuv420p -s 320x180 -r 25 -i - -c:v libx264 -preset ultrafast -bf 2 -crf 18";

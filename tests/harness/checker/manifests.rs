@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::Notes;
+use super::counted_mpd::CountedMpds;
 use super::origin::{Away, Fetched, Origin};
+use super::parts::Parts;
 use super::uris::{Sighting, Uris};
 use crate::harness::dash::{self, Mpd};
 use crate::harness::hls::{self, Listed, MediaPlaylist, Variant};
@@ -20,6 +22,8 @@ pub(crate) struct Manifests {
     media: BTreeMap<String, Seen>,
     mpd: Option<Mpd>,
     mpd_expected: bool,
+    counted: CountedMpds,
+    pub(super) parts: Parts,
     /// What one rendition said of a segment, for the others of video to agree with, and later ones of it itself: PROGRAM-DATE-TIME, seconds, discontinuity.
     agreed: BTreeMap<(u64, String), Said>,
 }
@@ -43,6 +47,8 @@ impl Manifests {
             media: BTreeMap::new(),
             mpd: None,
             mpd_expected: false,
+            counted: CountedMpds::default(),
+            parts: Parts::new(stream),
             agreed: BTreeMap::new(),
         }
     }
@@ -78,7 +84,7 @@ impl Manifests {
         let audio = self.audio.iter().map(|name| format!("{name}/media.m3u8"));
         // With several groups of audio, each picture has several variants.
         let uris_listed: BTreeSet<String> = video.chain(audio).collect();
-        for uri in uris_listed {
+        for uri in &uris_listed {
             let path = format!("{}/{uri}", self.stream);
             let at = Instant::now();
             let fetched = origin.get(&path)?;
@@ -98,6 +104,9 @@ impl Manifests {
                         );
                     }
                     let rendition = uri.split('/').next().unwrap_or_default().to_owned();
+                    let others = uris_listed.len() - 1;
+                    self.parts
+                        .listed(&rendition, &playlist, judged, others, notes);
                     self.check_media(&rendition, playlist, at, uris, notes);
                 }
                 Err(error) => notes.broken(6, format!("{path}: {error}")),
@@ -116,7 +125,7 @@ impl Manifests {
                 Err(error) => notes.broken(6, format!("{path}: {error}")),
             }
         }
-        Ok(())
+        self.counted.read(&self.stream, origin, uris, notes)
     }
 
     fn check_variants(&mut self, variants: Vec<Variant>, notes: &mut Notes) {
@@ -250,7 +259,7 @@ impl Manifests {
             if from_folder {
                 scheme == "urn:mpeg:dash:utc:http-head:2014"
             } else {
-                scheme.starts_with("urn:mpeg:dash:utc:http-") && value.ends_with("/time")
+                scheme.starts_with("urn:mpeg:dash:utc:http-") && value == "time"
             }
         });
         notes.unless(mends_clock, 27, || {
@@ -300,7 +309,12 @@ fn check_beside_video(rendition: &str, number: u64, video: Said, audio: Said, no
 }
 
 /// The body of a manifest that has to be there once it was.
-fn readable(fetched: Fetched, path: &str, expected: bool, notes: &mut Notes) -> Option<String> {
+pub(super) fn readable(
+    fetched: Fetched,
+    path: &str,
+    expected: bool,
+    notes: &mut Notes,
+) -> Option<String> {
     if fetched.status != 200 {
         notes.unless(!expected, 6, || {
             format!("{path} answers {}", fetched.status)
@@ -550,6 +564,6 @@ fn check_timeline(
 
 /// A count as a float: exact far beyond anything that is counted here.
 #[allow(clippy::cast_precision_loss)]
-fn seconds_of(count: u64) -> f64 {
+pub(super) fn seconds_of(count: u64) -> f64 {
     count as f64
 }

@@ -34,8 +34,8 @@ pub(crate) struct Uris {
     stream: String,
     known: BTreeMap<String, Known>,
     inits: BTreeMap<String, media::Init>,
-    /// Where each segment starts and ends, by rendition and number.
-    spans: BTreeMap<(String, u64), (u64, u64)>,
+    /// Where each segment starts and ends, by rendition and number, and the timescale of that.
+    spans: BTreeMap<(String, u64), (u64, u64, u64)>,
     expired: usize,
 }
 
@@ -73,7 +73,17 @@ impl Uris {
 
     /// Where the segment's media starts and ends in its timescale, once it was fetched.
     pub(crate) fn span(&self, rendition: &str, number: u64) -> Option<(u64, u64)> {
-        self.spans.get(&(rendition.to_owned(), number)).copied()
+        let (start, end, _) = self.spans.get(&(rendition.to_owned(), number))?;
+        Some((*start, *end))
+    }
+
+    /// The rendition's newest segments that were fetched: the number of each, where it starts, and the timescale of that.
+    pub(crate) fn newest(&self, rendition: &str) -> Vec<(u64, u64, u64)> {
+        let of_it = (rendition.to_owned(), 0)..=(rendition.to_owned(), u64::MAX);
+        let newest = self.spans.range(of_it).rev().take(3);
+        newest
+            .map(|((_, number), (start, _, timescale))| (*number, *start, *timescale))
+            .collect()
     }
 
     /// The timescale of the init segment `map`, once it was fetched.
@@ -120,8 +130,8 @@ impl Uris {
         });
     }
 
-    /// Fetches what is new and asks for what is due.
-    pub(crate) fn ask(&mut self, origin: &mut impl Origin, notes: &mut Notes) {
+    /// Fetches what is new and asks for what is due. If the origin is away, that stays due.
+    pub(crate) fn ask(&mut self, origin: &mut impl Origin, notes: &mut Notes) -> Result<(), Away> {
         let paths: Vec<String> = self
             .known
             .iter()
@@ -134,11 +144,9 @@ impl Uris {
             .map(|(path, _)| path.clone())
             .collect();
         for path in paths {
-            // The origin is away: what is due stays due.
-            if self.ask_for(&path, origin, notes).is_err() {
-                return;
-            }
+            self.ask_for(&path, origin, notes)?;
         }
+        Ok(())
     }
 
     fn ask_for(
@@ -242,8 +250,8 @@ impl Uris {
                 notes.unless(segment.starts_with_idr, 23, || {
                     format!("{path} does not start with an IDR picture")
                 });
-                self.spans
-                    .insert((rendition, number), (segment.start, segment.end));
+                let span = (segment.start, segment.end, init.timescale);
+                self.spans.insert((rendition, number), span);
             }
         }
         Ok(())
