@@ -134,9 +134,10 @@ impl Scene {
         wait_for("six segments are listed", Duration::from_secs(60), || {
             (daemon.stream("cam").window.segments >= 6).then_some(())
         });
+        // First: three browsers that start fill a small machine for seconds, and what is late then is late by them.
+        let players = HeldPlayers::open(&daemon.url("/cam"));
         let http = Checker::over_http(&daemon, "cam");
         let folder = Checker::of_folder(&daemon, "cam");
-        let players = HeldPlayers::open(&daemon.url("/cam"));
         Self {
             daemon,
             camera,

@@ -257,7 +257,7 @@ mod besieged {
     #[test]
     fn descriptors_that_nobody_asked_for_are_closed() {
         let siege = Siege::begin("messages_per_second = 10000");
-        let liar = Liar::session(&siege.daemon, "bad");
+        let mut liar = Liar::session(&siege.daemon, "bad");
         let file = tempfile::tempfile().unwrap();
         let fds = [file.as_fd(); 100];
         for _ in 0..100 {
@@ -266,6 +266,9 @@ mod besieged {
             assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
             let line = [IoSlice::new(b"{\"type\":\"status\"}\n")];
             sendmsg(&liar.socket, &line, &mut control, SendFlags::NOSIGNAL).unwrap();
+            // Once answered, the message has been read; who never reads is given up after a while.
+            let answer = liar.reply(Duration::from_secs(5));
+            assert!(matches!(answer, Some(Reply::Status { .. })), "{answer:?}");
             assert!(Held::by(&siege.daemon).descriptors <= siege.held.descriptors + 8);
         }
         drop(liar);

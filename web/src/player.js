@@ -9,6 +9,7 @@ const NUDGE_AFTER = 4000;  // then the place is changed, for players that wait f
 const RENEW_AFTER = 9000;  // then all is begun anew
 const MAX_RATE = 1.1;      // speeds that nobody notices
 const MIN_RATE = 0.95;
+const REPLAY_EVERY = 10000; // ms between jumps back, each of which shows something again
 
 const rates = makeRates();
 
@@ -36,6 +37,7 @@ let extra = 0;             // seconds more from the edge than asked for, since i
 let learntAt = 0;          // when extra last changed
 let waitingSince = 0;      // when the present stall began, if there is one
 let steadyFrom = Infinity; // from when on stalls tell something of the edge
+let replayedAt = -Infinity; // when it last jumped back from the edge
 let stalls = 0;
 let renewals = 0;
 const unpublished = new Set(); // formats that this stream doesn't have
@@ -199,6 +201,12 @@ function steer(now) {
   }
   const low = choice.latency === "low";
   if (late > (low ? 2 : 4)) {
+    goLive();
+    return;
+  }
+  // A player that jumps over what it failed to load ends up at the very edge, where safe playback is not; drifting back takes a minute.
+  if (!low && late < -1.5 && now - replayedAt > REPLAY_EVERY) {
+    replayedAt = now;
     goLive();
     return;
   }
