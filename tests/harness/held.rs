@@ -54,6 +54,17 @@ impl Held {
     }
 }
 
+/// The names of the daemon's threads, for the words of a failed test.
+pub(crate) fn thread_names(daemon: &Daemon) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+    let mut names: Vec<String> = tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .map(|name| name.trim_end().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
 /// Whether a line of `/proc/PID/maps` is of a mapping with a file behind it: its fifth field, the inode, is not 0.
 fn is_of_a_file(line: &&str) -> bool {
     line.split_whitespace()

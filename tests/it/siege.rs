@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ringgear::status::TickStatus;
 
 use crate::harness::daemon::Daemon;
-use crate::harness::held::{Held, ProcessorTime, cpu_seconds, memory_kb};
+use crate::harness::held::{Held, ProcessorTime, cpu_seconds, memory_kb, thread_names};
 use crate::harness::process::Process;
 use crate::harness::streams::small_stream;
 use crate::harness::{Machine, alone, beside_others, wait_for};
@@ -30,6 +30,7 @@ pub(crate) struct Siege {
     _far_neighbour: Process,
     far_ticks: TickStatus,
     pub(crate) held: Held,
+    threads: Vec<String>,
     resident_kb: u64,
     cpu: f64,
     since: Instant,
@@ -57,6 +58,10 @@ impl Siege {
         let camera = daemon.producer(&["pattern", "bad", "--size", "320x180"]);
         daemon.wait_until_playable("good");
         daemon.wait_until_playable("bad");
+        // What it does once and for all is done, too.
+        wait_for("the slates are encoded", Duration::from_secs(60), || {
+            (daemon.log().matches("slate encoded").count() == 2).then_some(())
+        });
         drop(camera);
         free(&daemon);
         let stream = daemon.stream("good");
@@ -66,6 +71,7 @@ impl Siege {
             far_daemon,
             _far_neighbour: far_neighbour,
             held: Held::by(&daemon),
+            threads: thread_names(&daemon),
             resident_kb: memory_kb(daemon.pid(), "VmRSS"),
             cpu: cpu_seconds(&daemon),
             since: Instant::now(),
@@ -122,8 +128,10 @@ impl Siege {
         );
         assert!(
             held.is_no_more_than(&self.held),
-            "{held:?} after, {:?} before",
-            self.held
+            "{held:?} after, {:?} before; threads {:?} after, {:?} before",
+            self.held,
+            thread_names(&self.daemon),
+            self.threads
         );
         assert!(
             resident_kb <= most_kb,
