@@ -129,8 +129,8 @@ pub(super) fn copying<'a>(
         add(words(&["-map", "0:a:0"]));
         add(sound.arguments());
         if sound.codec != AudioCodec::Copy {
-            // Holes become silence, and what is a little off is stretched.
-            let resampled = format!("aresample={SAMPLE_RATE}:async=1");
+            // Holes become silence, and what is a little off is stretched, by a hundredth at most.
+            let resampled = format!("aresample={SAMPLE_RATE}:async=1:max_soft_comp=0.01");
             add(words(&["-ac", "2", "-af", &resampled]));
         } else if !plan.repeat {
             // In MP4 a frame has no header of its own. Where a file begins again, FFmpeg 5.1 gives this filter an end, and nothing after it.
@@ -327,7 +327,7 @@ mod tests {
         assert!(outputs[2].ends_with("+delay_moov -flush_packets 1 -f mp4 pipe:11"));
         assert!(outputs[3].starts_with("a:0 -c:a libopus -b:a 96000 "));
         assert!(
-            outputs[3].contains(" -ac 2 -af aresample=48000:async=1 "),
+            outputs[3].contains(" -ac 2 -af aresample=48000:async=1:max_soft_comp=0.01 "),
             "{line}"
         );
         let shifted = outputs
