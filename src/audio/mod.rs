@@ -93,7 +93,7 @@ impl Drop for AudioDesk {
 pub(crate) struct Entrance(Slot);
 
 impl Entrance {
-    /// Begins a run of sound, in place of the one before: the stream has what the filler is given, and silence once that is dropped. Up to `most`
+    /// Begins a run of sound, in place of the one before or after it: the stream has what the filler is given, and silence once that is dropped. Up to `most`
     /// samples wait in it.
     pub(crate) fn begin(&self, most: usize) -> Filler {
         self.begin_at(SAMPLE_RATE, most)
@@ -113,8 +113,8 @@ impl Entrance {
     }
 }
 
-/// Both ends.
-pub(crate) fn desk() -> (AudioDesk, AudioPost) {
-    let (slot, post) = post::post();
+/// Both ends. `in_order` says whether what comes in is heard one after the other, as producers' sound is in recordings.
+pub(crate) fn desk(in_order: bool) -> (AudioDesk, AudioPost) {
+    let (slot, post) = post::post(in_order);
     (AudioDesk(slot), post)
 }

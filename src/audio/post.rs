@@ -1,5 +1,5 @@
-//! What waits for the thread that makes a stream's sound. Of orders and of inlets only the newest counts, so no more than that one is kept, however
-//! long the thread is busy. What the encoder returns waits in a queue: once that is full, who reads the encoder waits, and the encoder behind it.
+//! What waits for the thread that makes a stream's sound. Of orders only the newest counts, and of inlets, too, where sound is heard live: so no more than
+//! that one is kept, however long the thread is busy. Of a recording each inlet counts. What the encoder returns waits in a queue: once that is full, who reads the encoder waits, and the encoder behind it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Order;
 use super::inlet::Inlet;
+use super::supply::{FOLLOWING, not_taken};
 use crate::encode::audio::AudioEvent;
 
 /// How many of the encoder's events wait: a second of frames, of as many renditions as there may be.
@@ -27,7 +28,8 @@ pub(super) struct Mail {
     pub(super) order: Option<Order>,
     /// The recording ends before this sample.
     pub(super) end: Option<u64>,
-    pub(super) input: Option<Input>,
+    /// The newest, or all of a recording, in the order in which they came.
+    pub(super) inputs: VecDeque<Input>,
     /// What encoders say, each with its run.
     pub(super) returned: VecDeque<(u64, AudioEvent)>,
 }
@@ -36,7 +38,7 @@ impl Mail {
     fn is_empty(&self) -> bool {
         self.order.is_none()
             && self.end.is_none()
-            && self.input.is_none()
+            && self.inputs.is_empty()
             && self.returned.is_empty()
     }
 }
@@ -52,6 +54,8 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Whether what comes in is heard one after the other, as in recordings.
+    in_order: bool,
     state: Mutex<State>,
     come: Condvar,
     room: Condvar,
@@ -78,9 +82,19 @@ impl Slot {
         self.put(|mail| mail.end = Some(end));
     }
 
-    /// The sound is `input` from here on, whatever came before it.
+    /// The sound is `input` from here on: at once, or after what came before it.
     pub(super) fn input(&self, input: Input) {
-        self.put(|mail| mail.input = Some(input));
+        let in_order = self.0.in_order;
+        self.put(|mail| {
+            if !in_order {
+                mail.inputs.clear();
+            }
+            if mail.inputs.len() < FOLLOWING {
+                mail.inputs.push_back(input);
+            } else {
+                not_taken();
+            }
+        });
     }
 
     /// The encoder of this run says so; waits for room.
@@ -109,9 +123,12 @@ impl Slot {
 /// The thread's end.
 pub(crate) struct AudioPost(Arc<Shared>);
 
-/// Both ends.
-pub(super) fn post() -> (Slot, AudioPost) {
-    let shared = Arc::<Shared>::default();
+/// Both ends. `in_order` says whether what comes in is heard one after the other, as in recordings.
+pub(super) fn post(in_order: bool) -> (Slot, AudioPost) {
+    let shared = Arc::new(Shared {
+        in_order,
+        ..Shared::default()
+    });
     (Slot(Arc::clone(&shared)), AudioPost(shared))
 }
 
@@ -192,7 +209,7 @@ mod tests {
 
     #[test]
     fn of_what_replaces_what_came_before_only_the_newest_is_kept() {
-        let (slot, post) = post();
+        let (slot, post) = post(false);
         let fillers: Vec<Filler> = (0..1000)
             .map(|generation| {
                 let (filler, inlet) = inlet(SAMPLE_RATE, 9);
@@ -208,13 +225,29 @@ mod tests {
         let mail = post.collect(SOON).unwrap();
         assert_eq!((mail.order.unwrap().generation, mail.end), (999, Some(7)));
         assert!(is_heard(&fillers[999]));
-        assert!(matches!(mail.input, Some(Input::Inlet(_))));
+        assert!(matches!(mail.inputs[0], Input::Inlet(_)) && mail.inputs.len() == 1);
         assert!(post.collect(Duration::ZERO).unwrap().is_empty());
     }
 
     #[test]
+    fn of_a_recording_all_sound_is_kept_that_came_first() {
+        let (slot, post) = post(true);
+        let fillers: Vec<Filler> = (0..FOLLOWING + 3)
+            .map(|_| {
+                let (filler, inlet) = inlet(SAMPLE_RATE, 9);
+                slot.input(Input::Inlet(inlet));
+                filler
+            })
+            .collect();
+        let heard: Vec<bool> = fillers.iter().map(is_heard).collect();
+        assert!(heard[..FOLLOWING].iter().all(|&heard| heard), "{heard:?}");
+        assert!(!heard[FOLLOWING..].iter().any(|&heard| heard), "{heard:?}");
+        assert_eq!(post.collect(SOON).unwrap().inputs.len(), FOLLOWING);
+    }
+
+    #[test]
     fn what_comes_ends_no_rest_and_is_there_after_it() {
-        let (slot, post) = post();
+        let (slot, post) = post(false);
         slot.order(order(1));
         let began = std::time::Instant::now();
         let rest = Duration::from_millis(60);
@@ -230,7 +263,7 @@ mod tests {
 
     #[test]
     fn who_reads_an_encoder_waits_while_what_it_returned_is_not_taken() {
-        let (slot, post) = post();
+        let (slot, post) = post(false);
         let say = |run: usize| slot.returned(run as u64, AudioEvent::Exited(String::new()));
         (0..RETURNED).for_each(say);
         thread::scope(|scope| {

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, ChildStdout};
+use std::process::{Child, ChildStdout, ExitStatus};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ const ROOM: usize = 48_000;
 const REFILL: Duration = Duration::from_millis(500);
 /// How long a process that has closed its output may take to end.
 const GRACE: Duration = Duration::from_millis(100);
+/// A killed one ends at once, or hangs in a device: nobody may have to wait for that.
+const REAPED: Duration = Duration::from_millis(500);
 
 /// One run of the process. Dropping it kills it.
 pub(super) struct Reader {
@@ -89,27 +91,37 @@ impl Reader {
     /// Ends it: whether it ended well, and how, with its last words. One whose inlet is `over` is given the moment that its own end takes.
     pub(super) fn end(mut self, over: bool) -> (bool, String) {
         self.close(if over { GRACE } else { Duration::ZERO });
-        let Some(mut child) = self.child.take() else {
-            return (false, String::new());
+        let Some(status) = self.has_ended_within(REAPED) else {
+            return (
+                false,
+                "it was killed, and hangs in what it reads".to_owned(),
+            );
         };
-        let status = child.wait();
+        self.child = None;
         let words = self.words.take().map(JoinHandle::join);
         let words = words.and_then(Result::ok).unwrap_or_default();
-        let well = status.as_ref().is_ok_and(std::process::ExitStatus::success);
-        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        (well, format!("{status}: {}", process::last_words(&words)))
+        let words = process::last_words(&words);
+        (status.success(), format!("{status}: {words}"))
     }
 
     fn close(&mut self, patience: Duration) {
-        let Some(child) = &mut self.child else { return };
-        let until = Instant::now() + patience;
-        while Instant::now() < until && matches!(child.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(2));
-        }
-        if matches!(child.try_wait(), Ok(None))
-            && let Some(group) = process::group_of(child)
+        if self.has_ended_within(patience).is_none()
+            && let Some(group) = self.child.as_ref().and_then(process::group_of)
         {
             process::kill_group(group);
+        }
+    }
+
+    /// How it has ended, if it has or does so in time.
+    fn has_ended_within(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let child = self.child.as_mut()?;
+        let until = Instant::now() + patience;
+        loop {
+            let status = child.try_wait().ok().flatten();
+            if status.is_some() || Instant::now() >= until {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(2));
         }
     }
 }
@@ -118,7 +130,6 @@ impl Drop for Reader {
     fn drop(&mut self) {
         self.close(Duration::ZERO);
         if let Some(mut child) = self.child.take() {
-            // It was killed, and ends at once, or hangs in a device: nobody may have to wait for that.
             let reap = move || drop(child.wait());
             drop(threads::spawn("audio-reap", reap));
         }

@@ -335,7 +335,7 @@ mod tests {
         let fd = memory.fd().try_clone_to_owned().unwrap();
         let bytes = memory.bytes() as u64;
         let writer = Writer::from_fd(fd, &format, bytes, 8).unwrap();
-        let (slot, post) = post();
+        let (slot, post) = post(policy == Policy::Lossless);
         let (ended, said) = watch::channel(None);
         let (closing, closed) = channel();
         let counters = Arc::<SoundCounters>::default();
@@ -368,7 +368,7 @@ mod tests {
 
         fn inlet(&self) -> Inlet {
             let within = Duration::from_secs(20);
-            match self.post.collect(within).unwrap().input {
+            match self.post.collect(within).unwrap().inputs.pop_front() {
                 Some(Input::Inlet(inlet)) => inlet,
                 _ => panic!("no inlet"),
             }

@@ -18,9 +18,16 @@ use crate::tick::SAMPLE_RATE;
 /// A source that gives nothing for so long is ended and begun again.
 const MUTE: Duration = Duration::from_secs(15);
 /// So many inlets follow on one another, where none may be cut short.
-const FOLLOWING: usize = 4;
+pub(super) const FOLLOWING: usize = 4;
 /// What has come so lately is still heard.
 const HEARD: Duration = Duration::from_secs(3);
+
+/// Tells that a producer's sound finds no place: it learns so itself by an account in which nothing was used.
+pub(super) fn not_taken() {
+    tracing::warn!(
+        "a producer's sound is not taken: the sound of {FOLLOWING} others before it still waits"
+    );
+}
 
 /// What there is to read from, and what is read now.
 pub(super) struct Supply {
@@ -114,9 +121,10 @@ impl Supply {
     pub(super) fn begin(&mut self, inlet: Inlet) {
         let under_way = self.inlet.as_ref().is_some_and(|inlet| !inlet.is_over());
         if self.in_order && under_way {
-            self.following.push_back(inlet);
-            if self.following.len() > FOLLOWING {
-                self.following.pop_front();
+            if self.following.len() < FOLLOWING {
+                self.following.push_back(inlet);
+            } else {
+                not_taken();
             }
             return;
         }

@@ -196,10 +196,11 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         if let Some(end) = mail.end {
             self.end_at(state, end);
         }
-        match mail.input {
-            Some(Input::Inlet(inlet)) => state.supply.begin(inlet),
-            Some(Input::Without(why)) => state.supply.without(why),
-            None => {}
+        for input in mail.inputs {
+            match input {
+                Input::Inlet(inlet) => state.supply.begin(inlet),
+                Input::Without(why) => state.supply.without(why),
+            }
         }
         for (run, event) in mail.returned {
             // One that was replaced has nothing more to say.

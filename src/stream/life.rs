@@ -343,7 +343,7 @@ impl Life {
         let beside = recorded.then(Arc::<Beside>::default);
         let (sound, post) = match &ground.plan.audio {
             Some(plan) => {
-                let (desk, post) = audio::desk();
+                let (desk, post) = audio::desk(recorded && plan.source == AudioInput::Producer);
                 (Some(desk), Some((plan.clone(), post)))
             }
             None => (None, None),
