@@ -44,7 +44,7 @@ const SPARE: f64 = 0.1;
 /// A player may stall for so long, where a row does not say more: less is hardly seen.
 const UNSEEN: Duration = Duration::from_millis(500);
 /// Where less than this was idle since the fault, stalls are the machine's.
-const SPARE_SINCE: f64 = 0.3;
+pub(crate) const SPARE_SINCE: f64 = 0.3;
 /// Then they have to play within this.
 const STARVED: Duration = Duration::from_secs(60);
 
