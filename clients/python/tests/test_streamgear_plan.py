@@ -1,11 +1,13 @@
 """How StreamGear's parameters are read, and the daemon's config that they become: without a daemon."""
 
 import logging
+import re
 from fractions import Fraction
 
 import pytest
+from conftest import ROOT
 
-from ringgear.streamgear import _plan, _wishes
+from ringgear.streamgear import _plan, _reasons, _wishes
 from ringgear.streamgear._keeper import assets, mirror
 from ringgear.streamgear._progress import Progress
 
@@ -147,6 +149,14 @@ def test_a_hardware_encoder_gets_its_device_and_needs_no_filters_of_its_own(told
     assert told() == []
 
 
+def test_an_encoder_is_not_given_what_it_does_not_have(told):
+    (primary,) = renditions(config({"-vcodec": "libvpx-vp9", "-preset": "fast", "-cpu-used": 5}))
+    assert "preset" not in primary and primary["options"] == '{ "cpu-used" = "5" }'
+    (primary,) = renditions(config({"-vcodec": "h264_nvenc", "-crf": 20}))
+    assert "crf" not in primary and "bitrate" in primary
+    assert [words.split(" ")[0] for words in told()] == ["-preset", "-crf"]
+
+
 def test_filters_and_settings_of_the_encoder_go_to_it(told):
     params = {"-vf": "hflip,format=yuv420p", "-preset": "fast", "-profile:v": "main", "-x264-params": "ref=2", "-tune": "zerolatency", "-threads": 2}
     (primary,) = renditions(config(params))
@@ -163,6 +173,13 @@ def test_settings_of_one_stream_go_to_that_one():
 @pytest.mark.parametrize(
     "params, word",
     [
+        ({"-tag:v": "hvc1"}, "tags it as players want it"),
+        ({"-lag-in-frames": 9}, "order"),
+        ({"-x264-params": "keyint=60:no_scenecut"}, "keyint=60:no_scenecut in -x264-params"),
+        ({"-vf": "scale_vaapi=w=640:h=-2"}, "-s and -streams"),
+        ({"-clones": ["-tag:v", "hvc1"]}, "-tag:v in -clones"),
+        ({"-no such": 1}, "FFmpeg's"),
+        ({"-level": "a\nb"}, "plain text"),
         ({"-g": 40}, "keyframes"),
         ({"-bf": 1}, "order"),
         ({"-tune": "film"}, "delay"),
@@ -208,8 +225,33 @@ def test_a_source_that_is_copied_has_nothing_of_an_encoder(told):
 
 
 def test_words_for_the_command_line_go_on():
-    (primary,) = renditions(config({"-clones": ["-map", "0:v:0", "-strict", "-2"], "-core0": ["-dump_attachment:t", "x"]}))
-    assert primary["output_args"] == '["-strict", "-2", "-dump_attachment:t", "x"]'
+    clones = ["-map", "0:v:0", "-strict", "-2", "-y", "-level", "4.0", "-x265-params", "rd=2:keyint=9"]
+    (primary,) = renditions(config({"-clones": clones, "-core0": ["-dump_attachment:t", "x", "-profile:v", "main"]}))
+    assert primary["output_args"] == '["-strict", "-2", "-level", "4.0", "-profile:v", "main"]'
+    assert primary["options"] == '{ "x265-params" = "rd=2" }'
+
+
+def owned_by_the_daemon():
+    """Its tables: names that `options` may not have, and what encoders' own lists of parameters may not, by the lists' names."""
+    text = (ROOT / "src" / "config" / "options.rs").read_text()
+    tables = re.search(r"const OWNED: .*?\n\];\n.*?const OWNED_WITHIN: .*?\n\];\n", text, re.S)[0]
+    names, within = re.split(r"const OWNED_WITHIN: ", tables)
+    quoted = r'"([^"]+)"'
+    rows = re.findall(r"\(\s*&\[([^\]]*)\],\s*&\[([^\]]*)\]", within)
+    return set(re.findall(quoted, names)), {a: set(re.findall(quoted, owned)) for lists, owned in rows for a in re.findall(quoted, lists)}
+
+
+def test_nothing_goes_on_that_the_daemon_refuses():
+    names, within = owned_by_the_daemon()
+    assert len(names) > 80 and len(within) == 5
+    assert {name: set(owned) for name, owned in _reasons.OWNED_WITHIN.items()} == within
+    for specifier in ("", ":v", ":v:0", ":s:v"):
+        # 9, for `-b 1` and `-crf 1` are good.
+        (primary,) = renditions(config({f"-{name}{specifier}": "9" for name in names if name != "preset"}))
+        assert not {"options", "output_args"} & set(primary), (specifier, primary)
+        for name in names:
+            (primary,) = renditions(config({"-clones": [f"-{name}{specifier}", *([] if name in _reasons.FLAGS else ["1"])]}))
+            assert not {"options", "output_args"} & set(primary), (name, primary)
 
 
 def test_audio_has_a_bitrate_for_each_stream_that_names_one():

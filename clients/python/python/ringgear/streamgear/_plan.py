@@ -25,6 +25,8 @@ _WINDOW_RANGE = (3.0, 3600.0)
 _LEAST_LISTED = 6
 #: The encoders that know a constant quality, with vidgear's; None for the encoder's own default.
 _QUALITY = {"libx264": "20", "libx265": "20", "libvpx-vp9": "20", "libaom-av1": None, "libsvtav1": None}
+#: The encoders whose speed has another name.
+_WITHOUT_PRESETS = ("libvpx-vp9", "libaom-av1")
 #: A free port of this machine alone.
 _ANY_PORT = "127.0.0.1:0"
 #: Bits per second of a rendition.
@@ -173,6 +175,11 @@ def _renditions(wishes: Wishes, picture: Picture, source: str | None) -> Iterato
         reason = "each of -streams is encoded" if source is not None else "frames have to be encoded"
         log.error("-vcodec copy becomes libx264: %s", reason)
         codec = "libx264"
+    if codec in _WITHOUT_PRESETS and wishes.preset is not None:
+        log.warning("-preset %s is left out: %s has none; -cpu-used says how fast it is, up to 8", wishes.preset, codec)
+        wishes = wishes._replace(preset=None)
+    if codec not in _QUALITY and wishes.crf is not None:
+        log.warning("-crf %s is left out: %s is given a bitrate, by -b:v or -bpp", wishes.crf, codec)
     yield [*_head(wishes, 0, codec), *_primary(wishes, picture, codec)]
     for index, stream in enumerate(wishes.streams, 1):
         yield [*_head(wishes, index, codec), *_secondary(wishes, picture, stream)]

@@ -17,14 +17,49 @@ OWNED: _Table = (
         _names("g keyint_min sc_threshold force_key_frames forced-idr forced_idr no-scenecut intra-refresh"),
         "keyframes stand where segments begin; -gop or the segments' length says how far apart",
     ),
-    (_names("bf max_b_frames b-pyramid b_strategy"), "pictures are encoded in the order in which they are shown"),
+    (_names("bf max_b_frames b-pyramid b_strategy lag-in-frames auto-alt-ref usage"), "pictures are encoded in the order in which they are shown"),
     (_names("tune"), "the encoder is tuned for least delay"),
     (_names("pix_fmt aspect colorspace color_primaries color_trc color_range"), "pictures are published as BT.709 in 4:2:0, with the shape of their pixels kept"),
-    (_names("filter_complex lavfi filter_script"), "a rendition has one chain of filters: give it as -vf"),
+    (_names("filter filter_complex lavfi filter_script"), "a rendition has one chain of filters: give it as -vf"),
+    (_names("c codec preset crf b"), "each of -streams has a -video_bitrate, and what else the primary stream has"),
+    (
+        _names("attach bitexact bsf dump_attachment flags flush_packets fs streamid tag target vstats vstats_file vtag write_index"),
+        "the daemon takes the encoder's output by itself, and tags it as players want it",
+    ),
+    (_names("enc_time_base fpsmax frames framerate i itsoffset itsscale output_ts_offset r vframes"), "frames and their times come from the script"),
+    (_names("gpu qsv_device"), "the daemon finds a hardware encoder's device, unless it is -vaapi_device"),
     (_names("map an vn sn dn shortest metadata map_metadata map_chapters disposition"), "Ringgear itself says which pictures and sounds go where"),
     (_names("maxrate bufsize minrate"), "they follow from the bitrate, so that it holds"),
     (_names("pass passlogfile"), "frames come once, so there is one pass"),
 )
+
+#: What an encoder's own list of parameters may not say, for Ringgear does: by the list's name. In them `_` is `-`, and `no-` before a name is the same parameter.
+OWNED_WITHIN: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(
+        ("x264-params", "x264opts"),
+        _names(
+            "keyint min-keyint keyint-min scenecut intra-refresh bframes b-pyramid open-gop annexb stitchable fps force-cfr timebase colorprim"
+            " transfer colormatrix fullrange range filler nal-hrd bitrate vbv-maxrate vbv-bufsize crf pass stats"
+        ),
+    ),
+    "x265-params": _names(
+        "keyint min-keyint scenecut intra-refresh bframes open-gop radl gop-lookahead repeat-headers annexb fps input input-res input-csp"
+        " input-depth output output-depth colorprim transfer colormatrix range hrd strict-cbr bitrate vbv-maxrate vbv-bufsize crf pass stats csv"
+        " recon"
+    ),
+    "aom-params": _names(
+        "usage passes pass fpf profile bit-depth input-bit-depth width height timebase fps lag-in-frames end-usage target-bitrate buf-sz"
+        " buf-initial-sz cq-level drop-frame resize-mode kf-min-dist kf-max-dist disable-kf fwd-kf-enabled sframe-dist large-scale-tile annexb"
+        " color-primaries transfer-characteristics matrix-coefficients"
+    ),
+    "svtav1-params": _names(
+        "keyint irefresh-type enable-force-key-frames pred-struct rc tbr mbr crf qp fps fps-num fps-denom width height input-depth"
+        " color-primaries transfer-characteristics matrix-coefficients color-range pass stats"
+    ),
+}
+
+#: FFmpeg's options that have no value.
+FLAGS = _names("an bitexact copyts dn hide_banner n nostdin re report shortest sn stats vn vstats y")
 
 #: What has no meaning here.
 INAPPLICABLE: _Table = (
@@ -47,7 +82,7 @@ INAPPLICABLE: _Table = (
     (_names("window_size"), "it is for a live stream in DASH; HLS has -hls_list_size"),
     (_names("hls_flags"), "a live stream's old segments go, a recording's stay, and files are replaced whole, whatever the flags"),
     (_names("hls_allow_cache method http_user_agent http_persistent timeout ignore_io_errors headers"), "files are written to the disk, where servers find them"),
-    (_names("y n loglevel v hide_banner report progress stats nostdin re stream_loop ss t to fs vsync fps_mode copyts"), "frames are taken as they come, and FFmpeg's words are kept by the daemon"),
+    (_names("y n loglevel v hide_banner report progress stats nostdin re stream_loop ss t to vsync fps_mode copyts"), "frames are taken as they come, and FFmpeg's words are kept by the daemon"),
     (_names("ac ar af acodec_tag aq q:a"), "of the audio, -acodec and the bitrate can be chosen"),
     (_names("init_hw_device filter_hw_device hwaccel hwaccel_device hwaccel_output_format"), "the daemon chooses what a hardware encoder needs"),
 )

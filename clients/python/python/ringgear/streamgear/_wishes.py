@@ -9,9 +9,9 @@ import logging
 import numbers
 import re
 from fractions import Fraction
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, Callable, Iterator, Mapping, NamedTuple
 
-from ._reasons import INAPPLICABLE, OWNED, SATISFIED
+from ._reasons import FLAGS, INAPPLICABLE, OWNED, OWNED_WITHIN, SATISFIED
 
 log = logging.getLogger("ringgear.streamgear")
 
@@ -129,7 +129,7 @@ def read(params: Params, *, live: bool, hls: bool) -> Wishes:
     for key in ("-s:v:0", "-b:v:0", "-b:a:0"):
         params.take(key)
     codec = _codec(params.take(*_VCODEC))
-    crf, preset = _text(params, "-crf"), _text(params, "-preset")
+    crf, preset = _text(params, "-crf", "-crf:v", "-crf:v:0"), _text(params, "-preset", "-preset:v", "-preset:v:0")
     bitrate = _bits(params, "-b:v", params.take(*_VIDEO_BITRATE))
     size = _size("-s", params.take("-s", "-s:v", "-video_size"))
     rate = params.take("-r", "-r:v", "-framerate")
@@ -137,8 +137,9 @@ def read(params: Params, *, live: bool, hls: bool) -> Wishes:
     device = _text(params, "-vaapi_device")
     audio_codec = _text(params, *_ACODEC)
     audio_bitrate = _bits(params, "-b:a", params.take(*_AUDIO_BITRATE))
-    output_args = _clones(params)
-    options, options_of = _options(params)
+    output_args, options = _clones(params)
+    more_options, options_of = _options(params)
+    options.update(more_options)
     return Wishes(
         live=live,
         hls=hls,
@@ -270,33 +271,74 @@ def _filter(given: Any) -> str | None:
     if given is None:
         return None
     parts = [part.strip() for part in str(given).split(",")]
-    own = [part for part in parts if part and not re.fullmatch(r"format=(pix_fmts=)?(yuv420p|nv12)|hwupload\w*(=.*)?|null", part)]
+    own = []
+    for part in filter(None, parts):
+        if re.fullmatch(r"(\w+_(vaapi|qsv|cuda|npp|vulkan|opencl)|hwdownload)(=.*)?", part):
+            log.warning("%s in -vf is left out: pictures reach a graphics card only for its encoder; -s and -streams say how large they are", part)
+        elif not re.fullmatch(r"format=(pix_fmts=)?(yuv420p|nv12)|hwupload\w*(=.*)?|null", part):
+            own.append(part)
     return ",".join(own) or None
 
 
-def _clones(params: Params) -> tuple[str, ...]:
-    """`-clones` and `-core...`: words for FFmpeg's command line, without those that say which streams go where."""
+def _clones(params: Params) -> tuple[tuple[str, ...], dict[str, str]]:
+    """`-clones` and `-core...`: words for FFmpeg's command line, without those that say what Ringgear decides; and those that go to the encoder."""
     words: list[str] = []
+    options: dict[str, str] = {}
     for key, value in params.take_where(lambda key: key == "-clones" or key.startswith("-core")).items():
         if not isinstance(value, list):
             log.warning("%s %r is left out: give a list of words", key, value)
             continue
-        words += _without_maps(key, [str(word) for word in value])
-    return tuple(words)
+        left_out: dict[str, str] = {}
+        for option, text in _pairs([str(word) for word in value]):
+            name, _ = _named(option)
+            reason = _reason(option, name) or (_NO_OPTION if text is None else _fault(name, text))
+            if reason is not None:
+                left_out[option] = reason
+            elif (kept := _without_owned(option, name, text or "")) is None:
+                continue
+            elif name in ("x265-params", "svtav1-params", "aom-params"):
+                # Ringgear has parameters of its own in these.
+                options[name] = kept
+            else:
+                words += [option, kept]
+        for option, reason in left_out.items():
+            log.warning("%s in %s is left out: %s", option, key, reason)
+    return tuple(words), options
 
 
-def _without_maps(key: str, words: list[str]) -> list[str]:
+def _pairs(words: list[str]) -> Iterator[tuple[str, str | None]]:
+    """Options and their values; None where there is no value, or no option."""
+    left = iter(words)
+    for word in left:
+        valued = word.startswith("-") and _named(word)[0] not in FLAGS
+        yield word, next(left, None) if valued else None
+
+
+_NO_OPTION = "options are FFmpeg's, with a leading - and a value in text or numbers"
+
+
+def _fault(name: str, value: str) -> str | None:
+    """What is wrong with an option that could go to the encoder."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_:.-]*", name):
+        return _NO_OPTION
+    if not 0 < len(value.encode(errors="replace")) <= 1024 or not value.isprintable():
+        return "a value has 1 to 1024 bytes of plain text"
+    return None
+
+
+def _without_owned(key: str, name: str, value: str) -> str | None:
+    """An encoder's own list of parameters without those that Ringgear sets; None if nothing is left."""
+    owned = OWNED_WITHIN.get(name.split(":")[0])
+    if owned is None:
+        return value
     kept: list[str] = []
-    index, mapped = 0, False
-    while index < len(words):
-        if words[index] == "-map":
-            index, mapped = index + 2, True
-            continue
-        kept.append(words[index])
-        index += 1
-    if mapped:
-        log.warning("-map in %s is left out: Ringgear itself says which pictures and sounds go where", key)
-    return kept
+    gone: list[str] = []
+    for pair in value.split(":"):
+        parameter = pair.split("=")[0].strip().replace("_", "-").lower()
+        (gone if re.sub("^no-", "", parameter) in owned else kept).append(pair)
+    if gone:
+        log.warning("%s in %s is left out: Ringgear sets it, as live video and equal segments need it", ":".join(gone), key)
+    return ":".join(kept) or None
 
 
 def _options(params: Params) -> tuple[dict[str, str], dict[int, dict[str, str]]]:
@@ -305,17 +347,21 @@ def _options(params: Params) -> tuple[dict[str, str], dict[int, dict[str, str]]]
     options_of: dict[int, dict[str, str]] = {}
     for key, value in params.take_where(lambda key: True).items():
         name, place = _named(key)
-        reason = _reason(key, name)
         if name in SATISFIED and str(value) in SATISFIED[name]:
             continue
+        reason = _reason(key, name)
+        if reason is None and (not key.startswith("-") or value is None or isinstance(value, (list, dict))):
+            reason = _NO_OPTION
+        if reason is None:
+            reason = _fault(name, str(value))
         if reason is not None:
             log.warning("%s %r is left out: %s", key, value, reason)
-        elif not key.startswith("-") or value is None or isinstance(value, (list, dict)):
-            log.warning("%s %r is left out: options are FFmpeg's, with a leading - and a value in text or numbers", key, value)
-        elif place is None:
-            options[name] = str(value)
-        else:
-            options_of.setdefault(place, {})[name] = str(value)
+            continue
+        kept = _without_owned(key, name, str(value))
+        if kept is None:
+            continue
+        of = options if place is None else options_of.setdefault(place, {})
+        of[name] = kept
     return options, options_of
 
 
@@ -330,9 +376,10 @@ def _named(key: str) -> tuple[str, int | None]:
 def _reason(key: str, name: str) -> str | None:
     if re.fullmatch(r"-.+:a(:\d+)?", key):
         return "of the audio, -acodec and the bitrate can be chosen"
+    plain = name.split(":")[0]
     for table in (OWNED, INAPPLICABLE):
         for names, reason in table:
-            if name in names:
+            if plain in names:
                 return reason
     if name.startswith("hls_"):
         return "Ringgear writes the playlists, and has nothing like it"
