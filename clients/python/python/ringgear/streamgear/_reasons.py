@@ -21,7 +21,10 @@ OWNED: _Table = (
     (_names("tune"), "the encoder is tuned for least delay"),
     (_names("pix_fmt aspect colorspace color_primaries color_trc color_range"), "pictures are published as BT.709 in 4:2:0, with the shape of their pixels kept"),
     (_names("filter filter_complex lavfi filter_script"), "a rendition has one chain of filters: give it as -vf"),
-    (_names("c codec preset crf b"), "each of -streams has a -video_bitrate, and what else the primary stream has"),
+    (
+        _names("c codec vcodec preset crf b s vf vaapi_device"),
+        "it is a parameter of its own, for all streams or the primary one; each of -streams has a -resolution and a -video_bitrate",
+    ),
     (
         _names("attach bitexact bsf dump_attachment flags flush_packets fs streamid tag target vstats vstats_file vtag write_index"),
         "the daemon takes the encoder's output by itself, and tags it as players want it",
