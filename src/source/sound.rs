@@ -22,8 +22,11 @@ const MOST_BYTES: usize = 1 << 20;
 const ROOM: usize = 16 * 48_000;
 /// Sound that is so much off what its times say, in samples, is put right: by silence, or by leaving some out.
 const TOLERANCE: i64 = 960;
+/// What is less off is the sound's own clock, or times that are rounded: so much of it is believed with each block, and the timeline follows by resampling.
+const BELIEVED: f64 = 1.0 / 32.0;
 /// A longer hole is none, but another count of time.
 const LONGEST_HOLE: i64 = 10 * 48_000;
+const SAMPLES_A_SECOND: f64 = 48_000.0;
 /// How soon it is looked again whether all sound was read.
 const SOON: Duration = Duration::from_millis(20);
 
@@ -94,7 +97,7 @@ struct Blocks {
     anchor: Anchor,
     waits: bool,
     /// Where the next sample belongs, in samples of the source's time.
-    next: Option<i64>,
+    next: Option<f64>,
     /// What has come before the first picture.
     early: Vec<Pcm>,
 }
@@ -133,10 +136,10 @@ impl Blocks {
 
     /// Takes the block of the source's time `at`.
     fn take(&mut self, at: Duration, bytes: &[u8]) {
-        let at = samples_in(at);
+        let at = at.as_secs_f64() * SAMPLES_A_SECOND;
         let mut block: Vec<Pcm> = samples(&bytes[..bytes.len() / SAMPLE * SAMPLE]).collect();
-        let next = *self.next.get_or_insert(at);
-        match at - next {
+        let mut next = self.next.unwrap_or(at);
+        match (at - next).round() as i64 {
             hole if (TOLERANCE..LONGEST_HOLE).contains(&hole) => {
                 let hole = usize::try_from(hole).unwrap_or(0);
                 block.splice(0..0, std::iter::repeat_n([0.0; 2], hole));
@@ -145,13 +148,12 @@ impl Blocks {
                 let twice = usize::try_from(-twice).unwrap_or(0);
                 block.drain(..twice.min(block.len()));
             }
-            small if small.abs() < LONGEST_HOLE => {}
-            _ => self.next = Some(at),
+            small if small.abs() < LONGEST_HOLE => next += (at - next) * BELIEVED,
+            _ => next = at,
         }
-        let length = i64::try_from(block.len()).unwrap_or(i64::MAX);
-        let end = self.next.unwrap_or(at).saturating_add(length);
+        let end = next + block.len() as f64;
         self.next = Some(end);
-        let nanos = i64::try_from(i128::from(end) * 1_000_000_000 / 48_000).unwrap_or(i64::MAX);
+        let nanos = (end * 1e9 / SAMPLES_A_SECOND).round() as i64;
         let Some(captured) = self.clock.here(nanos) else {
             // Before the first picture nobody knows when that was; of more than fits the newest counts.
             self.early.append(&mut block);
@@ -180,12 +182,6 @@ impl Blocks {
             self.filler.offer(&block, moment);
         }
     }
-}
-
-/// The whole samples in `time`, the nearest number of them.
-fn samples_in(time: Duration) -> i64 {
-    let samples = (time.as_nanos() * 48_000 + 500_000_000) / 1_000_000_000;
-    i64::try_from(samples).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -263,6 +259,32 @@ mod tests {
         blocks.take(millis(3_600_000), &bytes(0.3, 480));
         let (samples, places) = taken(&inlet);
         assert_eq!((samples.len(), places), (480, vec![3_600_010]));
+    }
+
+    #[test]
+    fn an_hour_of_a_clock_that_is_100_ppm_off_is_where_its_times_say_and_has_no_seam() {
+        let clock = PictureClock::new();
+        clock.set(millis(0), MonotonicTime(0));
+        let (mut blocks, inlet) = blocks(&clock);
+        const BLOCK: u64 = 1024;
+        let samples = bytes(0.1, 1024);
+        for block in 0..3600 * 48_000 / BLOCK {
+            // As RTMP has them: in whole milliseconds.
+            let at = Duration::from_nanos(block * BLOCK * 1_000_100 / 48);
+            blocks.take(millis(at.as_millis() as u64), &samples);
+            let (taken, places) = (inlet.take(usize::MAX, |_| ()), inlet.arrivals());
+            assert_eq!(
+                (taken, places.len()),
+                (1024, 1),
+                "no sample is put in or left out"
+            );
+            let Capture::Known(end) = places[0].moment.captured else {
+                panic!("its place is known");
+            };
+            let due = ((block + 1) * BLOCK) as f64 * 1000.1 / 48.0 * 1000.0;
+            let off = (end.0 as f64 - due).abs() / 1e6;
+            assert!(off < 2.0, "block {block} is {off} ms off");
+        }
     }
 
     #[test]
