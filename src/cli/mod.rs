@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod bar;
 pub mod check;
 mod clicks;
 mod clip;

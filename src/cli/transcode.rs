@@ -8,16 +8,20 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 
+use super::bar::bar;
 use super::logging::{self, LogArgs};
 use super::{CliError, signals};
 use crate::config::{self, AudioCodec, Plan, StreamPlan};
 use crate::source;
 use crate::status::{StreamState, StreamStatus};
 use crate::stream::Transcode;
+use crate::tick::Framerate;
 
 /// How often the progress is shown on a terminal, and elsewhere.
 const LOOK: Duration = Duration::from_millis(200);
 const LINE: Duration = Duration::from_secs(10);
+/// How wide the progress bar is, in characters.
+const BAR: usize = 24;
 /// The stream's name in what the program itself writes.
 const STREAM: &str = "transcode";
 
@@ -316,10 +320,15 @@ impl Progress {
             return;
         }
         self.shown = Instant::now();
-        let line = line(status, taken);
+        let framerate = status.framerate.parse::<Framerate>();
+        let framerate = framerate.map_or(25.0, Framerate::as_f64);
+        let source = status.source.as_ref();
+        let length = source.and_then(|source| source.duration_seconds);
+        let (share, line) = progress(status.ticks.fresh, framerate, length, taken);
+        let bar = share.map_or_else(String::new, |share| format!("{} ", bar(share, BAR)));
         // Nobody reads it if that fails.
         let _ = match self.terminal {
-            true => write!(std::io::stderr(), "\r\x1b[K{line}"),
+            true => write!(std::io::stderr(), "\r\x1b[K{bar}{line}"),
             false => writeln!(std::io::stderr(), "{line}"),
         };
     }
@@ -331,35 +340,46 @@ impl Progress {
     }
 }
 
-/// The progress in one line: what is encoded, how fast, and how long the rest will take at that pace.
-fn line(status: &StreamStatus, taken: Duration) -> String {
-    let framerate: f64 = status
-        .framerate
-        .parse::<crate::tick::Framerate>()
-        .map_or(25.0, crate::tick::Framerate::as_f64);
+/// How much is done of `length` seconds, if that is known; and in one line what is encoded, how fast, and how long the rest will take at that pace.
+fn progress(
+    pictures: u64,
+    framerate: f64,
+    length: Option<f64>,
+    taken: Duration,
+) -> (Option<f64>, String) {
     #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let pictures = status.ticks.fresh as f64;
+    let pictures = pictures as f64;
     let (done, taken) = (pictures / framerate, taken.as_secs_f64().max(0.001));
     let rate = pictures / taken;
-    let length = status
-        .source
-        .as_ref()
-        .and_then(|source| source.duration_seconds);
     let Some(length) = length.filter(|length| *length > 0.0) else {
-        return format!("{done:.1} s, {rate:.0} pictures a second");
+        return (None, format!("{done:.1} s, {rate:.0} pictures a second"));
     };
     let share = (done / length).min(1.0);
     let left = Duration::from_secs_f64((taken / share.max(0.001) * (1.0 - share)).min(1e6));
     let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
-    format!(
+    let line = format!(
         "{:3.0} %, {done:.1} of {length:.1} s, {rate:.0} pictures a second, {left} left",
         share * 100.0
-    )
+    );
+    (Some(share), line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_says_how_much_is_done_and_how_long_the_rest_takes() {
+        let taken = Duration::from_secs(5);
+        let of = |pictures, length| progress(pictures, 30.0, length, taken);
+        let unknown = (None, "10.0 s, 60 pictures a second".to_owned());
+        assert_eq!(of(300, None), unknown);
+        let line = " 25 %, 10.0 of 40.0 s, 60 pictures a second, 15s left";
+        assert_eq!(of(300, Some(40.0)), (Some(0.25), line.to_owned()));
+        // A container may say less than there is.
+        let (share, line) = of(1500, Some(40.0));
+        assert!(share == Some(1.0) && line.ends_with(" 0s left"), "{line}");
+    }
 
     #[test]
     fn a_rendition_has_a_name_and_may_have_a_size_and_a_bitrate() {

@@ -139,7 +139,7 @@ impl Blocks {
         let at = at.as_secs_f64() * SAMPLES_A_SECOND;
         let mut block: Vec<Pcm> = samples(&bytes[..bytes.len() / SAMPLE * SAMPLE]).collect();
         let mut next = self.next.unwrap_or(at);
-        match (at - next).round() as i64 {
+        match whole(at - next) {
             hole if (TOLERANCE..LONGEST_HOLE).contains(&hole) => {
                 let hole = usize::try_from(hole).unwrap_or(0);
                 block.splice(0..0, std::iter::repeat_n([0.0; 2], hole));
@@ -153,7 +153,7 @@ impl Blocks {
         }
         let end = next + block.len() as f64;
         self.next = Some(end);
-        let nanos = (end * 1e9 / SAMPLES_A_SECOND).round() as i64;
+        let nanos = whole(end * 1e9 / SAMPLES_A_SECOND);
         let Some(captured) = self.clock.here(nanos) else {
             // Before the first picture nobody knows when that was; of more than fits the newest counts.
             self.early.append(&mut block);
@@ -182,6 +182,15 @@ impl Blocks {
             self.filler.offer(&block, moment);
         }
     }
+}
+
+/// The nearest whole number.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "what is too large becomes the largest"
+)]
+fn whole(number: f64) -> i64 {
+    number.round() as i64
 }
 
 #[cfg(test)]
@@ -271,7 +280,10 @@ mod tests {
         for block in 0..3600 * 48_000 / BLOCK {
             // As RTMP has them: in whole milliseconds.
             let at = Duration::from_nanos(block * BLOCK * 1_000_100 / 48);
-            blocks.take(millis(at.as_millis() as u64), &samples);
+            blocks.take(
+                Duration::from_millis(at.as_millis().try_into().unwrap()),
+                &samples,
+            );
             let (taken, places) = (inlet.take(usize::MAX, |_| ()), inlet.arrivals());
             assert_eq!(
                 (taken, places.len()),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use crate::cli::bar::bar;
 use crate::cli::status::whole_seconds;
 use crate::status::{Distribution, StreamState, StreamStatus, StreamsStatus};
 
@@ -257,19 +258,6 @@ fn shade(part: f64) -> &'static str {
     }
 }
 
-/// A bar of `width` characters, full at 1; by eighths of a character.
-fn bar(part: f64, width: usize) -> String {
-    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let eighths = (0..=8 * width).rev().find(|&eighths| {
-        let whole = (8 * width) as f64;
-        (eighths as f64) <= part.clamp(0.0, 1.0) * whole + 0.5
-    });
-    let eighths = eighths.unwrap_or(0);
-    let filled = "█".repeat(eighths / 8) + EIGHTHS[eighths % 8];
-    let rest = width - filled.chars().count();
-    filled + &"·".repeat(rest)
-}
-
 /// Ticks a second of `30` or `30000/1001`.
 fn framerate(text: &str) -> Option<f64> {
     let (numerator, denominator) = text.split_once('/').unwrap_or((text, "1"));
@@ -350,16 +338,6 @@ mod tests {
                 .1
         });
         text.lines().map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn bars_are_as_long_as_what_they_show() {
-        assert_eq!(bar(0.0, 4), "····");
-        assert_eq!(bar(0.5, 4), "██··");
-        assert_eq!(bar(0.625, 4), "██▌·");
-        assert_eq!(bar(1.0, 4), "████");
-        assert_eq!(bar(7.0, 4), "████");
-        assert_eq!(bar(f64::NAN, 4), "····");
     }
 
     #[test]
