@@ -33,7 +33,7 @@ help:
 demo:
 	@scripts/setup demo
 	@$(MAKE) --no-print-directory web
-	cargo run --release --locked -- demo
+	cargo run --profile demo --locked -- demo
 
 # The player goes into the binary, so it is built before anything is compiled.
 test:
