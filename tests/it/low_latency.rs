@@ -126,9 +126,13 @@ pub(crate) fn started() -> (Daemon, Process) {
     let daemon = Daemon::start(STREAM);
     let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
-    wait_for("sound is listed", Duration::from_secs(20), || {
-        let answer = daemon.get("/cam/sound/media.m3u8");
-        (answer.status == 200 && answer.text().contains("#EXTINF")).then_some(())
+    wait_for("all are listed", Duration::from_secs(20), || {
+        let listed = RENDITIONS.iter().all(|rendition| {
+            let text = daemon.get(&format!("/cam/{rendition}/media.m3u8")).text();
+            // What an encoder missed that was slow to start is a gap.
+            text.matches("#EXTINF").count() > text.matches("#EXT-X-GAP").count()
+        });
+        listed.then_some(())
     });
     (daemon, camera)
 }
