@@ -35,6 +35,10 @@ pub trait Clock: Send + Sync + 'static {
     fn suspended(&self) -> Duration;
     /// Sleeps until the monotonic clock has reached `deadline`; returns at once if it has.
     fn sleep_until(&self, deadline: MonotonicTime);
+    /// Waits for at most `pause` for what `wait` waits for, which says whether it has come. On a simulated clock no other time passes meanwhile.
+    fn wait(&self, pause: Duration, wait: &mut dyn FnMut(Duration) -> bool) -> bool {
+        wait(pause)
+    }
 }
 
 /// The machine's clocks.
@@ -163,6 +167,11 @@ impl Anchor {
     /// Sleeps until the published time `deadline`.
     pub fn sleep_until(&self, deadline: UnixTime) {
         self.clock.sleep_until(self.to_monotonic(deadline));
+    }
+
+    /// Waits for at most `pause` for what `wait` waits for, which says whether it has come.
+    pub fn wait(&self, pause: Duration, mut wait: impl FnMut(Duration) -> bool) -> bool {
+        self.clock.wait(pause, &mut wait)
     }
 
     /// How far the wall clock is ahead of the published time, in nanoseconds; negative when it is behind.

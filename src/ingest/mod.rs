@@ -211,7 +211,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
                     break;
                 };
                 let left = deadline.saturating_since(self.anchor.now());
-                if left.is_zero() || !session.wait(left) {
+                if left.is_zero() || !self.anchor.wait(left, |pause| session.wait(pause)) {
                     break;
                 }
             }

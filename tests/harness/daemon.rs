@@ -1,11 +1,13 @@
 //! The daemon under test, and producers for it.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ringgear::status::{StreamState, StreamStatus, StreamsStatus};
 use rustix::process::Signal;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::http::{self, Answer};
 use super::place::{Place, Who};
@@ -90,6 +92,29 @@ impl Daemon {
             .into_iter()
             .find(|stream| stream.name == name);
         found.unwrap_or_else(|| panic!("no stream {name} in /api/v1/streams"))
+    }
+
+    /// How far its published time is ahead of the clock that the tick log goes by, in nanoseconds: at least and at most. It stays the same as
+    /// long as the daemon runs.
+    #[track_caller]
+    pub(crate) fn published_time_ahead(&self) -> RangeInclusive<i64> {
+        const CUT_OFF: i64 = 1_000_000;
+        let boot = || {
+            let now = clock_gettime(ClockId::Boottime);
+            now.tv_sec * 1_000_000_000 + now.tv_nsec
+        };
+        let (mut least, mut most) = (i64::MIN, i64::MAX);
+        for _ in 0..5 {
+            let before = boot();
+            let told = self.get("/time").text();
+            let after = boot();
+            let told = humantime::parse_rfc3339(&told).unwrap();
+            let told = told.duration_since(UNIX_EPOCH).unwrap().as_nanos();
+            let told = i64::try_from(told).unwrap();
+            least = least.max(told - after);
+            most = most.min(told + CUT_OFF - before);
+        }
+        least..=most
     }
 
     /// The media playlist in the publish folder. The origin lists segments a moment before the folder does, so the first one is waited for.

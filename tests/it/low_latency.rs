@@ -126,9 +126,13 @@ pub(crate) fn started() -> (Daemon, Process) {
     let daemon = Daemon::start(STREAM);
     let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
-    wait_for("sound is listed", Duration::from_secs(20), || {
-        let answer = daemon.get("/cam/sound/media.m3u8");
-        (answer.status == 200 && answer.text().contains("#EXTINF")).then_some(())
+    wait_for("all are listed", Duration::from_secs(20), || {
+        let listed = RENDITIONS.iter().all(|rendition| {
+            let text = daemon.get(&format!("/cam/{rendition}/media.m3u8")).text();
+            // What an encoder missed that was slow to start is a gap.
+            text.matches("#EXTINF").count() > text.matches("#EXT-X-GAP").count()
+        });
+        listed.then_some(())
     });
     (daemon, camera)
 }
@@ -147,18 +151,46 @@ fn ask(daemon: &Daemon, rendition: &str, query: &str) -> Answer {
 fn rules_12_to_14_and_19_to_20_hold_in_every_playlist_that_a_player_blocks_on() {
     let _machine = beside_others();
     let (daemon, _camera) = started();
-    let ends = Instant::now() + Duration::from_secs(8);
-    let controls: Vec<_> = std::thread::scope(|scope| {
-        let daemon = &daemon;
-        let followers =
-            PICTURE_AND_SOUND.map(|rendition| scope.spawn(move || follow(daemon, rendition, ends)));
-        followers.map(|follower| follower.join().unwrap()).into()
-    });
-    assert_eq!(controls[0], controls[1], "rule 13: the same in all");
+    let followed = follow_both(&daemon);
+    let [pictures, sound] = followed.map(|followed| followed.control);
+    assert_eq!(pictures, sound, "rule 13: the same in all");
 }
 
-/// Blocks on one part after the other, by its hint and by a reload, as players do; the SERVER-CONTROL of the last playlist.
-fn follow(daemon: &Daemon, rendition: &str, ends: Instant) -> BTreeMap<String, String> {
+mod alone {
+    use super::{follow_both, started};
+
+    #[test]
+    fn rule_5_a_new_part_comes_within_one_part_target() {
+        let _machine = crate::harness::alone();
+        let (daemon, _camera) = started();
+        for followed in follow_both(&daemon) {
+            followed.check_pace();
+        }
+    }
+}
+
+/// What one saw who asked for one part after the other.
+struct Followed {
+    /// The SERVER-CONTROL of the last playlist.
+    control: BTreeMap<String, String>,
+    part_target: f64,
+    /// When there were so many parts.
+    came: Vec<(Instant, usize)>,
+}
+
+fn follow_both(daemon: &Daemon) -> [Followed; 2] {
+    std::thread::scope(|scope| {
+        let followers =
+            PICTURE_AND_SOUND.map(|rendition| scope.spawn(move || follow(daemon, rendition)));
+        followers.map(|follower| follower.join().unwrap())
+    })
+}
+
+/// Blocks on one part after the other, by its hint and by a reload, as players do.
+fn follow(daemon: &Daemon, rendition: &str) -> Followed {
+    /// Eight segments' of pictures.
+    const PARTS: usize = 40;
+    let patience = Duration::from_secs(30);
     let is_sound = rendition == "sound";
     let get = |uri: &str| {
         let answer = daemon.get(&format!("/cam/{rendition}/{uri}"));
@@ -169,7 +201,10 @@ fn follow(daemon: &Daemon, rendition: &str, ends: Instant) -> BTreeMap<String, S
     let first = before.next();
     let mut parts: BTreeMap<(u64, usize), Vec<u8>> = BTreeMap::new();
     let mut came = Vec::new();
-    while Instant::now() < ends {
+    let began = Instant::now();
+    while parts.len() < PARTS {
+        let count = parts.len();
+        assert!(began.elapsed() < patience, "{count} parts in {patience:?}");
         let (segment, part) = before.next();
         // Rule 19: asked for before it is there, the part comes whole.
         assert_eq!(before.hints.len(), 1, "{}", before.text);
@@ -197,8 +232,6 @@ fn follow(daemon: &Daemon, rendition: &str, ends: Instant) -> BTreeMap<String, S
         came.push((Instant::now(), parts.len()));
         before = now;
     }
-    assert!(parts.len() >= 30, "only {} parts in 8 s", parts.len());
-    check_pace(&came, before.part_target);
     // The parts are the segment.
     for number in first.0 + 1..before.open() {
         let joined: Vec<u8> = parts
@@ -207,20 +240,26 @@ fn follow(daemon: &Daemon, rendition: &str, ends: Instant) -> BTreeMap<String, S
             .collect();
         assert!(get(&format!("{number}.m4s")) == joined, "segment {number}");
     }
-    before.control
+    Followed {
+        control: before.control,
+        part_target: before.part_target,
+        came,
+    }
 }
 
-/// Rule 5: a new part within one PART-TARGET of the one before, as far as a busy machine lets that be seen: on the whole. `came` is when there were so many.
-fn check_pace(came: &[(Instant, usize)], part_target: f64) {
-    let (Some(first), Some(last)) = (came.first(), came.last()) else {
-        panic!("no part has come");
-    };
-    let parts = u32::try_from(last.1 - first.1).unwrap();
-    let apart = (last.0 - first.0).as_secs_f64() / f64::from(parts);
-    assert!(
-        apart <= part_target * 1.1,
-        "rule 5: a part every {apart} s, PART-TARGET is {part_target}"
-    );
+impl Followed {
+    /// Rule 5, as far as a busy machine lets that be seen: on the whole.
+    fn check_pace(&self) {
+        let (first, last) = (self.came.first().unwrap(), self.came.last().unwrap());
+        let parts = u32::try_from(last.1 - first.1).unwrap();
+        let apart = (last.0 - first.0).as_secs_f64() / f64::from(parts);
+        let target = self.part_target;
+        eprintln!("a part every {apart:.3} s, PART-TARGET is {target}");
+        assert!(
+            apart <= target * 1.1,
+            "rule 5: a part every {apart} s, PART-TARGET is {target}"
+        );
+    }
 }
 
 /// Rules 12 to 14.
@@ -260,7 +299,11 @@ fn check_parts(playlist: &Playlist, is_sound: bool) {
         "rule 14: {listed} s: {text}"
     );
     // A young stream lists less than it may.
-    assert!(listed >= 1.2 * target, "rule 14: {listed} s: {text}");
+    let young = playlist.segments < 3;
+    assert!(
+        young || listed >= 1.2 * target,
+        "rule 14: {listed} s: {text}"
+    );
 }
 
 /// Rule 20.
@@ -320,12 +363,27 @@ fn rule_16_a_part_past_the_end_means_the_next_segments_first() {
         let query = format!("?_HLS_msn={}&_HLS_part={past}", open - 1);
         let then = playlist(&daemon, rendition, &query);
         assert!(then.next() > (open, 0), "{}", then.text);
-        // Gone long ago: the playlist as it is, at once.
-        let asked = Instant::now();
-        let gone = ask(&daemon, rendition, "_HLS_msn=1&_HLS_part=3");
-        assert_eq!(gone.status, 200);
-        assert!(asked.elapsed() < Duration::from_millis(150));
     }
+    // Gone long ago: the playlist as it is, at once. What waits for a part that never comes is answered 503.
+    let _stopper = EncoderStopper::start(&daemon);
+    for rendition in PICTURE_AND_SOUND {
+        wait_until_nothing_comes(&daemon, rendition);
+        let gone = ask(&daemon, rendition, "_HLS_msn=1&_HLS_part=3");
+        assert_eq!(gone.status, 200, "{rendition}: {}", gone.text());
+    }
+}
+
+/// Waits until no part has come for as long as two last.
+fn wait_until_nothing_comes(daemon: &Daemon, rendition: &str) {
+    let next = || playlist(daemon, rendition, "").next();
+    let (mut before, mut since) = (next(), Instant::now());
+    wait_for("no part comes", Duration::from_secs(10), || {
+        let now = next();
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        (since.elapsed() > Duration::from_millis(400)).then_some(())
+    });
 }
 
 #[test]
@@ -434,42 +492,54 @@ fn rule_18_a_delta_update_is_the_playlist_with_its_old_segments_skipped() {
     for (rendition, version) in [("high", "YES"), ("high", "v2"), ("sound", "YES")] {
         let (segment, part) = playlist(&daemon, rendition, "").next();
         let query = format!("?_HLS_msn={segment}&_HLS_part={part}");
-        let delta = playlist(&daemon, rendition, &format!("{query}&_HLS_skip={version}"));
-        let full = playlist(&daemon, rendition, &query);
+        let [full, delta] = wait_for("no part comes meanwhile", Duration::from_secs(20), || {
+            let full = playlist(&daemon, rendition, &query);
+            let delta = playlist(&daemon, rendition, &format!("{query}&_HLS_skip={version}"));
+            let same = of_its_own(&full) == of_its_own(&playlist(&daemon, rendition, &query));
+            same.then_some([full, delta])
+        });
         assert!(delta.skipped >= 2, "{}", delta.text);
         assert_eq!(
             (delta.segments, delta.media_sequence),
             (full.segments, full.media_sequence)
         );
-        let rest = |text: &str| {
+        let rest = |playlist: &Playlist| {
+            let text = of_its_own(playlist);
             let first = format!("\n{}.m4s\n", delta.media_sequence + delta.skipped);
             let at = text
                 .find(&first)
                 .unwrap_or_else(|| panic!("{first} in {text}"));
             text[at..].to_owned()
         };
-        // A part may have come between the two.
-        let shorter = rest(&delta.text);
-        let shorter = shorter.split("#EXT-X-PRELOAD-HINT").next().unwrap();
-        assert!(rest(&full.text).starts_with(shorter), "{shorter}");
+        assert_eq!(rest(&delta), rest(&full));
     }
+}
+
+/// What a playlist says, but for where other renditions are.
+fn of_its_own(playlist: &Playlist) -> &str {
+    let (own, _) = playlist
+        .text
+        .split_once("#EXT-X-RENDITION-REPORT")
+        .expect("there are other renditions");
+    own
 }
 
 #[test]
 fn rule_19_only_the_announced_part_is_waited_for() {
     let _machine = beside_others();
     let (daemon, _camera) = started();
+    // What is waited for never comes, and is answered 503.
+    let _stopper = EncoderStopper::start(&daemon);
     for rendition in PICTURE_AND_SOUND {
+        wait_until_nothing_comes(&daemon, rendition);
         let (segment, _) = playlist(&daemon, rendition, "").next();
         for uri in [
             format!("{}.0.m4s", segment + 3),
             format!("{segment}.77.m4s"),
             "1.0.m4s".to_owned(),
         ] {
-            let asked = Instant::now();
             let answer = daemon.get(&format!("/cam/{rendition}/{uri}"));
             assert_eq!(answer.status, 404, "{rendition} {uri}");
-            assert!(asked.elapsed() < Duration::from_millis(150), "{uri}");
         }
     }
 }
