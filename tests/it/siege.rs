@@ -59,9 +59,7 @@ impl Siege {
         daemon.wait_until_playable("good");
         daemon.wait_until_playable("bad");
         // What it does once and for all is done, too.
-        wait_for("the slates are encoded", Duration::from_secs(60), || {
-            (daemon.log().matches("slate encoded").count() == 2).then_some(())
-        });
+        daemon.wait_for_slates(&["good", "bad"]);
         drop(camera);
         free(&daemon);
         let stream = daemon.stream("good");
