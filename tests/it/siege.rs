@@ -183,6 +183,19 @@ pub(crate) fn free(daemon: &Daemon) {
     });
 }
 
+/// Holds what took `took` against `most` where nothing else runs, as `make soak` sees to; elsewhere it is only told.
+#[track_caller]
+pub(crate) fn judge(what: &str, took: Duration, most: Duration) {
+    if quiet_is_demanded() {
+        eprintln!("{what} took {took:?}");
+        assert!(took < most, "{what} took {took:?}, {most:?} are allowed");
+    } else {
+        eprintln!(
+            "{what} took {took:?}, NOT MEASURED: whether that is too long, as other tests may run beside: make soak does"
+        );
+    }
+}
+
 /// Whether a machine that is too busy to measure on fails the test.
 fn quiet_is_demanded() -> bool {
     std::env::var_os("RINGGEAR_QUIET").is_some()
