@@ -1,5 +1,6 @@
 //! `ringgear pattern`: a producer of test frames, for trying a stream out and for tests.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,6 +53,9 @@ pub(super) struct PatternArgs {
     /// End when the process with this number ends, which has started this one.
     #[arg(long, value_name = "PID", hide = true)]
     pub with_parent: Option<i32>,
+    /// Say of each frame when it was committed, for tests: `committed,FRAME,NANOSECONDS`, by the clock of the daemon's tick log.
+    #[arg(long, hide = true)]
+    pub tell_commits: bool,
 }
 
 /// Runs the subcommand until its end is reached or a signal asks for it.
@@ -120,7 +124,8 @@ pub(super) fn run(args: PatternArgs, socket: &Path) -> Result<(), CliError> {
         let Some(mut frame) = producer.begin()? else {
             continue;
         };
-        let frame_number = u32::try_from(frame.number() & u64::from(u32::MAX)).unwrap_or(0);
+        let number = frame.number();
+        let frame_number = u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
         let bars = Bars {
             frame_number,
             captured_ms,
@@ -130,6 +135,12 @@ pub(super) fn run(args: PatternArgs, socket: &Path) -> Result<(), CliError> {
             painter.flash(frame.bytes_mut());
         }
         frame.commit(Some(captured));
+        if args.tell_commits {
+            // Not before: by then the daemon can see it.
+            let committed = clock.monotonic().0;
+            writeln!(std::io::stdout(), "committed,{number},{committed}")
+                .map_err(|error| CliError::Failed(format!("can't write to stdout: {error}")))?;
+        }
     }
     if let Some(clap) = clap {
         clap.close();

@@ -28,7 +28,7 @@ pub(crate) use session::{NewSession, possible};
 pub(crate) use tick_log::TickLog;
 pub(crate) use tick_log::TickLogError;
 
-use crate::clock::Anchor;
+use crate::clock::{Anchor, MonotonicTime};
 use crate::config::Pace;
 use crate::picture::{Picture, PictureFormat, Size};
 use crate::tick::{Grid, Tick, UnixTime};
@@ -105,6 +105,8 @@ pub(crate) struct Ingest<S> {
     session: Option<Session>,
     last: Option<Last>,
     slate: Option<Slate>,
+    /// When a frame was last looked for: what was committed before it was seen.
+    looked: MonotonicTime,
     /// Whether it was said that there is no memory for the slate.
     told_of_memory: bool,
     /// At the pace of arrivals, whether the tick before took a frame that had waited for it.
@@ -130,6 +132,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
             .and_then(|(format, size)| Slate::plain(&plan.stream, format, size).ok());
         Self {
             plan,
+            looked: anchor.monotonic(),
             anchor,
             commands,
             counters,
@@ -296,7 +299,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
                 (TickKind::Slate, _) | (_, None) => 0,
                 (_, Some(last)) => last.session,
             };
-            let times = (picture.captured, self.anchor.monotonic());
+            let times = (picture.captured, self.looked);
             log.write(tick, kind, session, frame, times);
         }
         self.newest.send_replace(Some(picture.clone()));
@@ -318,8 +321,9 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
     }
 
     fn take_fresh(&mut self) -> Option<Fresh> {
+        self.looked = self.anchor.monotonic();
         let session = self.session.as_mut()?;
-        let now = (self.anchor.monotonic(), self.anchor.suspended());
+        let now = (self.looked, self.anchor.suspended());
         match session.take(self.plan.slack, now, &self.counters) {
             Ok(fresh) => fresh,
             Err(error) => {

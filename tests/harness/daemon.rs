@@ -139,6 +139,22 @@ impl Daemon {
         )
     }
 
+    /// Waits until the slates of these streams are encoded, which each does once, when its encoder works: the last that a stream's start takes of
+    /// the machine.
+    #[track_caller]
+    pub(crate) fn wait_for_slates(&self, streams: &[&str]) {
+        for name in streams {
+            let of = format!("stream={name}");
+            let is_its = |line: &str| {
+                line.contains("slate encoded") && line.split(' ').any(|word| word == of)
+            };
+            let what = format!("the slate of {name} is encoded");
+            wait_for(&what, Duration::from_secs(60), || {
+                self.log().lines().any(is_its).then_some(())
+            });
+        }
+    }
+
     #[track_caller]
     pub(crate) fn wait_for_state(
         &self,

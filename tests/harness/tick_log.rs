@@ -1,6 +1,9 @@
-//! The daemon's log of which frame each tick took: `tick,kind,session,frame,captured_ns,taken_ns`.
+//! The daemon's log of which frame each tick took: `tick,kind,session,frame,captured_ns,looked_ns`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use super::process::Process;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -15,9 +18,10 @@ pub(crate) struct Row {
     pub(crate) kind: Kind,
     /// The producer's number of the frame; none on the slate.
     pub(crate) frame: Option<u64>,
-    /// When the frame was captured and when the tick was made, in nanoseconds of the monotonic clock.
+    /// When the frame was captured and when one was last looked for, in nanoseconds of the daemon's clock: what was committed before it looked was there
+    /// for the tick.
     pub(crate) captured: i64,
-    pub(crate) taken: i64,
+    pub(crate) looked: i64,
 }
 
 /// Reads the log of `stream` in `dir`.
@@ -29,7 +33,7 @@ pub(crate) fn read(dir: &Path, stream: &str) -> Vec<Row> {
     let mut lines = text.lines();
     assert_eq!(
         lines.next(),
-        Some("tick,kind,session,frame,captured_ns,taken_ns")
+        Some("tick,kind,session,frame,captured_ns,looked_ns")
     );
     lines
         .map(|line| row(line).unwrap_or_else(|| panic!("a row that makes no sense: {line}")))
@@ -38,7 +42,7 @@ pub(crate) fn read(dir: &Path, stream: &str) -> Vec<Row> {
 
 fn row(line: &str) -> Option<Row> {
     let fields: Vec<&str> = line.split(',').collect();
-    let [tick, kind, _session, frame, captured, taken] = fields[..] else {
+    let [tick, kind, _session, frame, captured, looked] = fields[..] else {
         return None;
     };
     let kind = match kind {
@@ -56,6 +60,16 @@ fn row(line: &str) -> Option<Row> {
         kind,
         frame,
         captured: captured.parse().ok()?,
-        taken: taken.parse().ok()?,
+        looked: looked.parse().ok()?,
     })
+}
+
+/// When a `pattern` with `--tell-commits` has committed each of its frames, by their numbers: at the latest then, by the log's clock.
+pub(crate) fn commits(pattern: &Process) -> BTreeMap<u64, i64> {
+    let said = pattern.said();
+    let told = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("committed,")?.split_once(','));
+    told.map(|(frame, at)| (frame.parse().unwrap(), at.parse().unwrap()))
+        .collect()
 }

@@ -12,9 +12,11 @@ mod alone {
     use crate::harness::place::{Who, command_as};
     use crate::harness::process::Process;
     use crate::harness::truth::published_is_what_ingest_meant;
-    use crate::harness::{alone, asked_for, wait_for};
+    use crate::harness::{alone, asked_for, pause, wait_for};
 
     const CAMERAS: usize = 10;
+    /// How long a session lasts before the end of which its producer begins its backoff anew.
+    const GOOD_SESSION: Duration = Duration::from_secs(2);
     /// Kills after which everything that is made once has been made.
     const WARM: u64 = 10;
 
@@ -39,7 +41,7 @@ mod alone {
             if held.is_no_more_than(within) || Instant::now() > deadline {
                 return held;
             }
-            crate::harness::pause();
+            pause();
         }
     }
 
@@ -91,6 +93,7 @@ mod alone {
         ];
         let warm_up = daemon.producer(&pattern);
         daemon.wait_until_playable("cam");
+        daemon.wait_for_slates(&["cam"]);
         drop(warm_up);
         let any = Held {
             descriptors: usize::MAX,
@@ -182,7 +185,12 @@ mod alone {
         });
         // Three without it, twenty of a thousand.
         let rounds = asked_for("RINGGEAR_KILLS", 150) / 50;
-        for round in 0..usize::try_from(rounds.max(1)).unwrap() {
+        for round in 0..rounds.max(1) {
+            // Each has noticed its session before it has fed it.
+            let good = Instant::now() + GOOD_SESSION;
+            while Instant::now() < good {
+                pause();
+            }
             daemon.kill();
             daemon.restart();
             let back = Instant::now();
@@ -195,8 +203,6 @@ mod alone {
                 took <= Duration::from_secs(2),
                 "they came back after {took:?}"
             );
-            // As long as it takes until their backoff has begun anew.
-            daemon.wait_until_playable(&name(round % CAMERAS));
         }
         for camera in &mut cameras {
             assert!(camera.is_running(), "{}", camera.said());

@@ -32,6 +32,7 @@ fn live(folder: &Path) -> (Daemon, crate::harness::process::Process, Checker) {
     let daemon = Daemon::start_in(place, &stream(), &[]);
     let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
+    daemon.wait_for_slates(&["cam"]);
     wait_for("the folder has a playlist", Duration::from_secs(5), || {
         folder.join("cam/small/media.m3u8").exists().then_some(())
     });

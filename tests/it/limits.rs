@@ -4,7 +4,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use ringgear::status::StreamState;
+use ringgear::status::{StreamState, StreamStatus};
 
 use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
@@ -56,56 +56,62 @@ fn a_stream_that_descriptors_do_not_suffice_for_is_refused_and_the_others_run() 
     daemon.stop();
 }
 
-#[test]
-fn a_window_that_does_not_fit_lets_its_oldest_segments_go_and_spares_the_others() {
-    const LIMIT: u64 = 2 << 20;
-    let _machine = beside_others();
-    let large = small_stream("large", "window = \"6s\"")
-        .replace("bitrate = \"300k\"", "crf = 1")
-        .replace("320x180", "640x360");
-    let small = small_stream("small", "window = \"6s\"");
-    let mut daemon = Daemon::start(&format!(
-        "[limits]\nwindow_memory = \"2MiB\"\n{large}{small}"
-    ));
-    let _cameras = [
-        daemon.producer(&["pattern", "large", "--size", "640x360"]),
-        daemon.producer(&["pattern", "small", "--size", "320x180"]),
-    ];
-    daemon.wait_until_playable("small");
-    let checker = Checker::over_http(&daemon, "small");
-    let told = wait_for("too little memory", Duration::from_secs(60), || {
-        daemon.stream("large").detail
-    });
-    assert!(
-        told.contains("the 2 MiB for all windows; raise [limits] window_memory"),
-        "{told}"
-    );
-    // It goes on within them.
-    let before = daemon.stream("large").window.last_segment;
-    wait_for("four more segments", Duration::from_secs(30), || {
-        let [large, small] = ["large", "small"].map(|name| daemon.stream(name));
-        let held = large.window.bytes + small.window.bytes;
-        // A window comes into its share at once; the other makes room for it at its next look.
-        assert!(
-            held <= LIMIT + (128 << 10),
-            "{held} bytes: {large:?} {small:?}"
-        );
-        assert_eq!((large.state, small.detail), (StreamState::Live, None));
-        (large.window.last_segment > before.map(|at| at + 3)).then_some(())
-    });
-    let text = daemon.get("/large/small/media.m3u8").text();
-    let playlist = hls::media(&text).unwrap();
-    assert!(
-        playlist.segments.iter().all(|segment| !segment.gap),
-        "{text}"
-    );
-    assert!(daemon.log().contains("window has too little memory"));
-    checker.finish().assert_clean();
-    daemon.stop();
-}
-
 mod large {
     use super::*;
+
+    #[test]
+    fn a_window_that_does_not_fit_lets_its_oldest_segments_go_and_spares_the_others() {
+        const LIMIT: u64 = 2 << 20;
+        let _machine = beside_others();
+        let large = small_stream("large", "window = \"6s\"")
+            .replace("bitrate = \"300k\"", "crf = 1")
+            .replace("320x180", "640x360");
+        let small = small_stream("small", "window = \"6s\"");
+        let mut daemon = Daemon::start(&format!(
+            "[limits]\nwindow_memory = \"2MiB\"\n{large}{small}"
+        ));
+        let _cameras = [
+            daemon.producer(&["pattern", "large", "--size", "640x360"]),
+            daemon.producer(&["pattern", "small", "--size", "320x180"]),
+        ];
+        // What their starts take of the machine is no part of what is checked.
+        for name in ["large", "small"] {
+            daemon.wait_until_playable(name);
+        }
+        daemon.wait_for_slates(&["large", "small"]);
+        let checker = Checker::over_http(&daemon, "small");
+        let told = wait_for("too little memory", Duration::from_secs(60), || {
+            daemon.stream("large").detail
+        });
+        assert!(
+            told.contains("the 2 MiB for all windows; raise [limits] window_memory"),
+            "{told}"
+        );
+        // It goes on within them.
+        let before = daemon.stream("large").window.last_segment;
+        wait_for("four more segments", Duration::from_secs(30), || {
+            // Both of one moment: between two, one gives up what the other takes. They are told by name.
+            let streams = daemon.status().streams;
+            let [large, small] = <[StreamStatus; 2]>::try_from(streams).unwrap();
+            let held = large.window.bytes + small.window.bytes;
+            // A window comes into its share at once; the other makes room for it at its next look.
+            assert!(
+                held <= LIMIT + (128 << 10),
+                "{held} bytes: {large:?} {small:?}"
+            );
+            assert_eq!((large.state, small.detail), (StreamState::Live, None));
+            (large.window.last_segment > before.map(|at| at + 3)).then_some(())
+        });
+        let text = daemon.get("/large/small/media.m3u8").text();
+        let playlist = hls::media(&text).unwrap();
+        assert!(
+            playlist.segments.iter().all(|segment| !segment.gap),
+            "{text}"
+        );
+        assert!(daemon.log().contains("window has too little memory"));
+        checker.finish().assert_clean();
+        daemon.stop();
+    }
 
     #[test]
     fn without_descriptors_the_streams_go_on_and_the_doors_open_again_by_themselves() {

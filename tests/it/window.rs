@@ -35,6 +35,7 @@ mod large {
         wait_for("the stream is listed", Duration::from_secs(15), || {
             (daemon.stream("cam").window.segments > 0).then_some(())
         });
+        daemon.wait_for_slates(&["cam"]);
         let http = Checker::over_http(&daemon, "cam");
         let folder = Checker::of_folder(&daemon, "cam");
         let until = Instant::now() + WATCHED;

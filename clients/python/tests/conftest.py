@@ -32,6 +32,18 @@ size = "320x180"
 preset = "ultrafast"
 """
 
+# A stream of which every frame is kept: a full ring makes its producer wait.
+FILM = """
+[streams.film]
+framerate = 25
+segment = "1s"
+mode = "event"
+[[streams.film.renditions]]
+name = "small"
+size = "320x180"
+preset = "ultrafast"
+"""
+
 
 def wait_until(what, condition, within=20.0):
     """The condition's first true value; fails when it takes longer."""
@@ -126,3 +138,9 @@ def daemon(tmp_path):
 def sounding(tmp_path):
     """A daemon whose stream takes its sound from a producer."""
     yield from run_daemon(tmp_path, '[streams.cam.audio]\nsource = "producer"\n')
+
+
+@pytest.fixture
+def filming(tmp_path):
+    """A daemon that records a stream, too."""
+    yield from run_daemon(tmp_path, FILM)
