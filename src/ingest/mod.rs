@@ -299,7 +299,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
                 (TickKind::Slate, _) | (_, None) => 0,
                 (_, Some(last)) => last.session,
             };
-            let times = (picture.captured, self.looked);
+            let times = [picture.captured, self.looked, self.anchor.monotonic()];
             log.write(tick, kind, session, frame, times);
         }
         self.newest.send_replace(Some(picture.clone()));

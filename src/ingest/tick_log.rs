@@ -35,7 +35,10 @@ impl TickLog {
             let written = file.metadata()?.len();
             let mut file = BufWriter::new(file);
             if written == 0 {
-                writeln!(file, "tick,kind,session,frame,captured_ns,looked_ns")?;
+                writeln!(
+                    file,
+                    "tick,kind,session,frame,captured_ns,looked_ns,made_ns"
+                )?;
                 file.flush()?;
             }
             Ok(Self { file, written })
@@ -46,14 +49,14 @@ impl TickLog {
         })
     }
 
-    /// Adds one tick, for which a frame was last looked for at `looked`. A log that can't be written any more ends silently: the stream matters more.
+    /// Adds one tick, for which a frame was last looked for at `looked`, and that was made at `made`. A log that can't be written any more ends silently: the stream matters more.
     pub(crate) fn write(
         &mut self,
         tick: Tick,
         kind: TickKind,
         session: u64,
         frame: Option<u64>,
-        (captured, looked): (MonotonicTime, MonotonicTime),
+        [captured, looked, made]: [MonotonicTime; 3],
     ) {
         if self.written > MAX_BYTES {
             return;
@@ -65,8 +68,8 @@ impl TickLog {
         };
         let frame = frame.map(|frame| frame.to_string()).unwrap_or_default();
         let line = format!(
-            "{tick},{kind},{session},{frame},{},{}\n",
-            captured.0, looked.0
+            "{tick},{kind},{session},{frame},{},{},{}\n",
+            captured.0, looked.0, made.0
         );
         self.written = match self
             .file

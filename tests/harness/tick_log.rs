@@ -1,4 +1,4 @@
-//! The daemon's log of which frame each tick took: `tick,kind,session,frame,captured_ns,looked_ns`.
+//! The daemon's log of which frame each tick took: `tick,kind,session,frame,captured_ns,looked_ns,made_ns`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +22,8 @@ pub(crate) struct Row {
     /// for the tick.
     pub(crate) captured: i64,
     pub(crate) looked: i64,
+    /// When the tick was made.
+    pub(crate) made: i64,
 }
 
 /// Reads the log of `stream` in `dir`.
@@ -33,7 +35,7 @@ pub(crate) fn read(dir: &Path, stream: &str) -> Vec<Row> {
     let mut lines = text.lines();
     assert_eq!(
         lines.next(),
-        Some("tick,kind,session,frame,captured_ns,looked_ns")
+        Some("tick,kind,session,frame,captured_ns,looked_ns,made_ns")
     );
     lines
         .map(|line| row(line).unwrap_or_else(|| panic!("a row that makes no sense: {line}")))
@@ -42,7 +44,7 @@ pub(crate) fn read(dir: &Path, stream: &str) -> Vec<Row> {
 
 fn row(line: &str) -> Option<Row> {
     let fields: Vec<&str> = line.split(',').collect();
-    let [tick, kind, _session, frame, captured, looked] = fields[..] else {
+    let [tick, kind, _session, frame, captured, looked, made] = fields[..] else {
         return None;
     };
     let kind = match kind {
@@ -61,6 +63,7 @@ fn row(line: &str) -> Option<Row> {
         frame,
         captured: captured.parse().ok()?,
         looked: looked.parse().ok()?,
+        made: made.parse().ok()?,
     })
 }
 

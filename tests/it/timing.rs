@@ -84,7 +84,7 @@ fn status_and_metrics_show_how_long_frames_take_on_their_way() {
         let ticks = tick_log::read(&daemon.place.tick_logs(), "cam");
         let early: Vec<_> = ticks
             .iter()
-            .filter(|row| row.looked + ahead.end() < deadline(row.tick))
+            .filter(|row| row.made + ahead.end() < deadline(row.tick))
             .collect();
         assert_eq!(!early.is_empty(), pace == "arrival", "{pace}: {early:?}");
     }
