@@ -3,6 +3,7 @@
 //!
 //! The file systems are real ones, mounted for the test. That takes root; without it those tests say so and show nothing.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -102,6 +103,27 @@ fn logged(daemon: &Daemon, text: &str) -> usize {
         .count()
 }
 
+/// Fills a disk up, and holds what is in `folder`, so that it is no less full when the daemon removes that.
+fn fill(filler: &Path, held: &Path, folder: &Path) {
+    std::fs::create_dir(held).unwrap();
+    let mut filler = std::fs::File::create(filler).unwrap();
+    let mut full = false;
+    loop {
+        let mut new = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            // What the daemon has removed meanwhile is not there.
+            new +=
+                usize::from(std::fs::hard_link(entry.path(), held.join(entry.file_name())).is_ok());
+        }
+        if full && new == 0 {
+            return;
+        }
+        while filler.write_all(&[0; 4096]).is_ok() {}
+        full = true;
+    }
+}
+
 #[test]
 fn a_full_or_read_only_disk_is_told_once_and_caught_up_with() {
     let _machine = beside_others();
@@ -111,12 +133,13 @@ fn a_full_or_read_only_disk_is_told_once_and_caught_up_with() {
     }
     let mount = Mount::tmpfs("4m");
     let (mut daemon, _camera, checker) = live(&mount.at);
-    let filler = mount.at.join("filler");
-    // Until the disk is full; then it stays full for longer than the window is long.
-    let _ = std::fs::write(&filler, vec![0; 8 << 20]);
+    let (filler, held) = (mount.at.join("filler"), mount.at.join("held"));
+    // It stays full for longer than the window is long.
+    fill(&filler, &held, &mount.at.join("cam/small"));
     let full = wait_for_detail(&daemon, "free some space");
     wait_for_segments(&daemon, &full, 20);
     assert!(filler.exists(), "what others wrote stays");
+    std::fs::remove_dir_all(&held).unwrap();
     std::fs::remove_file(&filler).unwrap();
     wait_until_whole(&daemon, &mount.at);
     assert_eq!(logged(&daemon, "No space left"), 1, "{}", daemon.log());
