@@ -26,7 +26,7 @@ use crate::status::AudioStatus;
 use crate::tick::{Grid, SAMPLE_RATE, Tick};
 pub(crate) use inlet::{Capture, Filler, Moment};
 pub(crate) use post::AudioPost;
-use post::{Input, Slot};
+use post::Slot;
 pub(crate) use reader::{SAMPLE, samples};
 pub(crate) use recorded::Beside;
 pub(crate) use ring::{SoundCounters, SoundSession};
@@ -103,13 +103,13 @@ impl Entrance {
     pub(crate) fn begin_at(&self, rate: NonZeroU32, most: usize) -> Filler {
         let (filler, inlet) = inlet::inlet(rate, most);
         // A thread that has died takes nothing, and the filler says so.
-        self.0.input(Input::Inlet(inlet));
+        self.0.inlet(inlet);
         filler
     }
 
     /// Tells that there is no sound, and why, for people.
     pub(crate) fn without(&self, why: &str) {
-        self.0.input(Input::Without(why.to_owned()));
+        self.0.without(why.to_owned());
     }
 }
 

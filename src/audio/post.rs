@@ -1,5 +1,5 @@
-//! What waits for the thread that makes a stream's sound. Of orders only the newest counts, and of inlets, too, where sound is heard live: so no more than
-//! that one is kept, however long the thread is busy. Of a recording each inlet counts. What the encoder returns waits in a queue: once that is full, who reads the encoder waits, and the encoder behind it.
+//! What waits for the thread that makes a stream's sound. Of orders only the newest counts, and mostly of inlets, too, so no more than that one is
+//! kept, however long the thread is busy. Where producers' sound is recorded, each inlet counts, and a few are kept. What the encoder returns waits in a queue: once that is full, who reads the encoder waits, and the encoder behind it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,20 +7,11 @@ use std::time::Duration;
 
 use super::Order;
 use super::inlet::Inlet;
-use super::supply::{FOLLOWING, not_taken};
+use super::supply::follow;
 use crate::encode::audio::AudioEvent;
 
 /// How many of the encoder's events wait: a second of frames, of as many renditions as there may be.
 const RETURNED: usize = 256;
-
-/// What comes in as the stream's sound.
-#[derive(Debug)]
-pub(super) enum Input {
-    /// From here on it is this one's.
-    Inlet(Inlet),
-    /// There is none, for this reason.
-    Without(String),
-}
 
 /// What has come since the last time.
 #[derive(Debug, Default)]
@@ -28,8 +19,12 @@ pub(super) struct Mail {
     pub(super) order: Option<Order>,
     /// The recording ends before this sample.
     pub(super) end: Option<u64>,
-    /// The newest, or all of a recording, in the order in which they came.
-    pub(super) inputs: VecDeque<Input>,
+    /// Why there is no sound, if that came last.
+    pub(super) without: Option<String>,
+    /// The newest, or all that are to be heard, in the order in which they came.
+    pub(super) inlets: VecDeque<Inlet>,
+    /// How many there was no room for.
+    pub(super) left_out: usize,
     /// What encoders say, each with its run.
     pub(super) returned: VecDeque<(u64, AudioEvent)>,
 }
@@ -38,7 +33,8 @@ impl Mail {
     fn is_empty(&self) -> bool {
         self.order.is_none()
             && self.end.is_none()
-            && self.inputs.is_empty()
+            && self.without.is_none()
+            && self.inlets.is_empty()
             && self.returned.is_empty()
     }
 }
@@ -82,18 +78,23 @@ impl Slot {
         self.put(|mail| mail.end = Some(end));
     }
 
-    /// The sound is `input` from here on: at once, or after what came before it.
-    pub(super) fn input(&self, input: Input) {
+    /// The sound is what comes out of `inlet` from here on: at once, or after what came before it.
+    pub(super) fn inlet(&self, inlet: Inlet) {
         let in_order = self.0.in_order;
         self.put(|mail| {
+            mail.without = None;
             if !in_order {
-                mail.inputs.clear();
+                mail.inlets.clear();
             }
-            if mail.inputs.len() < FOLLOWING {
-                mail.inputs.push_back(input);
-            } else {
-                not_taken();
-            }
+            mail.left_out += usize::from(follow(&mut mail.inlets, inlet));
+        });
+    }
+
+    /// There is no sound from here on, for this reason.
+    pub(super) fn without(&self, why: String) {
+        self.put(|mail| {
+            mail.inlets.clear();
+            mail.without = Some(why);
         });
     }
 
@@ -214,8 +215,8 @@ mod tests {
             .map(|generation| {
                 let (filler, inlet) = inlet(SAMPLE_RATE, 9);
                 slot.order(order(generation));
-                slot.input(Input::Without("no source".to_owned()));
-                slot.input(Input::Inlet(inlet));
+                slot.without("no source".to_owned());
+                slot.inlet(inlet);
                 filler
             })
             .collect();
@@ -225,24 +226,30 @@ mod tests {
         let mail = post.collect(SOON).unwrap();
         assert_eq!((mail.order.unwrap().generation, mail.end), (999, Some(7)));
         assert!(is_heard(&fillers[999]));
-        assert!(matches!(mail.inputs[0], Input::Inlet(_)) && mail.inputs.len() == 1);
+        assert_eq!((mail.inlets.len(), mail.without), (1, None));
         assert!(post.collect(Duration::ZERO).unwrap().is_empty());
     }
 
     #[test]
-    fn of_a_recording_all_sound_is_kept_that_came_first() {
+    fn where_sound_is_recorded_the_last_few_are_kept_in_their_order() {
         let (slot, post) = post(true);
-        let fillers: Vec<Filler> = (0..FOLLOWING + 3)
+        let (closed, empty) = inlet(SAMPLE_RATE, 9);
+        drop(closed);
+        slot.inlet(empty);
+        let fillers: Vec<Filler> = (0..5)
             .map(|_| {
                 let (filler, inlet) = inlet(SAMPLE_RATE, 9);
-                slot.input(Input::Inlet(inlet));
+                slot.inlet(inlet);
                 filler
             })
             .collect();
         let heard: Vec<bool> = fillers.iter().map(is_heard).collect();
-        assert!(heard[..FOLLOWING].iter().all(|&heard| heard), "{heard:?}");
-        assert!(!heard[FOLLOWING..].iter().any(|&heard| heard), "{heard:?}");
-        assert_eq!(post.collect(SOON).unwrap().inputs.len(), FOLLOWING);
+        assert_eq!(heard, [false, true, true, true, true]);
+        assert!(is_heard(&fillers[4]));
+        let mail = post.collect(SOON).unwrap();
+        let samples = mail.inlets.iter().map(|inlet| inlet.take(9, |_| ()));
+        assert_eq!(samples.collect::<Vec<_>>(), [1, 1, 1, 2]);
+        assert_eq!(mail.left_out, 1);
     }
 
     #[test]
@@ -279,7 +286,7 @@ mod tests {
             waits.join().unwrap();
         });
         let (filler, inlet) = inlet(SAMPLE_RATE, 9);
-        slot.input(Input::Inlet(inlet));
+        slot.inlet(inlet);
         assert!(!is_heard(&filler), "nobody takes it any more");
     }
 }

@@ -88,20 +88,22 @@ impl Reader {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Ends it: whether it ended well, and how, with its last words. One whose inlet is `over` is given the moment that its own end takes.
-    pub(super) fn end(mut self, over: bool) -> (bool, String) {
+    /// Ends it: whether it ended well, and how, with its last words; or gives it back if it hangs in what it reads, though it was killed. One whose inlet is `over` is given the moment that its own end takes.
+    pub(super) fn end(mut self, over: bool) -> Result<(bool, String), Self> {
         self.close(if over { GRACE } else { Duration::ZERO });
         let Some(status) = self.has_ended_within(REAPED) else {
-            return (
-                false,
-                "it was killed, and hangs in what it reads".to_owned(),
-            );
+            return Err(self);
         };
         self.child = None;
         let words = self.words.take().map(JoinHandle::join);
         let words = words.and_then(Result::ok).unwrap_or_default();
         let words = process::last_words(&words);
-        (status.success(), format!("{status}: {words}"))
+        Ok((status.success(), format!("{status}: {words}")))
+    }
+
+    /// Whether its process has ended.
+    pub(super) fn is_gone(&mut self) -> bool {
+        self.child.is_none() || self.has_ended_within(Duration::ZERO).is_some()
     }
 
     fn close(&mut self, patience: Duration) {

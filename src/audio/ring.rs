@@ -310,7 +310,7 @@ mod tests {
 
     use super::super::AudioPost;
     use super::super::inlet::Inlet;
-    use super::super::post::{Input, post};
+    use super::super::post::post;
     use super::*;
     use crate::config::Limits;
     use crate::control::Accounts;
@@ -368,10 +368,8 @@ mod tests {
 
         fn inlet(&self) -> Inlet {
             let within = Duration::from_secs(20);
-            match self.post.collect(within).unwrap().inputs.pop_front() {
-                Some(Input::Inlet(inlet)) => inlet,
-                _ => panic!("no inlet"),
-            }
+            let mut mail = self.post.collect(within).unwrap();
+            mail.inlets.pop_front().expect("there is an inlet")
         }
 
         fn close(self) -> FrameCounts {

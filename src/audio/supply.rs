@@ -18,15 +18,16 @@ use crate::tick::SAMPLE_RATE;
 /// A source that gives nothing for so long is ended and begun again.
 const MUTE: Duration = Duration::from_secs(15);
 /// So many inlets follow on one another, where none may be cut short.
-pub(super) const FOLLOWING: usize = 4;
+const FOLLOWING: usize = 4;
 /// What has come so lately is still heard.
 const HEARD: Duration = Duration::from_secs(3);
 
-/// Tells that a producer's sound finds no place: it learns so itself by an account in which nothing was used.
-pub(super) fn not_taken() {
-    tracing::warn!(
-        "a producer's sound is not taken: the sound of {FOLLOWING} others before it still waits"
-    );
+/// Adds an inlet behind those that wait. Where there are too many, the oldest goes; says whether it has.
+pub(super) fn follow(waiting: &mut VecDeque<Inlet>, inlet: Inlet) -> bool {
+    // Who opened and closed without a sample takes nobody's place.
+    waiting.retain(|inlet| !inlet.is_over());
+    waiting.push_back(inlet);
+    waiting.len() > FOLLOWING && waiting.pop_front().is_some()
 }
 
 /// What there is to read from, and what is read now.
@@ -45,6 +46,8 @@ pub(super) struct Supply {
     changed: bool,
     /// What fills it, where that is an FFmpeg of its own.
     reader: Option<Reader>,
+    /// One that was killed, and has not ended yet: no other is started meanwhile.
+    hung: Option<Reader>,
     /// What there was has ended for good, unless somebody begins anew.
     finished: bool,
     rests: Rests,
@@ -101,6 +104,7 @@ impl Supply {
             following: VecDeque::new(),
             changed: false,
             reader: None,
+            hung: None,
             finished: false,
             rests: Rests::default(),
             heard: anchor.monotonic(),
@@ -119,12 +123,11 @@ impl Supply {
 
     /// Takes what comes out of `inlet` from now on.
     pub(super) fn begin(&mut self, inlet: Inlet) {
-        let under_way = self.inlet.as_ref().is_some_and(|inlet| !inlet.is_over());
+        let under_way =
+            self.inlet.as_ref().is_some_and(|inlet| !inlet.is_over()) || !self.following.is_empty();
         if self.in_order && under_way {
-            if self.following.len() < FOLLOWING {
-                self.following.push_back(inlet);
-            } else {
-                not_taken();
+            if follow(&mut self.following, inlet) {
+                self.tell_left_out();
             }
             return;
         }
@@ -134,6 +137,14 @@ impl Supply {
         self.heard = self.anchor.monotonic();
         self.changed = true;
         self.detail = None;
+    }
+
+    /// Tells that the sound of a session is lost, for there is no room for all that have come since.
+    pub(super) fn tell_left_out(&self) {
+        tracing::warn!(
+            stream = %self.stream,
+            "a producer's sound is left out: {FOLLOWING} further sessions followed it before any of it was recorded"
+        );
     }
 
     /// There is no sound, for the reason `why`.
@@ -152,8 +163,10 @@ impl Supply {
             if let AudioInput::Own(source) = self.plan.source.clone()
                 && !self.finished
                 && self.rests.are_over(now)
+                && self.hung.as_mut().is_none_or(Reader::is_gone)
             {
                 tidings.begun = true;
+                self.hung = None;
                 self.start(&source, now);
             }
             return tidings;
@@ -243,7 +256,14 @@ impl Supply {
             self.finished = true;
             return;
         };
-        let (well, mut how) = reader.end(over);
+        let (well, mut how) = match reader.end(over) {
+            Ok(ended) => ended,
+            Err(hung) => {
+                self.hung = Some(hung);
+                let why = "nothing comes, and it can't be killed: it hangs in what it reads";
+                return self.failed(&source, now, why);
+            }
+        };
         if !over {
             how = format!("nothing has come for {MUTE:?}");
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::lock::Lock;
-use super::post::{Input, Mail};
+use super::post::Mail;
 use super::recorded::{Beside, Recorded};
 use super::resample::Resampler;
 use super::supply::Supply;
@@ -196,12 +196,13 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         if let Some(end) = mail.end {
             self.end_at(state, end);
         }
-        for input in mail.inputs {
-            match input {
-                Input::Inlet(inlet) => state.supply.begin(inlet),
-                Input::Without(why) => state.supply.without(why),
-            }
+        if let Some(why) = mail.without {
+            state.supply.without(why);
         }
+        for inlet in mail.inlets {
+            state.supply.begin(inlet);
+        }
+        (0..mail.left_out).for_each(|_| state.supply.tell_left_out());
         for (run, event) in mail.returned {
             // One that was replaced has nothing more to say.
             if run == state.run {
