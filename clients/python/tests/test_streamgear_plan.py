@@ -177,6 +177,8 @@ def test_settings_of_one_stream_go_to_that_one():
         ({"-lag-in-frames": 9}, "order"),
         ({"-x264-params": "keyint=60:no_scenecut"}, "keyint=60:no_scenecut in -x264-params"),
         ({"-vf": "scale_vaapi=w=640:h=-2"}, "-s and -streams"),
+        ({"-vf": "fps=15"}, "its place in time"),
+        ({"-vf": "[in]hflip[out]"}, "one chain"),
         ({"-clones": ["-tag:v", "hvc1"]}, "-tag:v in -clones"),
         ({"-no such": 1}, "FFmpeg's"),
         ({"-level": "a\nb"}, "plain text"),
@@ -242,6 +244,9 @@ def owned_by_the_daemon():
 
 
 def test_nothing_goes_on_that_the_daemon_refuses():
+    extras = (ROOT / "src" / "config" / "extras.rs").read_text()
+    of_time = re.findall(r'"([^"]+)"', re.search(r"const OF_TIME: .*?\];", extras, re.S)[0])
+    assert len(of_time) > 10 and set(of_time) == _reasons.OF_TIME
     names, within = owned_by_the_daemon()
     assert len(names) > 80 and len(within) == 5
     assert {name: set(owned) for name, owned in _reasons.OWNED_WITHIN.items()} == within

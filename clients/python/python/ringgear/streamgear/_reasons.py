@@ -61,6 +61,9 @@ OWNED_WITHIN: Mapping[str, frozenset[str]] = {
     ),
 }
 
+#: Filters that change how many pictures there are, or when they are shown.
+OF_TIME = _names("fps framerate framestep select setpts settb decimate mpdecimate minterpolate trim tpad loop reverse concat")
+
 #: FFmpeg's options that have no value.
 FLAGS = _names("an bitexact copyts dn hide_banner n nostdin re report shortest sn stats vn vstats y")
 

@@ -11,7 +11,7 @@ import re
 from fractions import Fraction
 from typing import Any, Callable, Iterator, Mapping, NamedTuple
 
-from ._reasons import FLAGS, INAPPLICABLE, OWNED, OWNED_WITHIN, SATISFIED
+from ._reasons import FLAGS, INAPPLICABLE, OF_TIME, OWNED, OWNED_WITHIN, SATISFIED
 
 log = logging.getLogger("ringgear.streamgear")
 
@@ -270,11 +270,15 @@ def _filter(given: Any) -> str | None:
     """Filters that do more than what each encoder needs anyway."""
     if given is None:
         return None
-    parts = [part.strip() for part in str(given).split(",")]
+    if re.search(r"[\[\];]", str(given)):
+        log.warning("-vf %r is left out: a rendition has one chain of filters, without labels", given)
+        return None
     own = []
-    for part in filter(None, parts):
+    for part in filter(None, (part.strip() for part in str(given).split(","))):
         if re.fullmatch(r"(\w+_(vaapi|qsv|cuda|npp|vulkan|opencl)|hwdownload)(=.*)?", part):
             log.warning("%s in -vf is left out: pictures reach a graphics card only for its encoder; -s and -streams say how large they are", part)
+        elif re.split("[=@]", part)[0].strip() in OF_TIME:
+            log.warning("%s in -vf is left out: each picture has its place in time; -r makes a rendition of fewer pictures", part)
         elif not re.fullmatch(r"format=(pix_fmts=)?(yuv420p|nv12)|hwupload\w*(=.*)?|null", part):
             own.append(part)
     return ",".join(own) or None
