@@ -205,7 +205,8 @@ function steer(now) {
     return;
   }
   // A player that jumps over what it failed to load ends up at the very edge, where safe playback is not; drifting back takes a minute.
-  if (!low && late < -1.5 && now - replayedAt > REPLAY_EVERY) {
+  const there = video.currentTime + late >= (engine.range()?.[0] ?? Infinity);
+  if (!low && late < -1.5 && there && now - replayedAt > REPLAY_EVERY) {
     replayedAt = now;
     goLive();
     return;
