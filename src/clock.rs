@@ -35,7 +35,7 @@ pub trait Clock: Send + Sync + 'static {
     fn suspended(&self) -> Duration;
     /// Sleeps until the monotonic clock has reached `deadline`; returns at once if it has.
     fn sleep_until(&self, deadline: MonotonicTime);
-    /// Waits for at most `pause` for what `wait` waits for, which says whether it has come. On a simulated clock no other time passes meanwhile.
+    /// Waits for at most `pause` for what `wait` waits for, which says whether it has come. A simulated clock may pass its own time instead.
     fn wait(&self, pause: Duration, wait: &mut dyn FnMut(Duration) -> bool) -> bool {
         wait(pause)
     }

@@ -20,8 +20,8 @@ use crate::tick::Framerate;
 /// How often the progress is shown on a terminal, and elsewhere.
 const LOOK: Duration = Duration::from_millis(200);
 const LINE: Duration = Duration::from_secs(10);
-/// How wide the progress bar is, in characters.
-const BAR: usize = 24;
+/// How wide the progress bar is, in characters: the whole line has to fit into 80.
+const BAR: usize = 12;
 /// The stream's name in what the program itself writes.
 const STREAM: &str = "transcode";
 

@@ -83,7 +83,7 @@ struct Waits {
     idle: f64,
 }
 
-/// On a machine with time to spare, p95 is below a second.
+/// On a machine with time to spare, p95 is below a second; on another one, below two.
 #[track_caller]
 fn within_a_second(row: &str, waits: &Waits) {
     let Waits { sorted, idle } = waits;
@@ -97,7 +97,7 @@ fn within_a_second(row: &str, waits: &Waits) {
         idle * 100.0
     );
     assert!(
-        p95 < Duration::from_secs(1) || idle < SPARE_SINCE,
+        p95 < Duration::from_secs(if idle < SPARE_SINCE { 2 } else { 1 }),
         "{row}: {waits:?}"
     );
 }

@@ -156,6 +156,11 @@ mod alone {
             }
             before = shown;
         }
+        assert!(
+            replaced * 20 <= log.len() as u64,
+            "{name}: {replaced} of {} pictures replaced",
+            log.len()
+        );
         // A stop fills the last segment up to its edge with the last picture, so that a restart begins at one.
         let last = log.last().unwrap();
         for (tick, picture) in (last.tick + 1..).zip(tail) {
