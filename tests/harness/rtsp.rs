@@ -1,13 +1,16 @@
 //! A camera on loopback: FFmpeg draws and encodes, and a small RTSP server (RFC 2326) hands its packets to one client at a time, over the
 //! connection itself, as cameras do.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 const LOOK_UP: Duration = Duration::from_millis(20);
 
@@ -87,18 +90,16 @@ fn two_sockets() -> (UdpSocket, UdpSocket) {
 
 /// Until the client leaves, or the camera ends.
 fn serve(mut client: TcpStream, packets: &UdpSocket, mute: &AtomicBool, stop: &AtomicBool) {
-    client
-        .set_read_timeout(Some(Duration::from_millis(1)))
-        .unwrap();
     client.set_nonblocking(false).unwrap();
     let (mut asked, mut playing) = (Vec::new(), false);
     let mut packet = [0; 2048];
     while !stop.load(Ordering::Relaxed) {
         let mut buffer = [0; 4096];
-        match client.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(count) => asked.extend_from_slice(&buffer[..count]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+        // Packets must not wait for requests: a wait for each of them, however short, is longer than packets are apart.
+        match recv(&client, &mut buffer[..], RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => return,
+            Ok((_, count)) => asked.extend_from_slice(&buffer[..count]),
+            Err(Errno::AGAIN) => {}
             Err(_) => return,
         }
         while let Some(request) = next_request(&mut asked) {
