@@ -1,5 +1,6 @@
 //! What waits for the thread that makes a stream's sound. Of orders only the newest counts, and mostly of inlets, too, so no more than that one is
-//! kept, however long the thread is busy. Where producers' sound is recorded, each inlet counts, and a few are kept. What the encoder returns waits in a queue: once that is full, who reads the encoder waits, and the encoder behind it.
+//! kept, however long the thread is busy. Where producers' sound is recorded, each inlet counts, and a few are kept. What the encoder returns waits in a queue:
+//! once that is full, who reads the encoder waits, and the encoder behind it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -88,7 +88,8 @@ impl Reader {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Ends it: whether it ended well, and how, with its last words; or gives it back if it hangs in what it reads, though it was killed. One whose inlet is `over` is given the moment that its own end takes.
+    /// Ends it: whether it ended well, and how, with its last words; or gives it back if it hangs in what it reads, though it was killed.
+    /// One whose inlet is `over` is given the moment that its own end takes.
     pub(super) fn end(mut self, over: bool) -> Result<(bool, String), Self> {
         self.close(if over { GRACE } else { Duration::ZERO });
         let Some(status) = self.has_ended_within(REAPED) else {
