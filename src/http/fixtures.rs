@@ -104,6 +104,8 @@ pub(crate) fn snapshot(
     retained: usize,
     listed: usize,
 ) -> Arc<Snapshot> {
+    // Making it takes seconds, in which what is retained would come nearer to its end.
+    LazyLock::force(&MEDIA);
     let now = Anchor::new(Arc::new(SystemClock)).now();
     let grid = grid();
     let track = TrackInit {

@@ -4,7 +4,7 @@ mod alone {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use ringgear::status::StreamStatus;
+    use ringgear::status::{StreamStatus, StreamsStatus};
     use ringgear::tick::Framerate;
 
     use crate::harness::daemon::Daemon;
@@ -48,23 +48,43 @@ mod alone {
         for producer in &mut producers {
             assert_eq!(producer.wait(Duration::from_secs(60)).code(), Some(0));
         }
-        let statuses: BTreeMap<_, _> = daemon
-            .status()
-            .streams
-            .into_iter()
-            .map(|stream| (stream.name.clone(), stream))
+        // Ticks go on, and a status may be read in the middle of one.
+        let answers: Vec<StreamsStatus> = (0..50)
+            .map(|_| {
+                std::thread::sleep(Duration::from_millis(3));
+                daemon.status()
+            })
             .collect();
         daemon.stop();
 
         for ((name, framerate, _), producer) in STREAMS.iter().zip(&producers) {
             let log = tick_log::read(&daemon.place.tick_logs(), name);
-            let status = &statuses[*name];
+            let status = between_ticks(name, &log, &answers);
             counters_agree(name, &log, status);
             let framerate: Framerate = framerate.parse().unwrap();
             published_as_logged(&daemon, status, framerate, &log);
             let commits = tick_log::commits(producer);
             nothing_repeats_and_nothing_drops_without_need(name, &log, &commits);
         }
+    }
+
+    /// The last answer in which all ticks up to its newest are counted, and none beyond it.
+    fn between_ticks<'a>(
+        name: &str,
+        log: &[Row],
+        answers: &'a [StreamsStatus],
+    ) -> &'a StreamStatus {
+        let streams = answers.iter().rev().flat_map(|answer| &answer.streams);
+        let whole = |status: &&StreamStatus| {
+            status.name == name && status.ticks.total == status.ticks.last - log[0].tick + 1
+        };
+        streams.clone().find(whole).unwrap_or_else(|| {
+            let ticks: Vec<_> = streams
+                .filter(|status| status.name == name)
+                .map(|status| &status.ticks)
+                .collect();
+            panic!("{name}: since tick {}: {ticks:?}", log[0].tick)
+        })
     }
 
     fn counters_agree(name: &str, log: &[Row], status: &StreamStatus) {
