@@ -32,7 +32,7 @@ pub(super) struct Latency {
     pub(super) commit_to_part: Histogram,
     /// When the newest part's first picture was captured, in nanoseconds of Unix time; 0 before there is one.
     pub(super) newest_captured: Count,
-    /// How long after its capture a picture is shown, on an average of the last ones, in nanoseconds.
+    /// How long after its capture a picture is shown, the middle one of the last ones, in nanoseconds.
     pub(super) picture_lag: std::sync::Arc<Count>,
 }
 

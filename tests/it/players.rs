@@ -64,8 +64,7 @@ mod alone {
             run["sound"] = json!(true);
             run
         });
-        // One after another: three that decode and paint in software need more than a small machine has.
-        watch_in_browser(&runs, 1);
+        watch_in_browser(&runs, 3);
     }
 
     #[test]
@@ -103,7 +102,7 @@ mod alone {
                 page(&format!("{url}/{}/", stream.name), rate.num() / rate.den())
             })
             .collect();
-        watch_in_browser(&runs, 2);
+        watch_in_browser(&runs, 1);
     }
 
     #[test]

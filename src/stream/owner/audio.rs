@@ -17,6 +17,9 @@ const MOST_WAITING: usize = 1024;
 /// Pictures that are older are no measure for sound.
 const LONGEST_LAG: Duration = Duration::from_millis(500);
 
+/// So many pictures say how late the sound has to be.
+const MEASURED: usize = 32;
+
 /// What the owner knows of its stream's sound.
 pub(super) struct Sound {
     desk: AudioDesk,
@@ -28,6 +31,26 @@ pub(super) struct Sound {
     generation: u64,
     /// Parts that the video has not come to, by track.
     waiting: Vec<VecDeque<Part>>,
+    lags: Lags,
+}
+
+/// How late the newest pictures were shown, in nanoseconds.
+#[derive(Debug, Default)]
+struct Lags {
+    newest: [u64; MEASURED],
+    noted: usize,
+}
+
+impl Lags {
+    /// Notes one more; returns the middle one of the newest, which those of a machine that stood still for a moment do not move.
+    fn note(&mut self, lag: u64) -> u64 {
+        self.newest[self.noted % MEASURED] = lag;
+        self.noted += 1;
+        let mut sorted = self.newest;
+        let sorted = &mut sorted[..self.noted.min(MEASURED)];
+        sorted.sort_unstable();
+        sorted[sorted.len() / 2]
+    }
 }
 
 /// How far the end of a recording's sound is.
@@ -47,6 +70,7 @@ impl Sound {
             descriptions: None,
             generation: 0,
             waiting: Vec::new(),
+            lags: Lags::default(),
         }
     }
 }
@@ -97,12 +121,8 @@ impl Owner {
     }
 
     /// Notes how long after its capture the picture of `tick` is shown: sound of the same moment has to be heard then.
-    pub(super) fn note_picture_lag(&self, tick: Tick) {
-        /// So many pictures are averaged.
-        const PICTURES: u64 = 32;
-        if self.sound.is_none() {
-            return;
-        }
+    pub(super) fn note_picture_lag(&mut self, tick: Tick) {
+        let Some(sound) = &mut self.sound else { return };
         let backlog = self.backlog.as_ref();
         let Some(captured) = backlog.and_then(|backlog| backlog.captured(tick)) else {
             return;
@@ -110,12 +130,8 @@ impl Owner {
         let shown = self.parts.grid.time_of(tick);
         let lag = shown.saturating_since(self.parts.anchor.to_unix(captured));
         let lag = u64::try_from(lag.min(LONGEST_LAG).as_nanos()).unwrap_or(0);
-        let average = &self.parts.shared.latency.picture_lag;
-        let before = average.get();
-        average.set(match before {
-            0 => lag,
-            before => (before * (PICTURES - 1) + lag) / PICTURES,
-        });
+        let latency = &self.parts.shared.latency;
+        latency.picture_lag.set(sound.lags.note(lag));
     }
 
     /// Whether the sound was never told where to begin.
@@ -231,5 +247,24 @@ impl Owner {
         if lost {
             self.direct_audio();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_that_are_late_by_themselves_move_no_sound() {
+        let mut lags = Lags::default();
+        assert_eq!(lags.note(30), 30);
+        for at in 0..200 {
+            let late = if at % 20 < 6 { 400 } else { 0 };
+            let middle = lags.note(30 + late);
+            assert!(at < 16 || middle == 30, "{at}: {middle}");
+        }
+        // Once most are, so is the sound.
+        let middle = (0..20).map(|_| lags.note(70)).last();
+        assert_eq!(middle, Some(70));
     }
 }
