@@ -22,6 +22,8 @@ struct Source {
 }
 
 const BETWEEN_CLICKS: u64 = 5 * 48_000;
+/// As much as comes at once.
+const SILENCE: [Pcm; 8192] = [[0.0; 2]; 8192];
 
 impl Source {
     fn new(drift: f64, chunk: u64, jitter: u64) -> Self {
@@ -40,6 +42,20 @@ impl Source {
     /// The true time of its sample `count`, in samples since the start.
     fn time_of(&self, count: u64) -> f64 {
         count as f64 / (1.0 + self.drift)
+    }
+
+    /// Which of these samples clicks, if one does: the first one from each click's time on.
+    fn click_in(&self, mut samples: std::ops::Range<u64>) -> Option<usize> {
+        let clicks = |count: u64| match count.checked_sub(1) {
+            Some(last) => (self.time_of(last) / BETWEEN_CLICKS as f64).floor() + 1.0,
+            None => 0.0,
+        };
+        let before = clicks(samples.start);
+        if clicks(samples.end) > before {
+            samples.position(|count| clicks(count + 1) > before)
+        } else {
+            None
+        }
     }
 
     /// Delivers what has come by `now`.
@@ -67,10 +83,11 @@ impl Source {
                 // What it hears meanwhile is lost.
                 continue;
             }
-            for count in begin..end {
-                let since_click = self.time_of(count) % BETWEEN_CLICKS as f64;
-                let clicks = since_click < 1.0;
-                self.queue.push_back([if clicks { 1.0 } else { 0.0 }; 2]);
+            let length = usize::try_from(self.chunk).unwrap();
+            self.queue.extend(&SILENCE[..length]);
+            if let Some(at) = self.click_in(begin..end) {
+                let first = self.queue.len() - length;
+                self.queue[first + at] = [1.0; 2];
             }
             self.delivered += self.chunk;
             lock.arrived(self.delivered, START as f64 + at, false);
@@ -94,13 +111,11 @@ fn run(source: &mut Source, seconds: u64) -> (Lock, Vec<(f64, f64)>) {
             count
         });
         assert_eq!(out.len() as u64, to - end);
-        let mut loudest: Option<(u64, f32)> = None;
-        for (at, pcm) in (end..).zip(&out) {
-            if pcm[0] > 0.3 && loudest.is_none_or(|(_, before)| pcm[0] > before) {
-                loudest = Some((at, pcm[0]));
-            }
-        }
-        if let Some((at, _)) = loudest {
+        // A click is loudest a few samples after it rises.
+        if let Some(rise) = out.iter().position(|pcm| pcm[0] > 0.3) {
+            let click = rise..out.len().min(rise + 8);
+            let loudest = click.max_by(|a, b| out[*a][0].total_cmp(&out[*b][0]));
+            let at = end + loudest.unwrap() as u64;
             let since = (at - START) as f64;
             let click = (since / BETWEEN_CLICKS as f64).round() * BETWEEN_CLICKS as f64;
             errors.push((since / 48_000.0, (since - click) / 48.0));

@@ -67,3 +67,18 @@ export async function openChromium() {
   };
   return { browser, origin: `http://127.0.0.1:${server.address().port}`, close };
 }
+
+/** Watches the machine by a timer of this program, which has the browser's priority. Returns how long, in ms, it stood still between two moments of
+ * the wall clock: then the players did, too. */
+export function watchMachine() {
+  const standstills = [];
+  let last = performance.now();
+  setInterval(() => {
+    const now = performance.now();
+    const late = now - last - 20;
+    last = now;
+    const to = Date.now();
+    if (late > 10) standstills.push({ from: to - late, to });
+  }, 20).unref();
+  return (from, to) => standstills.reduce((sum, one) => sum + Math.max(0, Math.min(to, one.to) - Math.max(from, one.from)), 0);
+}

@@ -11,11 +11,11 @@
 // "open_segments": of those before their end, "errors": [..]}.
 
 import { readFile } from 'node:fs/promises';
-import { openChromium, openRun } from './chromium.mjs';
+import { openChromium, openRun, watchMachine } from './chromium.mjs';
 
 const plan = JSON.parse(await readFile(process.argv[2], 'utf8'));
 const { browser, origin, close } = await openChromium();
-const holdUps = watchMachine();
+const heldUp = watchMachine();
 
 /** Counts what is asked for: parts, segments, and segments that are still being written. */
 function countRequests(page) {
@@ -31,26 +31,11 @@ function countRequests(page) {
   return asked;
 }
 
-/** Notes when a timer came late, in ms of the wall clock: then the machine stood still, and not the players. */
-function watchMachine() {
-  const holdUps = [];
-  let last = performance.now();
-  setInterval(() => {
-    const now = performance.now();
-    const late = now - last - 20;
-    last = now;
-    const to = Date.now();
-    if (late > 10) holdUps.push({ from: to - late, to });
-  }, 20).unref();
-  return holdUps;
-}
-
 /** Of the times without a new picture, from `begin` to `end`, the one that was longest without the machine's own hold-ups; in seconds. */
 function worstGap(begin, pictures, end) {
   const gaps = [...pictures, end].map((to, index) => {
     const from = index === 0 ? begin : pictures[index - 1];
-    const held = holdUps.reduce((sum, one) => sum + Math.max(0, Math.min(to, one.to) - Math.max(from, one.from)), 0);
-    return { longest_gap: Math.max(0, to - from) / 1000, held_up: held / 1000 };
+    return { longest_gap: Math.max(0, to - from) / 1000, held_up: heldUp(from, to) / 1000 };
   });
   return gaps.reduce((worst, gap) => (gap.longest_gap - gap.held_up > worst.longest_gap - worst.held_up ? gap : worst));
 }
@@ -121,7 +106,6 @@ try {
   const pages = [];
   for (const run of plan.runs) pages.push(await open(run));
   await new Promise((resolve) => setTimeout(resolve, plan.settle * 1000));
-  holdUps.length = 0;
   const results = await Promise.all(pages.map((page, index) => measure(page, plan.runs[index])));
   console.log(JSON.stringify(results));
 } finally {

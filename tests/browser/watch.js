@@ -8,7 +8,7 @@ window.watchVideo = function watchVideo(video) {
     if (stalledAt === null) return;
     const seconds = (performance.now() - stalledAt) / 1000;
     stalledAt = null;
-    if (seconds > 0.05) notes.stalls.push({ at: video.currentTime, seconds });
+    if (seconds > 0.05) notes.stalls.push({ at: video.currentTime, seconds, ended: Date.now() });
   };
   const stalled = () => {
     // Until the first picture a player may wait as it likes.
@@ -37,7 +37,7 @@ window.watchVideo = function watchVideo(video) {
   video.requestVideoFrameCallback(onFrame);
   notes.look = () => {
     if (stalledAt !== null && performance.now() - stalledAt > 500) {
-      notes.stalls.push({ at: video.currentTime, seconds: (performance.now() - stalledAt) / 1000 });
+      notes.stalls.push({ at: video.currentTime, seconds: (performance.now() - stalledAt) / 1000, ended: Date.now() });
       stalledAt = performance.now();
     }
     return { currentTime: video.currentTime, rate: video.playbackRate, paused: video.paused, at: performance.now() };

@@ -153,7 +153,8 @@ mod alone {
     fn a_files_sound_is_published_live_in_step_with_its_pictures() {
         let _machine = alone();
         let place = Place::new();
-        clap_file(&place.path().join("clap.mp4"), 7);
+        // A picture or two may be passed over, with their flashes.
+        clap_file(&place.path().join("clap.mp4"), 11);
         let streams = small_stream("cam", "window = \"60s\"\nsource = \"clap.mp4\"")
             + "[streams.cam.audio]\n";
         let daemon = Daemon::start_in(place, &streams, &[]);
@@ -164,15 +165,12 @@ mod alone {
         });
         let source = daemon.stream("cam").source.unwrap();
         assert_eq!(source.audio_codec.as_deref(), Some("aac"));
-        let claps = wait_for("all of it is published", PATIENCE, || {
-            let claps = claps(&live, "small", "audio");
-            (claps.0.len() >= 3 && claps.1.len() >= 3).then_some(claps)
+        let mut apart = wait_for("flashes and clicks are published", PATIENCE, || {
+            Some(apart(&claps(&live, "small", "audio"))).filter(|apart| apart.len() >= 3)
         });
-        let mut apart = apart(&claps);
         eprintln!("clicks after their flashes, in ms: {apart:.1?}");
-        assert_eq!(apart.len(), 3, "{claps:?}");
         apart.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
         // That of the beginning may have been placed before anybody knew when pictures are shown.
-        assert!(apart[1].abs() < 40.0, "{apart:?}");
+        assert!(apart[apart.len() / 2].abs() < 40.0, "{apart:?}");
     }
 }
