@@ -29,6 +29,8 @@ pub(crate) const MAX_NUMBER: u64 = 1 << 60;
 /// The year 2200. All streams follow the furthest state, so one that claims to come from later is not believed.
 const LATEST: UnixTime = UnixTime::from_secs(7_258_118_400);
 const MAX_SEGMENTS: usize = 20_000;
+/// In seconds; no segment can be configured to be as long.
+const MAX_TARGET_DURATION: u64 = 3600;
 /// Of one segment or init segment.
 pub(crate) const MAX_FILE_BYTES: u64 = 256 << 20;
 
@@ -352,6 +354,9 @@ impl State {
             || self.discontinuity_sequence >= MAX_NUMBER
         {
             return Err("a number is out of range".to_owned());
+        }
+        if self.target_duration > MAX_TARGET_DURATION {
+            return Err("the target duration is out of range".to_owned());
         }
         let mut names = BTreeSet::new();
         for track in &self.tracks {
