@@ -19,6 +19,9 @@ use crate::harness::tick_log::{self, Kind};
 use crate::harness::tone::loudness;
 use crate::harness::wait_for;
 
+/// However late the picture's encoder is, there is no gap.
+const WITHOUT_HASTE: &str = "window = \"60s\"\nbackfill = \"30s\"";
+
 /// Makes a file of `seconds` of a tone in `place`, in a rate and with channels that are not the published ones.
 pub(super) fn tone(place: &Place, seconds: u32) -> String {
     let path = place.path().join("tone.flac");
@@ -69,7 +72,7 @@ fn sound_is_published_beside_the_picture_and_its_faults_disturb_no_tick() {
     let _machine = beside_others();
     let place = Place::new();
     let file = tone(&place, 2);
-    let streams = small_stream("cam", "window = \"60s\"")
+    let streams = small_stream("cam", WITHOUT_HASTE)
         + &format!(
             "[streams.cam.audio]\nsource = {file:?}\n\
              [[streams.cam.audio.renditions]]\nname = \"aac\"\n\
@@ -185,7 +188,7 @@ fn silence_stands_for_a_sound_whose_encoder_keeps_failing() {
     // What is tried at the start works.
     let ffmpeg = BrokenFfmpeg::at("-output_ts_offset 1", "[ -e BROKEN ]");
     let config = ffmpeg.config("failures = 2\nretry_every = \"1s\"")
-        + &small_stream("cam", "window = \"60s\"")
+        + &small_stream("cam", WITHOUT_HASTE)
         + &format!(
             "[streams.cam.audio]\nsource = {file:?}\n\
              [[streams.cam.audio.renditions]]\nname = \"aac\"\n\
