@@ -23,7 +23,7 @@ struct Source {
 
 const BETWEEN_CLICKS: u64 = 5 * 48_000;
 /// As much as comes at once.
-const SILENCE: [Pcm; 8192] = [[0.0; 2]; 8192];
+static SILENCE: [Pcm; 8192] = [[0.0; 2]; 8192];
 
 impl Source {
     fn new(drift: f64, chunk: u64, jitter: u64) -> Self {
