@@ -1,5 +1,6 @@
 //! What viewers see of the window. A finished segment is listed for them once the publisher is through with it: then a daemon that is
-//! killed and started again goes on behind what anybody has seen listed, and no list steps back. Its last part they see at once.
+//! killed and started again goes on behind what anybody has seen listed, and no list steps back. Its last part they see at once. A copied stream's segment, whose
+//! number would else be given to another one after that, is seen only once its first part is on the disk.
 //! A disk that takes long is not waited for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -127,10 +128,12 @@ impl Curtain {
 /// What viewers may see of `next` before its newest segments are on the disk: all of their parts, but as those of segments that are still being
 /// written. None if it has more that is new.
 fn without_finished(shown: &Snapshot, next: &Snapshot) -> Option<Snapshot> {
+    let copied = next.is_copied();
     let tracks = shown.tracks.iter().zip(&next.tracks).map(|(shown, next)| {
         let (before, last) = (shown.listed.last()?, next.listed.last()?);
         let open = if last.number == before.number {
-            next.open.clone()
+            let begun = copied && shown.open.is_none();
+            next.open.clone().filter(|_| !begun)
         } else if last.number == before.number.next() && !last.gap && next.open.is_none() {
             Some(OpenSegment {
                 number: last.number,
@@ -162,12 +165,17 @@ fn without_finished(shown: &Snapshot, next: &Snapshot) -> Option<Snapshot> {
     })
 }
 
-/// Whether any track of `next` lists a segment after those that it lists in `shown`.
+/// Whether any track of `next` lists a segment after those that it lists in `shown`, or if it is copied, has begun one.
 fn lists_more(next: &Snapshot, shown: &Snapshot) -> bool {
-    let newest = |track: &TrackView| track.listed.last().map(|segment| segment.number);
-    let tracks = next.tracks.iter().zip(&shown.tracks);
-    let mut newest = tracks.map(|(next, shown)| (newest(next), newest(shown)));
-    newest.any(|(next, shown)| next > shown)
+    let listed = |track: &TrackView| track.listed.last().map(|segment| segment.number);
+    let begun = |track: &TrackView| match &track.open {
+        Some(open) if next.is_copied() => Some(open.number),
+        _ => listed(track),
+    };
+    let mut tracks = next.tracks.iter().zip(&shown.tracks);
+    tracks.any(|(next, shown)| {
+        listed(next) > listed(shown) || begun(next) > begun(shown).max(listed(shown))
+    })
 }
 
 #[cfg(test)]
