@@ -1,7 +1,6 @@
 //! Streams that are copied: what is published are the source's own bytes at its own distances, cut at its own keyframes, and the rules of a window
 //! hold for them as for any other.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -395,98 +394,4 @@ fn a_copied_camera_that_comes_back_with_another_size_is_a_discontinuity() {
     let mut inits: Vec<_> = listed.segments.iter().map(|one| &one.map).collect();
     inits.dedup();
     assert_eq!(inits.len(), 2, "{text}");
-}
-
-/// Reads the playlist of what is copied, and fetches each part that it lists: none ever has other bytes than before. Its newest part's place.
-#[track_caller]
-fn fetch_parts(daemon: &Daemon, seen: &mut BTreeMap<(u64, u64), Vec<u8>>) -> Option<(u64, u64)> {
-    let answer = daemon.get("/slow/cam/media.m3u8");
-    if answer.status != 200 {
-        return None;
-    }
-    let playlist = hls::media(&answer.text()).unwrap();
-    let parts = &playlist.low_latency.parts;
-    for part in parts.iter().filter(|part| !part.gap) {
-        let (segment, number) = part.place;
-        let fetched = daemon.get(&format!("/slow/cam/{segment}.{number}.m4s"));
-        if fetched.status == 200 {
-            let before = seen
-                .entry(part.place)
-                .or_insert_with(|| fetched.body.clone());
-            assert_eq!(*before, fetched.body, "part {number} of segment {segment}");
-        }
-    }
-    parts.last().map(|part| part.place)
-}
-
-#[test]
-fn a_slow_copied_camera_has_parts_whose_names_are_never_given_twice_however_often_the_daemon_is_killed()
- {
-    let _machine = beside_others();
-    let place = Place::new();
-    // Five pictures a second, each a part.
-    video(
-        &place.path().join("slow.mp4"),
-        6,
-        10,
-        "-r 5 -c:v libx264 -bf 0",
-    );
-    let keys = "window = \"14s\"\npart = \"200ms\"\nsource = \"slow.mp4\"\nsource_loop = true";
-    let stream = copied_stream("slow", keys).replace("\"1s\"", "\"2s\"");
-    let mut daemon = Daemon::start_in(place, &stream, &[]);
-    daemon.wait_until_playable("slow");
-    let checker = Checker::over_http(&daemon, "slow");
-    let mut seen = BTreeMap::new();
-    let mut last = 0;
-    for _ in 0..3 {
-        let killed_in = wait_for("a segment is half written", PATIENCE, || {
-            let (segment, part) = fetch_parts(&daemon, &mut seen)?;
-            (segment >= last + 2 && (3..6).contains(&part)).then_some(segment)
-        });
-        daemon.kill();
-        checker.wait_for_an_outage();
-        daemon.restart();
-        last = killed_in;
-    }
-    wait_for("it goes on", PATIENCE, || {
-        let (segment, _) = fetch_parts(&daemon, &mut seen)?;
-        (segment >= last + 2).then_some(())
-    });
-    // Where a segment was cut off, those after it begin a period.
-    checker.finish().assert_clean_but(&[5]);
-    let hint = format!("/slow/cam/{}.{}.m4s", last, 9);
-    assert_eq!(daemon.get(&hint).status, 404, "{hint} was never published");
-}
-
-#[test]
-fn a_player_that_asks_for_a_part_past_the_end_of_a_copied_segment_gets_the_next_ones_first() {
-    let _machine = beside_others();
-    let place = Place::new();
-    video(&place.path().join("cam.mp4"), 6, 25, "-c:v libx264");
-    let keys = "part = \"200ms\"\nsource = \"cam.mp4\"\nsource_loop = true";
-    let daemon = Daemon::start_in(place, &copied_stream("cam", keys), &[]);
-    daemon.wait_until_playable("cam");
-    let playlist = |query: &str| {
-        let answer = daemon.get(&format!("/cam/cam/media.m3u8{query}"));
-        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
-        hls::media(&answer.text()).unwrap()
-    };
-    let newest = |listed: &hls::MediaPlaylist| listed.low_latency.parts.last().unwrap().place;
-    for _ in 0..3 {
-        let (segment, _) = newest(&playlist(""));
-        // A segment of a second has six parts of 160 ms and one of the rest, whatever is asked for.
-        let after = playlist(&format!("?_HLS_msn={segment}&_HLS_part=8"));
-        assert!(newest(&after) >= (segment + 1, 0), "{segment}");
-        let parts = &after.low_latency.parts;
-        let count = parts.iter().filter(|part| part.place.0 == segment).count();
-        assert_eq!(count, 7, "{after:?}");
-        // The part that is announced comes, or the playlist says that it does not.
-        let [hint] = &after.low_latency.hints[..] else {
-            panic!("one part is announced: {after:?}");
-        };
-        assert_eq!(daemon.get(&format!("/cam/cam/{hint}")).status, 200);
-        // A delta update leaves nothing out that is new.
-        let delta = daemon.get("/cam/cam/media.m3u8?_HLS_skip=YES").text();
-        assert!(delta.contains("#EXT-X-PART:"), "{delta}");
-    }
 }
