@@ -135,7 +135,7 @@ pub(super) struct Cutter {
     last_keyframe: Option<u64>,
     /// The last of those times.
     distances: VecDeque<u64>,
-    /// Of what is published in parts: a longer sample is believed to last so long only when the next one has come.
+    /// Of what is published in parts: a longer sample is believed to last so long only when the next one has come; none is if this is 0.
     believed: Option<u64>,
     /// Where it stands, once a whole segment has shown how far keyframes are apart.
     flow: Option<Flow>,
@@ -200,11 +200,16 @@ impl Cutter {
     }
 
     /// Whether `packet` does not follow in the source's times on what came before it.
-    pub(super) fn leaps_to(&self, packet: &Packet) -> bool {
+    pub(super) fn leaps_to(&mut self, packet: &Packet) -> bool {
         let flow = self.flow.as_ref();
         let pending = flow.and_then(|flow| flow.pending.as_ref());
         if let Some(end) = flow.and_then(|flow| flow.end).filter(|_| pending.is_none()) {
-            return packet.decode_time != end;
+            let leaps = packet.decode_time != end;
+            if leaps {
+                // FFmpeg has said how long the one before lasts, and was wrong.
+                self.believed = Some(0);
+            }
+            return leaps;
         }
         pending.or(self.held.last()).is_some_and(|last| {
             let before = last.packet.decode_time;
@@ -250,7 +255,10 @@ impl Cutter {
         }
         let lasts = u64::from(taken.packet.duration);
         let flow = self.flow.get_or_insert_default();
-        let most = self.believed.unwrap_or(0).max(2 * u64::from(flow.lasts));
+        let most = match self.believed {
+            Some(believed) if believed > 0 => believed.max(2 * u64::from(flow.lasts)),
+            _ => 0,
+        };
         if (1..=most).contains(&lasts) {
             self.pass(taken, &mut steps)?;
         } else {

@@ -10,7 +10,7 @@ use super::cutter::{Step, Taken};
 const STRETCH: u64 = 200;
 /// A target that is made for a source's samples is so many hundredths of their length: as long as it can be, but for a little unevenness.
 const ROOM: u64 = 115;
-/// So many samples in a part are tried: more than that many are even enough.
+/// So many targets are tried at most.
 const MOST_TRIED: u32 = 64;
 /// A target is changed once it has not suited so many segments in a row: a picture that was lost is no reason.
 const UNSUITED: u32 = 2;
@@ -175,9 +175,14 @@ fn target_for(wanted: NonZeroU32, longest: NonZeroU32, durations: &[u32]) -> Non
         let target = target.ok().and_then(NonZeroU32::new);
         target.unwrap_or(longest).min(longest)
     };
-    let most = (longest.get() / usual).clamp(1, MOST_TRIED);
-    let (mut shorter, longer): (Vec<NonZeroU32>, Vec<_>) =
-        (1..=most).map(of).partition(|target| *target <= wanted);
+    // None is much shorter than what is wanted: parts cost something, whatever a source pretends.
+    let least = (wanted.get() / 2).div_ceil(usual).max(1);
+    let most = (wanted.get().saturating_mul(4) / usual).max(least);
+    let step = ((most - least) / MOST_TRIED + 1) as usize;
+    let (mut shorter, longer): (Vec<NonZeroU32>, Vec<_>) = (least..=most)
+        .step_by(step)
+        .map(of)
+        .partition(|target| *target <= wanted);
     shorter.reverse();
     let (wanted, usual) = (wanted.min(longest), u64::from(usual));
     let whole = u64::from(wanted.get()) * 85 * STRETCH;
@@ -318,6 +323,17 @@ mod tests {
         // And ends without another part, if nobody could know.
         let more = parting.take(vec![Step::End]);
         assert!(more[0].ends && more[0].samples.len() == 1);
+    }
+
+    #[test]
+    fn samples_of_next_to_no_length_make_no_tiny_parts() {
+        let mut parting = parting(200);
+        let mut hostile = vec![1; 20_000];
+        hostile.extend((0..8).flat_map(|_| [20_000, 1]));
+        for _ in 0..4 {
+            let (lengths, target) = parts(&mut parting, &hostile);
+            assert!(target >= 100 && lengths.len() < 60, "{target} {lengths:?}");
+        }
     }
 
     proptest! {

@@ -1,12 +1,14 @@
 //! Streams that are copied, part by part: rules 12 to 20 hold for them as for any other, however the source's pictures and keyframes come, and over kills.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::copies::{copied_stream, video};
 use crate::harness::checker::Checker;
 use crate::harness::daemon::Daemon;
 use crate::harness::place::Place;
+use crate::harness::process::run;
 use crate::harness::{beside_others, hls, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -183,4 +185,50 @@ fn a_camera_that_gets_slower_gets_longer_parts_and_no_discontinuity() {
     let checker = Checker::over_http(&daemon, "cam");
     wait_for_segments(&daemon, 7);
     checker.finish().assert_clean();
+}
+
+#[test]
+fn sound_that_opens_late_and_ends_early_is_silence_there_and_its_parts_obey_the_rules() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let mut command = Command::new("ffmpeg");
+    command
+        .args([
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=320x180:rate=25:duration=8",
+        ])
+        .args(["-itsoffset", "3", "-f", "lavfi", "-i", "sine=duration=3"])
+        .args([
+            "-preset",
+            "ultrafast",
+            "-sc_threshold",
+            "0",
+            "-g",
+            "25",
+            "-c:a",
+            "aac",
+            "-ar",
+            "48000",
+        ])
+        .arg(place.path().join("cam.mp4"));
+    let out = run(&mut command, PATIENCE);
+    assert_eq!(out.code, Some(0), "{}", out.stderr);
+    let keys = "window = \"20s\"\npart = \"200ms\"\nsource = \"cam.mp4\"\nsource_loop = true";
+    let stream = copied_stream("cam", keys) + "[streams.cam.audio]\n";
+    let daemon = Daemon::start_in(place, &stream, &[]);
+    daemon.wait_until_playable("cam");
+    let checker = Checker::over_http(&daemon, "cam");
+    let playlist = wait_for_segments(&daemon, 14);
+    let report = checker.finish();
+    // What is waited for in vain is waited for two seconds, once.
+    report.assert_clean_but(&[5]);
+    assert!(report.in_parts >= 10);
+    // Until it comes nobody knows what it is.
+    let breaks = playlist.segments.iter().filter(|one| one.discontinuity);
+    assert!(breaks.count() <= 1, "{playlist:?}");
+    assert!(playlist.segments.iter().all(|one| !one.gap));
 }
