@@ -359,7 +359,7 @@ fn a_copied_camera_that_comes_back_with_another_size_is_a_discontinuity() {
     let camera = RtspCamera::start(0, "320x180");
     let port = camera.port;
     let keys = format!(
-        "window = \"30s\"\nsource = \"rtsp://127.0.0.1:{port}/1\"\nsource_timeout = \"2s\""
+        "window = \"30s\"\npart = \"200ms\"\nsource = \"rtsp://127.0.0.1:{port}/1\"\nsource_timeout = \"2s\""
     );
     let daemon = Daemon::start(&copied_stream("cam", &keys));
     daemon.wait_until_playable("cam");
@@ -368,6 +368,11 @@ fn a_copied_camera_that_comes_back_with_another_size_is_a_discontinuity() {
         let window = daemon.stream("cam").window;
         (window.segments >= 3).then_some(())
     });
+    let seen = daemon.stream("cam").latency.commit_to_part;
+    eprintln!(
+        "from a part's first picture to its viewers: {:?} s, 95 %: {:?} s",
+        seen.p50_seconds, seen.p95_seconds
+    );
     // A busy machine loses packets on the way from this camera: a lost keyframe makes the next segment late, and a lost picture a part short.
     let report = checker.finish();
     report.assert_clean_but(&[5, 12]);
