@@ -505,5 +505,51 @@ mod tests {
                 before = Some(next);
             }
         }
+
+        #[test]
+        fn what_is_placed_piece_by_piece_has_no_hole_and_stays_where_its_segment_began(
+            millionths in -400_i64..400,
+            cuts in proptest::collection::vec(1_usize..49, 1..6),
+            jitter in proptest::collection::vec(0_u64..9000, 50),
+        ) {
+            let mut placing = Placing::new(Rule::Captured, Tick(0));
+            let mut next: Option<u64> = None;
+            for number in 0..200 {
+                let came = |at: u64| {
+                    let off = i64::try_from(at).unwrap() / 1000 * millionths / 1000;
+                    let late = jitter[usize::try_from(at / 3600 % 50).unwrap()];
+                    (DAY + at + late).checked_add_signed(off).unwrap()
+                };
+                let mut rest = segment(number * 180_000, came);
+                let mut cuts = cuts.clone();
+                cuts.sort_unstable();
+                cuts.dedup();
+                let mut pieces = Vec::new();
+                for cut in cuts.iter().rev() {
+                    pieces.push(rest.split_off(*cut));
+                }
+                pieces.push(rest);
+                pieces.reverse();
+                for (index, piece) in pieces.into_iter().enumerate() {
+                    // The first segment of an opening is there as a whole.
+                    if number > 0 {
+                        piece.iter().for_each(|taken| placing.note(taken));
+                    } else if index == 0 {
+                        segment(0, came).iter().for_each(|taken| placing.note(taken));
+                    }
+                    let placed = placing.place(piece, index == 0, Vec::new()).unwrap();
+                    prop_assert_eq!(placed.first.0, next.unwrap_or(placed.first.0));
+                    for sample in &placed.samples {
+                        prop_assert_eq!(sample.decode_time, next.unwrap_or(sample.decode_time));
+                        prop_assert!(sample.duration.abs_diff(FRAME) <= 20);
+                        next = Some(sample.decode_time + u64::from(sample.duration));
+                    }
+                }
+                // As far as the least that it came late, which not each segment shows.
+                let due = came((number + 1) * 180_000);
+                let off = next.unwrap().abs_diff(due);
+                prop_assert!(off < 27_000, "{off} ticks off at {number}");
+            }
+        }
     }
 }
