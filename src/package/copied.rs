@@ -7,6 +7,9 @@ use super::chunk::{ChunkHeader, chunk};
 use crate::sample::Sample;
 use crate::tick::{Grid, PartNumber, SegmentNumber, Tick, UnixTime};
 
+/// So many parts are counted for a segment: more than any has.
+const MOST_PARTS: u64 = 4096;
+
 /// Where a part of a copied stream belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopiedPlace {
@@ -34,10 +37,12 @@ pub fn copied_part(
         .iter()
         .map(|sample| u64::from(sample.duration / grid.tick_duration()))
         .sum();
-    let before = place
-        .segment
-        .0
-        .wrapping_mul(grid.parts_per_segment().into());
+    let most = if grid.is_cut_in_parts() {
+        MOST_PARTS
+    } else {
+        1
+    };
+    let before = place.segment.0.wrapping_mul(most);
     let sequence_number = before.wrapping_add(u64::from(place.number) + 1) & u64::from(u32::MAX);
     let header = ChunkHeader {
         sequence_number: u32::try_from(sequence_number).expect("masked to 32 bits above"),

@@ -22,7 +22,7 @@ use super::input::Break;
 use super::parting::{Parting, Piece};
 use super::placing::{Placing, Rule};
 use super::session::{BROKEN_OFF, Halt, LONGEST_START, Outcome, WITHOUT_SOUND};
-use super::soundtrack::Soundtrack;
+use super::soundtrack::{MAY_BE_LATE, Soundtrack};
 use super::{Source, Stop};
 use crate::config::{AudioCodec, AudioRenditionPlan};
 use crate::encode::copied::CopiedTrack;
@@ -30,9 +30,7 @@ use crate::encode::copied_sound::{CopiedSound, SoundError};
 use crate::sample::Sample;
 use crate::tick::{Framerate, Grid, Tick};
 
-/// Pictures that are so much further, in ticks, wait no longer for the sound that goes with those before them.
-const SOUND_MAY_BE_LATE: u64 = 2 * 90_000;
-/// The same in a recording, for which nobody waits.
+/// Pictures of a recording that are so much further, in ticks, wait no longer for the sound that goes with those before them: there nobody waits.
 const RECORDED_MAY_BE_LATE: u64 = 10 * 90_000;
 
 /// What the owner of a copied stream gets.
@@ -95,6 +93,8 @@ pub(super) struct Copying {
     placing: Placing,
     /// What the segment under way is of, once it has begun.
     under_way: Option<CopiedTracks>,
+    /// How late a keyframe ever came before which pictures were left out.
+    latest: u64,
     /// One for each of the desk's sounds.
     soundtracks: Vec<Soundtrack>,
     /// Whether it was found to have no sound: FFmpeg must not be asked for any.
@@ -111,6 +111,7 @@ impl Copying {
         Self {
             parting: Parting::new(parts, grid.ticks_per_segment),
             under_way: None,
+            latest: 0,
             placing: Placing::new(Rule::Follow, desk.next),
             soundtracks: soundtracks
                 .map(|sound| Soundtrack::new(sound.codec))
@@ -149,7 +150,7 @@ impl Copying {
     fn release(&mut self, opened: &mut Opened, at: Option<u64>) -> Result<(), Halt> {
         let late = match self.placing.rule() {
             Rule::Follow => RECORDED_MAY_BE_LATE,
-            Rule::Read | Rule::Captured => SOUND_MAY_BE_LATE,
+            Rule::Read | Rule::Captured => MAY_BE_LATE,
         };
         while let Some(piece) = opened.waiting.front() {
             // One without samples is the end of one that has its sound.
@@ -184,11 +185,12 @@ impl Copying {
             begins,
             ends,
             target,
+            usual,
         } = piece;
         if let Some((from, end)) = shown {
             opened.shown = end;
             if begins {
-                opened.framerate = rate_of(rate(opened.found.as_ref()), &samples);
+                opened.framerate = rate_of(rate(opened.found.as_ref()), usual);
                 let soundtracks = self.soundtracks.iter_mut();
                 self.under_way = Some(CopiedTracks {
                     pictures: Arc::clone(&opened.track),
@@ -525,7 +527,8 @@ impl Source {
             entry,
             found,
             tempo,
-            cutter: Cutter::new(&copying.desk.grid, tempo == Tempo::Own, heard),
+            cutter: Cutter::new(&copying.desk.grid, tempo == Tempo::Own, heard)
+                .knowing(copying.latest),
             waiting: VecDeque::new(),
             at: 0,
             shown: 0,
@@ -593,6 +596,7 @@ impl Source {
         self.pictures += 1;
         opened.played = Framerate::COPIED.duration_of(at.saturating_sub(LATER * 90_000));
         if let Some(late) = opened.cutter.take_late() {
+            copying.latest = opened.cutter.latest();
             self.tell_of_late_keyframe(late);
         }
         if steps.contains(&Step::End) {
@@ -621,16 +625,15 @@ fn rate(found: Option<&Found>) -> Option<f64> {
     found.and_then(|found| found.framerate)
 }
 
-/// The framerate that the manifests tell: FFmpeg's, which is steadier than what can be measured; else that of most samples.
-fn rate_of(found: Option<f64>, segment: &[Taken]) -> Framerate {
+/// The framerate that the manifests tell: FFmpeg's, which is steadier than what can be measured; else that of samples that last
+/// so many ticks, as most do.
+fn rate_of(found: Option<f64>, usual: u32) -> Framerate {
     let told = found.filter(|rate| (1.0..=240.0).contains(rate));
     if let Some(rate) = told.and_then(|rate| rate.to_string().parse::<Framerate>().ok()) {
         let ticks = u64::from(Framerate::COPIED.num()) * u64::from(rate.den());
         return Framerate::copied(u32::try_from(ticks / u64::from(rate.num())).unwrap_or(1));
     }
-    let mut durations: Vec<u32> = segment.iter().map(|taken| taken.packet.duration).collect();
-    durations.sort_unstable();
-    Framerate::copied(durations.get(durations.len() / 2).copied().unwrap_or(3600))
+    Framerate::copied(usual)
 }
 
 #[cfg(test)]
@@ -640,10 +643,10 @@ mod tests {
     #[test]
     fn the_framerate_that_is_told_counts_in_the_copied_timescale() {
         for (told, shown) in [(25.0, "25"), (29.97, "30000/1001"), (12.5, "25/2")] {
-            let rate = rate_of(Some(told), &Vec::new());
+            let rate = rate_of(Some(told), 1);
             assert_eq!(rate.num(), 90_000);
             assert_eq!(rate.reduced().to_string(), shown);
         }
-        assert_eq!(rate_of(None, &Vec::new()).reduced().to_string(), "25");
+        assert_eq!(rate_of(None, 3600).reduced().to_string(), "25");
     }
 }

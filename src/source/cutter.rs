@@ -22,6 +22,8 @@ const LONGEST_SEGMENT: Duration = Duration::from_secs(20);
 const LONGEST_FRAME: u64 = 90_000 * 3 / 20;
 /// A sample that seems to last longer is followed by a leap in the source's times.
 const LONGEST_SAMPLE: u64 = 10 * 90_000;
+/// Placing stretches by at most one part in so many.
+const STRETCH: u64 = 200;
 /// By so many of the last distances of keyframes it is reckoned when the next one comes.
 const REMEMBERED: usize = 64;
 
@@ -141,6 +143,8 @@ pub(super) struct Cutter {
     flow: Option<Flow>,
     /// A keyframe came so late that pictures before it were left out, though none was missing.
     late: Option<Duration>,
+    /// The longest distance of which that was so.
+    latest: u64,
 }
 
 /// Where what is published in parts stands.
@@ -160,7 +164,9 @@ impl Cutter {
     /// of a `lossy` source may be missing: its pictures are left out until the next.
     pub(super) fn new(grid: &Grid, lossy: bool, with_sound: bool) -> Self {
         let spare = if with_sound { LONGEST_FRAME } else { 0 };
-        let longest = u64::from(grid.ticks_per_segment.get()).saturating_sub(spare);
+        // Placed, it may be stretched.
+        let longest = u64::from(grid.ticks_per_segment.get()) * STRETCH / (STRETCH + 1);
+        let longest = longest.saturating_sub(spare);
         let nominal = grid.cut.map_or(longest, |ticks| u64::from(ticks.get()));
         Self {
             nominal: nominal.min(longest),
@@ -181,7 +187,19 @@ impl Cutter {
                 .then(|| u64::from(grid.ticks_per_part.get())),
             flow: None,
             late: None,
+            latest: 0,
         }
+    }
+
+    /// This one, which knows that a keyframe may come so late.
+    pub(super) fn knowing(mut self, latest: u64) -> Self {
+        self.latest = latest;
+        self
+    }
+
+    /// How late a keyframe ever came before which pictures were left out.
+    pub(super) fn latest(&self) -> u64 {
+        self.latest
     }
 
     /// How far apart keyframes were at most.
@@ -321,7 +339,8 @@ impl Cutter {
     /// Whether a segment from `start` ends at a keyframe at `at`: because it is long enough, or the next one might come too late.
     fn ends_at(&self, start: u64, at: u64) -> bool {
         let lasts = at.saturating_sub(start);
-        let next = self.distances.iter().max().copied().unwrap_or(self.longest);
+        let next = self.distances.iter().max().copied();
+        let next = next.unwrap_or(self.longest).max(self.latest);
         lasts + self.nominal / EARLY >= self.nominal || lasts + next + next / EARLY > self.longest
     }
 
@@ -488,6 +507,7 @@ impl Cutter {
         if self.flow.is_some() && distance <= self.longest {
             // Only the decision where to end was wrong.
             (self.sparse, self.late) = (None, Some(duration_of(distance)));
+            self.latest = self.latest.max(distance);
             return Ok(());
         }
         if self.forgives && !beyond {

@@ -14,6 +14,8 @@ const ROOM: u64 = 115;
 const MOST_TRIED: u32 = 64;
 /// A target is changed once it has not suited so many segments in a row: a picture that was lost is no reason.
 const UNSUITED: u32 = 2;
+/// One that is longer than is configured is changed once so many segments in a row needed none so long.
+const SHORTER: u32 = 8;
 
 /// The next of what is published: samples that belong together, with where they are in their segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub(super) struct Piece {
     pub(super) ends: bool,
     /// The longest that parts of its segment are to be.
     pub(super) target: NonZeroU32,
+    /// How long most samples last.
+    pub(super) usual: u32,
 }
 
 /// Divides one stream's segments, over all openings of its source.
@@ -41,8 +45,11 @@ pub(super) struct Parting {
     /// How long the samples of the segment under way last, and of the one before.
     durations: Vec<u32>,
     before: Vec<u32>,
-    /// How many segments in a row the target has not suited.
+    /// How many segments in a row the target has not suited, and how many a shorter one would have.
     unsuited: u32,
+    shorter: u32,
+    /// How long most samples last.
+    usual: u32,
 }
 
 impl Parting {
@@ -57,6 +64,8 @@ impl Parting {
             durations: Vec::new(),
             before: Vec::new(),
             unsuited: 0,
+            shorter: 0,
+            usual: 3600,
         }
     }
 
@@ -87,23 +96,40 @@ impl Parting {
     }
 
     fn begin(&mut self) {
+        let mut last = self.before.clone();
         if !self.durations.is_empty() {
-            self.before = std::mem::take(&mut self.durations);
+            last = std::mem::take(&mut self.durations);
         }
         self.begins = true;
+        self.usual = usual(&last);
         let Some(wanted) = self.wanted else {
-            self.target = Some(self.longest);
+            (self.target, self.before) = (Some(self.longest), last);
             return;
         };
-        let suits = |target: NonZeroU32| unsuitable(target.get().into(), &self.before) == 0;
-        match self.target {
-            Some(target) if suits(target) => self.unsuited = 0,
-            Some(_) if self.unsuited + 1 < UNSUITED => self.unsuited += 1,
-            _ => {
-                self.unsuited = 0;
-                self.target = Some(target_for(wanted, self.longest, &self.before));
+        let Some(target) = self.target else {
+            self.target = Some(target_for(wanted, self.longest, &last));
+            self.before = last;
+            return;
+        };
+        let suits = unsuitable(target.get().into(), &last) == 0;
+        self.unsuited = if suits { 0 } else { self.unsuited + 1 };
+        let could_be_shorter = target > wanted && target_for(wanted, self.longest, &last) <= wanted;
+        self.shorter = if could_be_shorter {
+            self.shorter + 1
+        } else {
+            0
+        };
+        if self.unsuited >= UNSUITED || self.shorter >= SHORTER {
+            // Of a source that no target suits the one that is there is as good as any.
+            let better = target_for(wanted, self.longest, &last);
+            let both: Vec<u32> = self.before.iter().chain(&last).copied().collect();
+            let count = |target: NonZeroU32| unsuitable(target.get().into(), &both);
+            if self.shorter >= SHORTER || 2 * count(better) < count(target) {
+                self.target = Some(better);
             }
+            (self.unsuited, self.shorter) = (0, 0);
         }
+        self.before = last;
     }
 
     fn sample(&mut self, taken: Taken, closing: bool, pieces: &mut Vec<Piece>) {
@@ -125,6 +151,7 @@ impl Parting {
             begins: std::mem::take(&mut self.begins),
             ends,
             target: self.target(),
+            usual: self.usual,
         }
     }
 
@@ -148,11 +175,25 @@ fn ends_before(length: u64, lasts: u64, target: u64) -> bool {
     is_whole(length, target) || (length + lasts) * (STRETCH + 1) > target * STRETCH
 }
 
-/// How many parts of samples that last so long are longer or shorter than `target` allows.
+/// How long most of these samples last.
+fn usual(durations: &[u32]) -> u32 {
+    let mut sorted = durations.to_vec();
+    sorted.sort_unstable();
+    let usual = sorted.get(sorted.len() / 2).copied();
+    usual.unwrap_or(3600).max(1)
+}
+
+/// How many parts of samples that last so long are longer or shorter than `target` allows. A sample that lasts more than twice as long as most is the source's
+/// hiccup: no target is made for it.
 fn unsuitable(target: u64, durations: &[u32]) -> usize {
     let (mut length, mut count) = (0, 0);
+    let most = u64::from(usual(durations)) * 2;
     let too_long = |length: u64| length * (STRETCH + 1) > target * STRETCH;
     for lasts in durations.iter().map(|lasts| u64::from(*lasts)) {
+        if lasts > most {
+            length = 0;
+            continue;
+        }
         if length > 0 && ends_before(length, lasts, target) {
             count += usize::from(!is_whole(length, target));
             length = 0;
@@ -164,11 +205,9 @@ fn unsuitable(target: u64, durations: &[u32]) -> usize {
 }
 
 /// The target for samples that last so long: what is `wanted`, if there is room in it for one sample that lasts twice as long; else that which leaves most room, of a few
-/// whole samples, the nearest that is not longer. If samples are uneven, the first that suits them, or suits them best.
+/// whole samples, the nearest that is not longer, or of one. If samples are uneven, the first that suits them, or suits them best.
 fn target_for(wanted: NonZeroU32, longest: NonZeroU32, durations: &[u32]) -> NonZeroU32 {
-    let mut sorted = durations.to_vec();
-    sorted.sort_unstable();
-    let usual = sorted.get(sorted.len() / 2).copied().unwrap_or(1).max(1);
+    let usual = usual(durations);
     let of = |count: u32| {
         let samples = u64::from(count) * u64::from(usual);
         let target = u32::try_from(samples * ROOM / 100);
@@ -177,21 +216,17 @@ fn target_for(wanted: NonZeroU32, longest: NonZeroU32, durations: &[u32]) -> Non
     };
     // None is much shorter than what is wanted: parts cost something, whatever a source pretends.
     let least = (wanted.get() / 2).div_ceil(usual).max(1);
-    let most = (wanted.get().saturating_mul(4) / usual).max(least);
+    let most = (wanted.get() / usual).max(least);
     let step = ((most - least) / MOST_TRIED + 1) as usize;
-    let (mut shorter, longer): (Vec<NonZeroU32>, Vec<_>) = (least..=most)
-        .step_by(step)
-        .map(of)
-        .partition(|target| *target <= wanted);
-    shorter.reverse();
-    let (wanted, usual) = (wanted.min(longest), u64::from(usual));
+    let shorter = (least..=most).rev().step_by(step).map(of);
+    let shorter = shorter.filter(|target| *target <= wanted);
+    let (wanted, ticks) = (wanted.min(longest), u64::from(usual));
     let whole = u64::from(wanted.get()) * 85 * STRETCH;
-    let whole = whole.div_ceil(100 * (STRETCH - 1)).div_ceil(usual) * usual;
-    let roomy = !ends_before(0, whole + usual, wanted.get().into());
-    let targets = roomy.then_some(wanted).into_iter();
-    let targets = targets.chain(shorter).chain(longer);
+    let whole = whole.div_ceil(100 * (STRETCH - 1)).div_ceil(ticks) * ticks;
+    let roomy = !ends_before(0, whole + ticks, wanted.get().into());
+    let targets = roomy.then_some(wanted).into_iter().chain(shorter);
     let best = targets.min_by_key(|target| unsuitable(target.get().into(), durations));
-    best.unwrap_or(wanted)
+    best.unwrap_or_else(|| of(least))
 }
 
 #[cfg(test)]
@@ -323,6 +358,34 @@ mod tests {
         // And ends without another part, if nobody could know.
         let more = parting.take(vec![Step::End]);
         assert!(more[0].ends && more[0].samples.len() == 1);
+    }
+
+    #[test]
+    fn a_target_is_not_made_for_a_hiccup_and_comes_back_when_the_camera_does() {
+        let mut stalled = [3600; 50];
+        stalled[20] = 90_000;
+        let mut first = parting(333);
+        assert_eq!(parts(&mut first, &stalled).1, 322);
+        for _ in 0..3 {
+            assert_eq!(parts(&mut first, &stalled).1, 322);
+        }
+        // One picture a second at night.
+        let mut camera = parting(200);
+        parts(&mut camera, &[3600; 50]);
+        let night: Vec<u32> = (0..4).map(|_| parts(&mut camera, &[90_000; 2]).1).collect();
+        assert_eq!(night, [184, 184, 1150, 1150]);
+        let day: Vec<u32> = (0..10).map(|_| parts(&mut camera, &[3600; 50]).1).collect();
+        assert_eq!((day[0], day[7], day[9]), (1150, 1150, 184));
+        // Of uneven pictures no target is better than another: it stays.
+        let mut uneven = parting(200);
+        let lasts = |index: u32| 2700 + (index * 7919 + index * index * 31) % 1800;
+        let targets = (0..20).map(|number| {
+            let durations: Vec<u32> = (number * 50..number * 50 + 50).map(lasts).collect();
+            parts(&mut uneven, &durations).1
+        });
+        let mut targets: Vec<u32> = targets.collect();
+        targets.dedup();
+        assert!(targets.len() <= 3, "{targets:?}");
     }
 
     #[test]

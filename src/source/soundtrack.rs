@@ -11,6 +11,8 @@ use crate::config::AudioCodec;
 use crate::encode::copied_sound::{CopiedSound, SoundError};
 use crate::tick::Framerate;
 
+/// Pictures that are so much further, in ticks, wait no longer for the sound that goes with those before them.
+pub(super) const MAY_BE_LATE: u64 = 2 * 90_000;
 /// What may wait for the pictures, in bytes and frames: an hour of most sound. The oldest is let go.
 const MOST_BYTES: usize = 32 << 20;
 const MOST_FRAMES: usize = 200_000;
@@ -102,7 +104,11 @@ impl Soundtrack {
 
     /// Takes its next frame.
     pub(super) fn push(&mut self, packet: Packet) {
-        self.overdue = false;
+        // What is so late says nothing of what can be waited for.
+        let segment = self.segment.as_ref();
+        let due = self.ticks(packet.decode_time).saturating_add(MAY_BE_LATE);
+        let in_time = |voice: &Voice| due > voice.begins();
+        self.overdue &= !segment.is_none_or(in_time);
         self.bytes += packet.data.len();
         self.frames.push_back((packet.decode_time, packet.data));
         while self.bytes > MOST_BYTES || self.frames.len() > MOST_FRAMES {
@@ -191,7 +197,8 @@ impl Soundtrack {
 
     /// Where the first frame that starts at `from` or later begins: where the one before it ended, if that is there, else as the frames say that there are.
     fn first(&mut self, from: u64, frame: u64) -> u64 {
-        let near = |at: &u64| (from..from + 2 * self.span(frame)).contains(&self.ticks(*at));
+        let within = from + self.span(frame) * 3 / 2;
+        let near = |at: &u64| (from..within).contains(&self.ticks(*at));
         if let Some(at) = self.next.filter(near) {
             return at;
         }
@@ -392,9 +399,14 @@ mod tests {
     fn what_never_comes_is_waited_for_once() {
         let mut track = opened();
         push(&mut track, 0);
+        track.begin(0);
         track.give_up(90_000);
         assert!(track.is_overdue());
+        assert!(!track.take(360_000, 9, false).is_empty());
+        // Four seconds late it can't be waited for, and a second late it can.
         push(&mut track, 1024);
+        assert!(track.is_overdue());
+        push(&mut track, 3 * 48_000);
         assert!(!track.is_overdue());
     }
 

@@ -201,15 +201,14 @@ impl Copier {
             parts.map(move |(index, frames)| (track, frames, part.ends && index == last))
         });
         for (track, samples, last) in pictures.chain(sounds) {
-            let Some(number) = writing.parts.get_mut(track) else {
+            let Some(number) = writing.parts.get(track).copied() else {
                 continue;
             };
             let place = CopiedPlace {
                 segment: writing.number,
-                number: *number,
+                number,
                 last,
             };
-            *number += 1;
             let captured = self.captured(samples, now);
             let made = match copied_part(&self.grid, place, samples, captured) {
                 Ok(made) => made,
@@ -220,13 +219,19 @@ impl Copier {
                 }
             };
             match self.window.push(track, made, now) {
-                Ok(()) if track == 0 => self.unshown.push(captured),
-                Ok(()) => {}
-                // It has become a gap, which viewers have to be told of, too: without pictures in all tracks.
-                Err(PushError::Memory { .. }) if track == 0 => return false,
-                Err(PushError::Memory { .. }) => {}
+                Ok(()) => {
+                    if let Some(count) = writing.parts.get_mut(track) {
+                        *count += 1;
+                    }
+                    if track == 0 {
+                        self.unshown.push(captured);
+                    }
+                }
+                // It has become a gap, of which viewers have to be told, too.
+                Err(PushError::Memory { .. }) => return false,
                 Err(error) => {
                     tracing::error!(stream = %self.plan.name, track, %error, "a segment does not fit the window");
+                    return false;
                 }
             }
         }

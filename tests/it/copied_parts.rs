@@ -70,7 +70,12 @@ fn a_slow_copied_camera_has_parts_whose_names_are_never_given_twice_however_ofte
     });
     // Where a segment was cut off, those after it begin a period.
     checker.finish().assert_clean_but(&[5]);
-    let hint = format!("/slow/cam/{}.{}.m4s", last, 9);
+    // What the folder had of the last one that was cut off is all that there is of it.
+    let text = daemon.get("/slow/cam/media.m3u8").text();
+    let parts = hls::media(&text).unwrap().low_latency.parts;
+    let parts = parts.iter().filter(|part| part.place.0 == last);
+    let next = parts.map(|part| part.place.1 + 1).max().unwrap_or(100);
+    let hint = format!("/slow/cam/{last}.{next}.m4s");
     assert_eq!(daemon.get(&hint).status, 404, "{hint} was never published");
 }
 

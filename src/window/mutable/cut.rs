@@ -110,10 +110,10 @@ impl Window {
         }
     }
 
-    /// Whether a segment of any track is being written.
+    /// Whether a segment of any track is being written, or waited for.
     pub fn is_writing(&self) -> bool {
-        let cells = self.columns.iter().flat_map(|column| &column.cells);
-        cells.into_iter().any(|cell| matches!(cell, Cell::Open(_)))
+        let mut tracks = 0..self.settings.tracks.len();
+        tracks.any(|track| self.frontier(track) < self.columns.len())
     }
 
     /// Whether the newest period is a copied stream's.
