@@ -40,6 +40,8 @@ pub(super) struct Placing {
     shift: Option<i32>,
     /// Of the samples that have come since a segment was placed, the least time from their own to when they came.
     least: Option<i64>,
+    /// Whether the segment before was as late as if the source had begun anew.
+    late: bool,
     /// Where the segment under way lies; none if it is left out.
     under_way: Option<Stretch>,
     /// Where the newest segment ends.
@@ -90,6 +92,7 @@ impl Placing {
             offset: None,
             shift: None,
             least: None,
+            late: false,
             under_way: None,
             next,
             heard: Vec::new(),
@@ -100,7 +103,7 @@ impl Placing {
     pub(super) fn begin_anew(&mut self, rule: Rule) {
         self.rule = rule;
         (self.offset, self.shift) = (None, None);
-        (self.least, self.under_way) = (None, None);
+        (self.least, self.late, self.under_way) = (None, false, None);
         self.heard.clear();
     }
 
@@ -225,7 +228,17 @@ impl Placing {
         let followed = signed(self.next.0).saturating_sub(at);
         let least = self.least.take();
         let (offset, millionths) = match (self.rule, self.offset) {
-            (Rule::Captured, before) => captured(before, least.or(before)?, followed)?,
+            (Rule::Captured, before) => {
+                let mut least = least.or(before)?;
+                let most = before.map(|before| before.saturating_add(OFF));
+                // A network that stands still brings all of a segment late, and then what comes after in time.
+                let late = most.is_some_and(|most| least > most);
+                if let Some(most) = most.filter(|_| late && !self.late) {
+                    least = most;
+                }
+                self.late = late;
+                captured(before, least, followed)?
+            }
             (_, Some(offset)) => (offset, 0),
             (_, None) => (followed, 0),
         };
@@ -469,13 +482,43 @@ mod tests {
             Vec::new(),
         );
         assert_eq!(later.unwrap().first, published);
-        // It stands still for five seconds, and its clock with it.
-        let leap = place(
+        // It stands still for five seconds, and its clock with it: if the segment after is as late, it is no stall of the network.
+        let late = place(
             &mut placing,
             segment(360_000, |at| DAY - 90_000 + 450_000 + at),
             Vec::new(),
         );
-        assert_eq!(leap.unwrap().first, Tick(DAY + 270_000 + 450_000));
+        let late = late.unwrap();
+        assert_eq!(
+            (late.first, end(&late)),
+            (Tick(DAY + 270_000), DAY + 450_900)
+        );
+        let leap = place(
+            &mut placing,
+            segment(540_000, |at| DAY - 90_000 + 450_000 + at),
+            Vec::new(),
+        );
+        assert_eq!(leap.unwrap().first, Tick(DAY + 900_000));
+    }
+
+    #[test]
+    fn a_network_that_stands_still_for_longer_than_a_segment_moves_nothing() {
+        let mut placing = Placing::new(Rule::Captured, Tick(0));
+        // What is captured from 4 s to 7.5 s comes at once.
+        let came = |at: u64| {
+            DAY + match at {
+                360_000..675_000 => 675_000,
+                _ => at,
+            }
+        };
+        let mut next = DAY;
+        for number in 0..20 {
+            let placed = place(&mut placing, segment(number * 180_000, came), Vec::new());
+            let placed = placed.unwrap();
+            assert_eq!(placed.first.0, next, "{number}");
+            next = end(&placed);
+        }
+        assert!(next.abs_diff(DAY + 20 * 180_000) <= 900, "{next}");
     }
 
     proptest! {
