@@ -311,4 +311,64 @@ mod tests {
         curtain.show(at(2200, 9), Vec::new(), late + PATIENCE);
         assert_eq!(seen(&viewers), before.map(|n| n + 2));
     }
+
+    #[test]
+    fn a_copied_segment_is_seen_once_its_first_part_is_on_the_disk_and_the_others_at_once() {
+        use crate::package::Part;
+        use crate::tick::{Grid, SegmentNumber, Tick};
+        use crate::window::{Mode, TrackInit, Window, WindowSettings};
+
+        let grid = Grid::copied(Duration::from_secs(2), Some(Duration::from_millis(200)));
+        let settings = WindowSettings {
+            stream: "door".to_owned(),
+            mode: Mode::Live,
+            tracks: vec!["cam".to_owned()],
+            window: Duration::from_secs(14),
+            target_duration: 2,
+        };
+        let inits: Vec<TrackInit> = at(0, 7).tracks[0].newest_period().unwrap().tracks.clone();
+        let start = Tick(20_000 * 86_400 * 90_000);
+        let mut window = Window::new(settings, None);
+        window.begin_cut_period(grid, start, inits, false, grid.time_of(start));
+        let mut push = |segment: u64, number: u32, last: bool| {
+            let first_tick = window.next_tick(0).unwrap();
+            let now = grid.time_of(first_tick.plus(18_000));
+            let part = Part {
+                segment: SegmentNumber(segment),
+                number,
+                first_tick,
+                ticks: 18_000,
+                independent: number == 0,
+                last,
+                captured: now,
+                bytes: bytes::Bytes::from_static(b"part"),
+            };
+            window.push(0, part, now).unwrap();
+            window.snapshot(now)
+        };
+        let (curtain, viewers) = curtain(push(0, 0, true));
+        let parts = |viewers: &watch::Receiver<Arc<Snapshot>>| {
+            let shown = viewers.borrow();
+            shown.tracks[0].open.as_ref().map(|open| open.parts.len())
+        };
+        let now = Instant::now();
+        let begun = push(1, 0, false);
+        curtain.show(Arc::clone(&begun), Vec::new(), now);
+        assert_eq!((seen(&viewers), parts(&viewers)), (Some(0), None));
+        curtain.passed(begun.updated);
+        assert_eq!(parts(&viewers), Some(1));
+        curtain.show(push(1, 1, false), Vec::new(), now);
+        assert_eq!(parts(&viewers), Some(2));
+        // It is whole, and then the next one begins.
+        let whole = push(1, 2, true);
+        curtain.show(Arc::clone(&whole), Vec::new(), now);
+        assert_eq!((seen(&viewers), parts(&viewers)), (Some(0), Some(3)));
+        curtain.passed(whole.updated);
+        assert_eq!((seen(&viewers), parts(&viewers)), (Some(1), None));
+        curtain.show(push(2, 0, false), Vec::new(), now);
+        assert_eq!(parts(&viewers), None);
+        // A disk that takes long is not waited for.
+        assert_eq!(curtain.lift_when_late(now + PATIENCE), None);
+        assert_eq!(parts(&viewers), Some(1));
+    }
 }
