@@ -22,7 +22,7 @@ use super::input::Break;
 use super::parting::{Parting, Piece};
 use super::placing::{Placing, Rule};
 use super::session::{BROKEN_OFF, Halt, LONGEST_START, Outcome, WITHOUT_SOUND};
-use super::soundtrack::{MAY_BE_LATE, Soundtrack};
+use super::soundtrack::Soundtrack;
 use super::{Source, Stop};
 use crate::config::{AudioCodec, AudioRenditionPlan};
 use crate::encode::copied::CopiedTrack;
@@ -95,6 +95,8 @@ pub(super) struct Copying {
     under_way: Option<CopiedTracks>,
     /// How late a keyframe ever came before which pictures were left out.
     latest: u64,
+    /// When the newest picture of this opening is decoded, in the source's time.
+    at: u64,
     /// One for each of the desk's sounds.
     soundtracks: Vec<Soundtrack>,
     /// Whether it was found to have no sound: FFmpeg must not be asked for any.
@@ -112,6 +114,7 @@ impl Copying {
             parting: Parting::new(parts, grid.ticks_per_segment),
             under_way: None,
             latest: 0,
+            at: 0,
             placing: Placing::new(Rule::Follow, desk.next),
             soundtracks: soundtracks
                 .map(|sound| Soundtrack::new(sound.codec))
@@ -148,21 +151,23 @@ impl Copying {
 
     /// Hands on what has its sound, the pictures having come to `at`; all there is if they have come to an end.
     fn release(&mut self, opened: &mut Opened, at: Option<u64>) -> Result<(), Halt> {
-        let late = match self.placing.rule() {
-            Rule::Follow => RECORDED_MAY_BE_LATE,
-            Rule::Read | Rule::Captured => MAY_BE_LATE,
-        };
+        let recorded = self.placing.rule() == Rule::Follow;
         while let Some(piece) = opened.waiting.front() {
             // One without samples is the end of one that has its sound.
             let shown = self.placing.shown(&piece.samples);
             let end = shown.map_or(0, |(_, end)| end);
             let has_come =
                 |soundtrack: &Soundtrack| soundtrack.is_overdue() || soundtrack.reaches(end);
-            let heard = self.mute || shown.is_none() || self.soundtracks.iter().all(has_come);
-            if !heard && at.is_some_and(|at| at < end + late) {
+            let missing = self.soundtracks.iter().filter(|track| !has_come(track));
+            let late = match recorded {
+                true => { missing }.next().map(|_| RECORDED_MAY_BE_LATE),
+                false => missing.map(Soundtrack::patience).max(),
+            };
+            let late = late.filter(|_| !self.mute && shown.is_some());
+            if late.is_some_and(|late| at.is_some_and(|at| at < end + late)) {
                 break;
             }
-            if !heard && self.placing.rule() != Rule::Follow {
+            if late.is_some() && !recorded {
                 let soundtracks = self.soundtracks.iter_mut();
                 soundtracks.for_each(|soundtrack| soundtrack.give_up(end));
             }
@@ -262,8 +267,7 @@ struct Opened {
     cutter: Cutter,
     /// What waits for its sound.
     waiting: VecDeque<Piece>,
-    /// When the newest sample is decoded, and until when what was handed on is shown, in the source's time.
-    at: u64,
+    /// Until when what was handed on is shown, in the source's time.
     shown: u64,
     /// Pictures a second, of the segment under way.
     framerate: Framerate,
@@ -309,11 +313,9 @@ impl Source {
         };
         let stop: Stop = self.parts.stop.clone();
         let mut inflow = Inflow::new(pipes, &stop, plan.timeout.max(LONGEST_START));
-        copying
-            .soundtracks
-            .iter_mut()
-            .for_each(Soundtrack::begin_anew);
+        copying.soundtracks.iter_mut().for_each(Soundtrack::forget);
         copying.parting.begin_anew();
+        copying.at = 0;
         copying.under_way = None;
         let before = self.pictures;
         let mut opened = None;
@@ -446,7 +448,7 @@ impl Source {
                         return end;
                     }
                     if let Some(opened) = opened
-                        && let Err(halt) = copying.release(opened, Some(opened.at))
+                        && let Err(halt) = copying.release(opened, Some(copying.at))
                     {
                         return halt.into();
                     }
@@ -468,7 +470,7 @@ impl Source {
         };
         let opened = match fragment {
             Fragment::Packet(packet) => {
-                soundtrack.push(packet);
+                soundtrack.push(packet, copying.at);
                 return Ok(());
             }
             Fragment::Track {
@@ -530,7 +532,6 @@ impl Source {
             cutter: Cutter::new(&copying.desk.grid, tempo == Tempo::Own, heard)
                 .knowing(copying.latest),
             waiting: VecDeque::new(),
-            at: 0,
             shown: 0,
             framerate: Framerate::COPIED,
             played: Duration::ZERO,
@@ -569,10 +570,7 @@ impl Source {
         if opened.cutter.leaps_to(&packet) {
             copying.break_off(opened)?;
             opened.cutter.leap();
-            copying
-                .soundtracks
-                .iter_mut()
-                .for_each(Soundtrack::begin_anew);
+            copying.soundtracks.iter_mut().for_each(Soundtrack::forget);
         }
         let now = || copying.desk.grid.tick_at(self.parts.anchor.now());
         let mut came = now();
@@ -592,7 +590,7 @@ impl Source {
         }
         let taken = Taken { packet, idr, came };
         let steps = opened.cutter.push(taken).map_err(End::Uncut)?;
-        opened.at = at;
+        copying.at = at;
         self.pictures += 1;
         opened.played = Framerate::COPIED.duration_of(at.saturating_sub(LATER * 90_000));
         if let Some(late) = opened.cutter.take_late() {

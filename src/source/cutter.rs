@@ -161,11 +161,14 @@ struct Flow {
 
 impl Cutter {
     /// For the segments of `grid`, which is a copied stream's, whole or in parts; with sound, a segment of which may be longer by a frame. One keyframe
-    /// of a `lossy` source may be missing: its pictures are left out until the next.
+    /// of a `lossy` source may be missing: its pictures are left out until the next. What has a clock of its own may be stretched when it is placed.
     pub(super) fn new(grid: &Grid, lossy: bool, with_sound: bool) -> Self {
         let spare = if with_sound { LONGEST_FRAME } else { 0 };
-        // Placed, it may be stretched.
-        let longest = u64::from(grid.ticks_per_segment.get()) * STRETCH / (STRETCH + 1);
+        let longest = u64::from(grid.ticks_per_segment.get());
+        let longest = match lossy {
+            true => longest * STRETCH / (STRETCH + 1),
+            false => longest,
+        };
         let longest = longest.saturating_sub(spare);
         let nominal = grid.cut.map_or(longest, |ticks| u64::from(ticks.get()));
         Self {
@@ -209,7 +212,7 @@ impl Cutter {
 
     /// The source's times have leapt: a keyframe that was looked for is another one's.
     pub(super) fn leap(&mut self) {
-        self.sparse = None;
+        (self.sparse, self.last_keyframe) = (None, None);
     }
 
     /// How late the keyframe was before which pictures were left out since this was last asked.
@@ -463,8 +466,16 @@ impl Cutter {
         Uncut::Sparse {
             distance: duration_of(distance),
             beyond,
-            needs: duration_of(distance + self.spare),
+            needs: duration_of(self.stretched(distance + self.spare)),
             open: self.open,
+        }
+    }
+
+    /// How long that may become when it is placed.
+    fn stretched(&self, lasts: u64) -> u64 {
+        match self.lossy {
+            true => (lasts * (STRETCH + 1)).div_ceil(STRETCH) + 1,
+            false => lasts,
         }
     }
 
@@ -496,6 +507,15 @@ impl Cutter {
         self.open = false;
     }
 
+    /// Whether a keyframe that comes so long after the one before shows that one between them was lost: those before came at one interval.
+    fn is_missing(&self, distance: u64) -> bool {
+        let (least, most) = (self.distances.iter().min(), self.distances.iter().max());
+        let (Some(least), Some(most)) = (least, most) else {
+            return false;
+        };
+        most * 10 <= least * 11 && distance * 2 >= most * 3
+    }
+
     /// No segment can be made of the source; only how far apart its keyframes are is not known yet.
     fn search(&mut self, since: u64, at: u64, idr: bool) -> Result<(), Uncut> {
         let distance = at.saturating_sub(since);
@@ -504,7 +524,11 @@ impl Cutter {
         if !idr && !beyond {
             return Ok(());
         }
-        if self.flow.is_some() && distance <= self.longest {
+        if distance <= self.longest && self.lossy && self.is_missing(distance) {
+            (self.sparse, self.last_keyframe) = (None, None);
+            return Ok(());
+        }
+        if distance <= self.longest {
             // Only the decision where to end was wrong.
             (self.sparse, self.late) = (None, Some(duration_of(distance)));
             self.latest = self.latest.max(distance);
@@ -847,6 +871,34 @@ mod tests {
         );
         let begins: Vec<u64> = once.unwrap().iter().map(|(begin, _)| *begin).collect();
         assert_eq!(begins, [0, 1000, 2000, 4000, 5000, 6000, 8000, 9000]);
+    }
+
+    #[test]
+    fn a_keyframe_that_a_camera_with_a_fixed_interval_loses_is_not_taken_for_a_late_one() {
+        let mut cutter = parts_cutter(2000, true);
+        let keyframes: Vec<u64> = (0..12_000).step_by(1000).filter(|at| *at != 6000).collect();
+        let cut = in_parts(&mut cutter, &keyframes, 11_000).unwrap();
+        let expected = [
+            (0, 2000),
+            (2000, 4000),
+            (4000, 6480),
+            (7000, 9000),
+            (9000, 11_000),
+        ];
+        assert_eq!(cut, expected);
+        assert_eq!((cutter.take_late(), cutter.latest()), (None, 0));
+    }
+
+    #[test]
+    fn the_length_that_is_asked_for_has_room_for_what_placing_adds() {
+        let distance = 2490 * 90;
+        let cutter = parts_cutter(2490, true);
+        assert!(cutter.longest < distance);
+        let told = cutter.too_sparse(distance, false).told("cam", "door");
+        assert!(told.contains("\"2503ms\""), "{told}");
+        assert!(parts_cutter(2503, true).longest >= distance);
+        // What is not placed by the clock is not stretched.
+        assert!(parts_cutter(2490, false).longest >= distance);
     }
 
     proptest! {

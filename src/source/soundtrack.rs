@@ -12,7 +12,9 @@ use crate::encode::copied_sound::{CopiedSound, SoundError};
 use crate::tick::Framerate;
 
 /// Pictures that are so much further, in ticks, wait no longer for the sound that goes with those before them.
-pub(super) const MAY_BE_LATE: u64 = 2 * 90_000;
+const MAY_BE_LATE: u64 = 2 * 90_000;
+/// By so much sound may come later than it ever did, before it is not waited for.
+const LATER: u64 = 90_000 / 2;
 /// What may wait for the pictures, in bytes and frames: an hour of most sound. The oldest is let go.
 const MOST_BYTES: usize = 32 << 20;
 const MOST_FRAMES: usize = 200_000;
@@ -38,6 +40,8 @@ pub(super) struct Soundtrack {
     begun: bool,
     /// Whether it has been waited for in vain since its last frame came.
     overdue: bool,
+    /// How far behind the pictures a frame of it came at most, since the source was opened; none if none has come.
+    behind: Option<u64>,
 }
 
 /// What the sound of one segment is of: what comes later and is another is heard from the next one on.
@@ -79,11 +83,18 @@ impl Soundtrack {
             loose: Vec::new(),
             begun: false,
             overdue: false,
+            behind: None,
         }
     }
 
-    /// The source is opened anew, or its times leap: what waits belongs to nothing any more.
-    pub(super) fn begin_anew(&mut self) {
+    /// The source is opened anew, or its times leap: nothing is known of it.
+    pub(super) fn forget(&mut self) {
+        self.begin_anew();
+        (self.segment, self.overdue, self.behind) = (None, false, None);
+    }
+
+    /// What waits belongs to nothing any more.
+    fn begin_anew(&mut self) {
         self.frames.clear();
         (self.bytes, self.next) = (0, None);
     }
@@ -102,11 +113,13 @@ impl Soundtrack {
         Ok(())
     }
 
-    /// Takes its next frame.
-    pub(super) fn push(&mut self, packet: Packet) {
+    /// Takes its next frame; the pictures have come to `at`.
+    pub(super) fn push(&mut self, packet: Packet, at: u64) {
         // What is so late says nothing of what can be waited for.
         let segment = self.segment.as_ref();
-        let due = self.ticks(packet.decode_time).saturating_add(MAY_BE_LATE);
+        let begins = self.ticks(packet.decode_time);
+        self.behind = self.behind.max(Some(at.saturating_sub(begins)));
+        let due = begins.saturating_add(MAY_BE_LATE / 2);
         let in_time = |voice: &Voice| due > voice.begins();
         self.overdue &= !segment.is_none_or(in_time);
         self.bytes += packet.data.len();
@@ -120,6 +133,12 @@ impl Soundtrack {
     pub(super) fn reaches(&self, until: u64) -> bool {
         let newest = self.frames.back();
         newest.is_some_and(|(at, _)| self.ticks(*at) >= until)
+    }
+
+    /// How long it is waited for: as long as it ever was behind, and a little.
+    pub(super) fn patience(&self) -> u64 {
+        let known = self.behind.map(|behind| behind.saturating_add(LATER));
+        known.map_or(MAY_BE_LATE, |known| known.min(MAY_BE_LATE))
     }
 
     /// Whether nothing of it can be waited for: it has not come in time, and nothing of it has come since.
@@ -270,13 +289,19 @@ mod tests {
     }
 
     fn push(track: &mut Soundtrack, samples: u64) {
-        track.push(Packet {
+        push_beside(track, samples, 0);
+    }
+
+    /// The same where pictures have come to `at`.
+    fn push_beside(track: &mut Soundtrack, samples: u64, at: u64) {
+        let packet = Packet {
             decode_time: samples,
             duration: 1024,
             composition_offset: 0,
             keyframe: true,
             data: Bytes::from_static(b"sound"),
-        });
+        };
+        track.push(packet, at);
     }
 
     /// The sound of a whole segment.
@@ -403,11 +428,31 @@ mod tests {
         track.give_up(90_000);
         assert!(track.is_overdue());
         assert!(!track.take(360_000, 9, false).is_empty());
-        // Four seconds late it can't be waited for, and a second late it can.
-        push(&mut track, 1024);
-        assert!(track.is_overdue());
-        push(&mut track, 3 * 48_000);
+        // Four seconds late it can't be waited for, nor two, and less than one late it can.
+        for late in [1024, 2 * 48_000] {
+            push(&mut track, late);
+            assert!(track.is_overdue());
+        }
+        push(&mut track, 3 * 48_000 + 9600);
         assert!(!track.is_overdue());
+        // Of another opening nothing is known.
+        track.give_up(900_000);
+        track.forget();
+        assert!(!track.is_overdue() && track.take(900_000, 9, true).is_empty());
+    }
+
+    #[test]
+    fn sound_is_waited_for_no_longer_than_it_ever_was_behind_and_half_a_second() {
+        let mut track = opened();
+        assert_eq!(track.patience(), 180_000);
+        push_beside(&mut track, 48_000, 90_000 + 9000);
+        assert_eq!(track.patience(), 9000 + 45_000);
+        push_beside(&mut track, 2 * 48_000, 90_000);
+        assert_eq!(track.patience(), 9000 + 45_000);
+        push_beside(&mut track, 3 * 48_000, 270_000 + 170_000);
+        assert_eq!(track.patience(), 180_000);
+        track.forget();
+        assert_eq!(track.patience(), 180_000);
     }
 
     proptest! {
