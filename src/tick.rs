@@ -353,7 +353,7 @@ pub struct Grid {
     pub audio: Option<AudioEdges>,
     /// Of a copied stream: how many ticks a segment has at least, if its source's keyframes allow it. There a segment begins at any tick, and
     /// ends after [`Self::ticks_per_segment`] ticks at the latest; its number is one more than that of the segment before it, and follows
-    /// from no tick.
+    /// from no tick. Its parts are numbered as they come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<NonZeroU32>,
 }
@@ -428,9 +428,9 @@ impl Grid {
         }
     }
 
-    /// The grid of a copied stream: segments of `segment` or, where a keyframe comes later, as much longer as rounds to as many whole seconds.
-    /// Each is one part.
-    pub fn copied(segment: Duration) -> Self {
+    /// The grid of a copied stream: segments of `segment` or, where a keyframe comes later, as much longer as rounds to as many whole seconds,
+    /// in parts of `part` at most, or each in one.
+    pub fn copied(segment: Duration, part: Option<Duration>) -> Self {
         let framerate = Framerate::COPIED;
         let second = u64::from(framerate.num());
         let target = (segment + Duration::from_millis(500)).as_secs().max(1);
@@ -439,10 +439,24 @@ impl Grid {
         Self {
             framerate,
             ticks_per_segment: longest,
-            ticks_per_part: longest,
+            ticks_per_part: part.map_or(longest, |part| framerate.ticks_in(part).min(longest)),
             number_offset: 0,
             audio: None,
             cut: Some(framerate.ticks_in(segment).min(longest)),
+        }
+    }
+
+    /// Whether a copied stream's segments have more than one part.
+    pub fn is_cut_in_parts(&self) -> bool {
+        self.cut.is_some() && self.ticks_per_part < self.ticks_per_segment
+    }
+
+    /// This grid with parts of so many ticks, at most a segment's.
+    #[must_use]
+    pub fn with_parts_of(self, ticks: NonZeroU32) -> Self {
+        Self {
+            ticks_per_part: ticks.min(self.ticks_per_segment),
+            ..self
         }
     }
 
@@ -595,14 +609,14 @@ mod tests {
             (2490, 224_100, 224_999),
             (500, 45_000, 134_999),
         ] {
-            let grid = Grid::copied(Duration::from_millis(millis));
+            let grid = Grid::copied(Duration::from_millis(millis), None);
             assert_eq!(grid.cut.map(NonZeroU32::get), Some(nominal), "{millis}");
             assert_eq!(grid.ticks_per_segment.get(), longest, "{millis}");
             let stored = serde_json::to_string(&grid).unwrap();
             assert_eq!(serde_json::from_str::<Grid>(&stored).unwrap(), grid);
         }
         let now = UnixTime::from_nanos(1_795_416_192_123_456_789);
-        let grid = Grid::copied(Duration::from_secs(2));
+        let grid = Grid::copied(Duration::from_secs(2), None);
         let tick = grid.tick_at(now);
         assert!(now.saturating_since(grid.time_of(tick)) < Duration::from_micros(12));
         assert!(grid.starts_segment(tick) && grid.part_of(tick) == 0);

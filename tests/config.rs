@@ -92,7 +92,10 @@ fn a_copied_stream_needs_no_framerate_and_has_nothing_of_an_encoder() {
     let renditions = heard.plan.streams["door"].audio_renditions();
     assert_eq!(renditions[0].codec, config::AudioCodec::Copy);
     let warned = parse(&copied("slack = 2\npart = \"200ms\"", "")).unwrap();
-    assert_eq!(warned.warnings.len(), 2, "{:?}", warned.warnings);
+    assert_eq!(warned.warnings.len(), 1, "{:?}", warned.warnings);
+    let parts = |loaded: &config::Loaded| loaded.plan.streams["door"].grid.ticks_per_part.get();
+    assert_eq!(parts(&warned), 18_000);
+    assert_eq!(parts(&parse(&copied("", "")).unwrap()), 29_970);
 }
 
 #[test]

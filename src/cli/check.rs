@@ -151,6 +151,10 @@ fn describe(text: &mut String, plan: &Plan, stream: &StreamPlan) {
             let from = format!("from {least} to the source's next keyframe, at most {most}");
             line(text, 1, "framerate", "the source's");
             line(text, 1, "segment", from);
+            if grid.is_cut_in_parts() {
+                let part = length(grid.ticks_per_part);
+                line(text, 1, "part", format!("about {part}, in whole pictures"));
+            }
         }
     }
     line(text, 1, "window", seconds(stream.window.as_secs_f64()));

@@ -98,9 +98,12 @@ pub const RECORD_KEEP: Duration = Duration::from_secs(86_400);
 /// The folder in a stream's own where its recordings are if `record` names no other, and the path that they have at the origin.
 pub const RECORD_FOLDER: &str = "recordings";
 
+/// `part` of a copied stream, whose source's pictures say how near to that its parts can be.
+pub const PART: Duration = Duration::from_millis(333);
+
 /// `part`: 333 ms, or one tick where that is longer.
 pub fn part(framerate: Framerate) -> Duration {
-    Duration::from_millis(333).max(framerate.duration_of(1))
+    PART.max(framerate.duration_of(1))
 }
 
 /// `preset` of `codec`; none for an encoder whose presets we don't know.

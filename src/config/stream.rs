@@ -133,7 +133,10 @@ fn check(name: &str, value: Spanned<DeValue<'_>>, at: Offset, report: &mut Repor
         name: name.to_owned(),
         mode,
         grid: match copies {
-            true => Grid::copied(segment),
+            true => {
+                let part = length(&stream.part, |l| l.0).unwrap_or(defaults::PART);
+                Grid::copied(segment, (!mode.is_recorded()).then_some(part.min(segment)))
+            }
             false => Grid::in_steps(framerate, segment, part, step),
         },
         window,
@@ -172,8 +175,7 @@ fn check_copied(
     at: Offset,
     report: &mut Report,
 ) {
-    const OF_PICTURES: [&str; 7] = [
-        "part",
+    const OF_PICTURES: [&str; 6] = [
         "stale_after",
         "slack",
         "pace",

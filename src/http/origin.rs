@@ -237,7 +237,7 @@ pub(super) async fn answer_item(
                 Item::LowLatencyMpd => Document::LowLatencyMpd,
                 _ => Document::Multivariant,
             };
-            if !snapshot.has_parts() && item == Item::LowLatencyMpd {
+            if !snapshot.is_counted() && item == Item::LowLatencyMpd {
                 let message =
                     "a recording or a copied stream has no low-latency manifest: take manifest.mpd";
                 return reply::not_found("recorded", message);

@@ -2,6 +2,7 @@
 
 mod boxes;
 mod chunk;
+mod copied;
 mod init;
 mod movie;
 mod packager;
@@ -9,7 +10,6 @@ mod packager;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod whole;
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use bytes::Bytes;
 
 use crate::tick::{PartNumber, SegmentNumber, Tick, UnixTime};
 
+pub use copied::{CopiedPlace, copied_part};
 pub use init::{init_segment, init_version};
 pub use movie::{
     BOX_HEADER, MoviePlace, NoFragment, Reference, box_header, movie_start, put_in_place,
 };
 pub use packager::{MAX_PART_BYTES, PackageError, TrackPackager};
-pub use whole::whole_segment;
 
 /// A few samples of one track in one CMAF chunk (moof + mdat): what the window lists, stores and serves.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -142,7 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::package::whole_segment;
+    use crate::package::{CopiedPlace, copied_part};
     use crate::picture::Size;
     use crate::sample::{AudioFormat, Sample};
     use crate::tick::{Framerate, Grid, SegmentNumber, UnixTime};
@@ -156,8 +156,13 @@ mod tests {
             keyframe: true,
             data: Bytes::from_static(b"picture"),
         };
-        let grid = Grid::copied(Duration::from_secs(2));
-        let made = whole_segment(&grid, SegmentNumber(7), &[sample], UnixTime::default());
+        let grid = Grid::copied(Duration::from_secs(2), None);
+        let place = CopiedPlace {
+            segment: SegmentNumber(7),
+            number: 0,
+            last: true,
+        };
+        let made = copied_part(&grid, place, &[sample], UnixTime::default());
         made.unwrap().bytes
     }
 

@@ -242,7 +242,7 @@ fn the_folder_holds_exactly_what_the_window_holds() {
 #[test]
 fn a_restart_finds_a_copied_stream_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    let grid = Grid::copied(Duration::from_secs(2));
+    let grid = Grid::copied(Duration::from_secs(2), None);
     let start = grid.tick_at(time(START));
     let mut window = Window::new(settings(&["hi"]), None);
     window.begin_cut_period(grid, start, inits(1, "a"), false, time(START));

@@ -1,8 +1,9 @@
-//! A source that is copied: FFmpeg opens it and hands its samples on as they are. They are cut at its keyframes and put into their place in
-//! time, and the stream's owner gets whole segments, with the sound that goes with them. All else is as with a source that is decoded: its state, its
+//! A source that is copied: FFmpeg opens it and hands its samples on as they are. They are cut at its keyframes, divided into parts and put into their
+//! place in time, and the stream's owner gets one part after another, with the sound that goes with it. All else is as with a source that is decoded: its state, its
 //! rests, its end.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -12,12 +13,13 @@ use bytes::Bytes;
 use ringgear_ring::layout::Policy;
 
 use super::arguments::{self, LATER, Tempo};
-use super::cutter::{Cutter, Segment, Taken, Uncut};
+use super::cutter::{Cutter, Step, Taken, Uncut};
 use super::ffmpeg::Ffmpeg;
 use super::fragments::{Fragment, Packet};
 use super::heard::Found;
 use super::inflow::{Inflow, PICTURES};
 use super::input::Break;
+use super::parting::{Parting, Piece};
 use super::placing::{Placing, Rule};
 use super::session::{BROKEN_OFF, Halt, LONGEST_START, Outcome, WITHOUT_SOUND};
 use super::soundtrack::Soundtrack;
@@ -28,17 +30,15 @@ use crate::encode::copied_sound::{CopiedSound, SoundError};
 use crate::sample::Sample;
 use crate::tick::{Framerate, Grid, Tick};
 
-/// Pictures that are so much further, in ticks, wait no longer for the sound that goes with those before them.
-const SOUND_MAY_BE_LATE: u64 = 2 * 90_000;
-/// The same in a recording, for which nobody waits.
+/// Pictures of a recording that are so much further, in ticks, wait no longer for the sound that goes with those before them: there nobody waits.
 const RECORDED_MAY_BE_LATE: u64 = 10 * 90_000;
 
 /// What the owner of a copied stream gets.
 pub(crate) enum Copied {
     /// The source is open: a segment will come. Why there is no sound, if there is to be some, for people.
     Opened(Option<&'static str>),
-    /// The next whole segment.
-    Segment(CopiedSegment),
+    /// The next part of a segment.
+    Part(CopiedPart),
     /// No segments can be made of it, for people.
     Unfit(String),
     /// It gives nothing for now.
@@ -48,21 +48,30 @@ pub(crate) enum Copied {
 }
 
 /// What a segment is of.
+#[derive(Clone)]
 pub(crate) struct CopiedTracks {
     pub(crate) pictures: Arc<CopiedTrack>,
     pub(crate) sounds: Vec<Arc<CopiedSound>>,
 }
 
-/// A whole segment, of at least one sample, the first of which is a keyframe.
-pub(crate) struct CopiedSegment {
+/// The next part of a segment's pictures, and what parts of its sound are whole with it. All parts of a segment are of the same tracks.
+pub(crate) struct CopiedPart {
     pub(crate) tracks: CopiedTracks,
     /// How many pictures a second the source has, as far as that can be told.
     pub(crate) framerate: Framerate,
+    /// The longest that the segment's parts are to be.
+    pub(crate) target: NonZeroU32,
+    /// Whether a segment begins with it, and whether that goes on in all tracks where the one before ended.
+    pub(crate) begins: bool,
+    pub(crate) follows: bool,
+    /// Whether the segment ends with it.
+    pub(crate) ends: bool,
     /// Where it begins.
     pub(crate) first: Tick,
+    /// None only if the segment has ended without another part. The first of a segment is a keyframe.
     pub(crate) samples: Vec<Sample>,
-    /// The frames of each track of sound, at least one.
-    pub(crate) sounds: Vec<Vec<Sample>>,
+    /// The parts of each track of sound, each of at least one frame.
+    pub(crate) sounds: Vec<Vec<Vec<Sample>>>,
 }
 
 /// What a source needs to be copied.
@@ -80,7 +89,14 @@ pub(crate) struct CopyDesk {
 /// A source that is copied, over all of its openings.
 pub(super) struct Copying {
     desk: CopyDesk,
+    parting: Parting,
     placing: Placing,
+    /// What the segment under way is of, once it has begun.
+    under_way: Option<CopiedTracks>,
+    /// How late a keyframe ever came before which pictures were left out.
+    latest: u64,
+    /// When the newest picture of this opening is decoded, in the source's time.
+    at: u64,
     /// One for each of the desk's sounds.
     soundtracks: Vec<Soundtrack>,
     /// Whether it was found to have no sound: FFmpeg must not be asked for any.
@@ -92,7 +108,13 @@ pub(super) struct Copying {
 impl Copying {
     pub(super) fn new(desk: CopyDesk) -> Self {
         let soundtracks = desk.sounds.iter();
+        let grid = desk.grid;
+        let parts = grid.is_cut_in_parts().then_some(grid.ticks_per_part);
         Self {
+            parting: Parting::new(parts, grid.ticks_per_segment),
+            under_way: None,
+            latest: 0,
+            at: 0,
             placing: Placing::new(Rule::Follow, desk.next),
             soundtracks: soundtracks
                 .map(|sound| Soundtrack::new(sound.codec))
@@ -117,47 +139,97 @@ impl Copying {
         codec != "aac" && sounds.any(|sound| sound.codec == AudioCodec::Copy)
     }
 
+    /// Takes what the source is cut into.
+    fn take(&mut self, opened: &mut Opened, steps: Vec<Step>) {
+        for step in &steps {
+            if let Step::Sample { taken, .. } = step {
+                self.placing.note(taken);
+            }
+        }
+        opened.waiting.extend(self.parting.take(steps));
+    }
+
     /// Hands on what has its sound, the pictures having come to `at`; all there is if they have come to an end.
     fn release(&mut self, opened: &mut Opened, at: Option<u64>) -> Result<(), Halt> {
-        let late = match self.placing.rule() {
-            Rule::Follow => RECORDED_MAY_BE_LATE,
-            Rule::Read | Rule::Captured => SOUND_MAY_BE_LATE,
-        };
-        while let Some(segment) = opened.waiting.front() {
-            let (_, end) = self.placing.shown(segment);
-            let mut soundtracks = self.soundtracks.iter();
-            let waits = at.is_some_and(|at| at < end + late)
-                && !self.mute
-                && !soundtracks.all(|soundtrack| soundtrack.reaches(end));
-            if waits {
+        let recorded = self.placing.rule() == Rule::Follow;
+        while let Some(piece) = opened.waiting.front() {
+            // One without samples is the end of one that has its sound.
+            let shown = self.placing.shown(&piece.samples);
+            let end = shown.map_or(0, |(_, end)| end);
+            let has_come =
+                |soundtrack: &Soundtrack| soundtrack.is_overdue() || soundtrack.reaches(end);
+            let missing = self.soundtracks.iter().filter(|track| !has_come(track));
+            let late = match recorded {
+                true => { missing }.next().map(|_| RECORDED_MAY_BE_LATE),
+                false => missing.map(Soundtrack::patience).max(),
+            };
+            let late = late.filter(|_| !self.mute && shown.is_some());
+            if late.is_some_and(|late| at.is_some_and(|at| at < end + late)) {
                 break;
             }
-            if let Some(segment) = opened.waiting.pop_front() {
-                self.deliver(opened, segment)?;
+            if late.is_some() && !recorded {
+                let soundtracks = self.soundtracks.iter_mut();
+                soundtracks.for_each(|soundtrack| soundtrack.give_up(end));
+            }
+            if let Some(piece) = opened.waiting.pop_front() {
+                self.deliver(opened, piece, shown)?;
             }
         }
         Ok(())
     }
 
-    /// Hands a segment on, in its place in time.
-    fn deliver(&mut self, opened: &Opened, segment: Segment) -> Result<(), Halt> {
-        let framerate = rate_of(rate(opened.found.as_ref()), &segment);
-        let (from, until) = self.placing.shown(&segment);
-        let soundtracks = self.soundtracks.iter_mut();
-        let runs: Vec<_> = soundtracks
-            .map(|soundtrack| soundtrack.take(from, until))
-            .collect();
-        let tracks = CopiedTracks {
-            pictures: Arc::clone(&opened.track),
-            sounds: runs.iter().map(|run| Arc::clone(&run.track)).collect(),
-        };
-        let Some(placed) = self.placing.place(segment, runs) else {
-            tracing::debug!("a segment is left out: its time is published already");
+    /// Hands on what is shown from when to when, in its place in time.
+    fn deliver(
+        &mut self,
+        opened: &mut Opened,
+        piece: Piece,
+        shown: Option<(u64, u64)>,
+    ) -> Result<(), Halt> {
+        let Piece {
+            samples,
+            begins,
+            ends,
+            target,
+            usual,
+        } = piece;
+        if let Some((from, end)) = shown {
+            opened.shown = end;
+            if begins {
+                opened.framerate = rate_of(rate(opened.found.as_ref()), usual);
+                let soundtracks = self.soundtracks.iter_mut();
+                self.under_way = Some(CopiedTracks {
+                    pictures: Arc::clone(&opened.track),
+                    sounds: soundtracks.map(|sound| sound.begin(from)).collect(),
+                });
+            }
+        }
+        let Some(tracks) = &self.under_way else {
             return Ok(());
         };
-        self.say(Copied::Segment(CopiedSegment {
-            tracks,
-            framerate,
+        let grid = self.desk.grid.with_parts_of(target);
+        let frames = |sound: &CopiedSound| {
+            let frame = u32::try_from(sound.frame_in(Framerate::COPIED.num())).ok();
+            let frame = frame
+                .and_then(NonZeroU32::new)
+                .filter(|_| grid.is_cut_in_parts());
+            frame.map_or(usize::MAX, |frame| grid.frames_beside(frame) as usize)
+        };
+        let runs = self.soundtracks.iter_mut().zip(&tracks.sounds);
+        let runs =
+            runs.map(|(soundtrack, sound)| soundtrack.take(opened.shown, frames(sound), ends));
+        let Some(placed) = self.placing.place(samples, begins, runs.collect()) else {
+            if begins {
+                tracing::debug!("a segment is left out: its time is published already");
+            }
+            return Ok(());
+        };
+        self.say(Copied::Part(CopiedPart {
+            tracks: tracks.clone(),
+            framerate: opened.framerate,
+            target: grid.ticks_per_part,
+            begins,
+            follows: placed.follows,
+            ends,
             first: placed.first,
             samples: placed.samples,
             sounds: placed.sounds,
@@ -166,7 +238,8 @@ impl Copying {
 
     /// What comes next does not follow on what came before.
     fn break_off(&mut self, opened: &mut Opened) -> Result<(), Halt> {
-        opened.waiting.extend(opened.cutter.finish());
+        let steps = opened.cutter.finish();
+        self.take(opened, steps);
         self.release(opened, None)?;
         self.placing.begin_anew(self.placing.rule());
         Ok(())
@@ -192,8 +265,12 @@ struct Opened {
     found: Option<Found>,
     tempo: Tempo,
     cutter: Cutter,
-    /// Whole segments that wait for their sound.
-    waiting: VecDeque<Segment>,
+    /// What waits for its sound.
+    waiting: VecDeque<Piece>,
+    /// Until when what was handed on is shown, in the source's time.
+    shown: u64,
+    /// Pictures a second, of the segment under way.
+    framerate: Framerate,
     /// How much of the source's time has come.
     played: Duration,
 }
@@ -236,10 +313,10 @@ impl Source {
         };
         let stop: Stop = self.parts.stop.clone();
         let mut inflow = Inflow::new(pipes, &stop, plan.timeout.max(LONGEST_START));
-        copying
-            .soundtracks
-            .iter_mut()
-            .for_each(Soundtrack::begin_anew);
+        copying.soundtracks.iter_mut().for_each(Soundtrack::forget);
+        copying.parting.begin_anew();
+        copying.at = 0;
+        copying.under_way = None;
         let before = self.pictures;
         let mut opened = None;
         let end = self.flow(copying, &mut inflow, &ffmpeg, &mut opened);
@@ -370,6 +447,11 @@ impl Source {
                     if let Err(end) = self.take_sound(copying, place - 1, fragment) {
                         return end;
                     }
+                    if let Some(opened) = opened
+                        && let Err(halt) = copying.release(opened, Some(copying.at))
+                    {
+                        return halt.into();
+                    }
                 }
                 Err(reason) => return reason.into(),
             }
@@ -388,7 +470,7 @@ impl Source {
         };
         let opened = match fragment {
             Fragment::Packet(packet) => {
-                soundtrack.push(packet);
+                soundtrack.push(packet, copying.at);
                 return Ok(());
             }
             Fragment::Track {
@@ -447,8 +529,11 @@ impl Source {
             entry,
             found,
             tempo,
-            cutter: Cutter::new(&copying.desk.grid, tempo == Tempo::Own, heard),
+            cutter: Cutter::new(&copying.desk.grid, tempo == Tempo::Own, heard)
+                .knowing(copying.latest),
             waiting: VecDeque::new(),
+            shown: 0,
+            framerate: Framerate::COPIED,
             played: Duration::ZERO,
         })
     }
@@ -484,10 +569,8 @@ impl Source {
         }
         if opened.cutter.leaps_to(&packet) {
             copying.break_off(opened)?;
-            copying
-                .soundtracks
-                .iter_mut()
-                .for_each(Soundtrack::begin_anew);
+            opened.cutter.leap();
+            copying.soundtracks.iter_mut().for_each(Soundtrack::forget);
         }
         let now = || copying.desk.grid.tick_at(self.parts.anchor.now());
         let mut came = now();
@@ -506,18 +589,32 @@ impl Source {
             came = due;
         }
         let taken = Taken { packet, idr, came };
-        let whole = opened.cutter.push(taken).map_err(End::Uncut)?;
+        let steps = opened.cutter.push(taken).map_err(End::Uncut)?;
+        copying.at = at;
         self.pictures += 1;
         opened.played = Framerate::COPIED.duration_of(at.saturating_sub(LATER * 90_000));
-        if !whole.is_empty() {
+        if let Some(late) = opened.cutter.take_late() {
+            copying.latest = opened.cutter.latest();
+            self.tell_of_late_keyframe(late);
+        }
+        if steps.contains(&Step::End) {
             let distance = opened.cutter.keyframe_distance();
             self.tell(|status| {
                 status.keyframe_seconds = distance.map(|distance| distance.as_secs_f64());
             });
         }
-        opened.waiting.extend(whole);
+        copying.take(opened, steps);
         copying.release(opened, Some(at))?;
         Ok(())
+    }
+
+    /// Pictures were left out because a keyframe came `late`, later than any for a while: their segment had to end before.
+    fn tell_of_late_keyframe(&self, late: Duration) {
+        tracing::warn!(
+            stream = %self.parts.stream, source = %self.status.source,
+            "the source's keyframes are uneven: one came {:.2} s after the one before, and pictures before it are left out; set a fixed keyframe interval (GOP) at the source, or a longer segment",
+            late.as_secs_f64()
+        );
     }
 }
 
@@ -526,16 +623,15 @@ fn rate(found: Option<&Found>) -> Option<f64> {
     found.and_then(|found| found.framerate)
 }
 
-/// The framerate that the manifests tell: FFmpeg's, which is steadier than what can be measured; else that of most samples.
-fn rate_of(found: Option<f64>, segment: &Segment) -> Framerate {
+/// The framerate that the manifests tell: FFmpeg's, which is steadier than what can be measured; else that of samples that last
+/// so many ticks, as most do.
+fn rate_of(found: Option<f64>, usual: u32) -> Framerate {
     let told = found.filter(|rate| (1.0..=240.0).contains(rate));
     if let Some(rate) = told.and_then(|rate| rate.to_string().parse::<Framerate>().ok()) {
         let ticks = u64::from(Framerate::COPIED.num()) * u64::from(rate.den());
         return Framerate::copied(u32::try_from(ticks / u64::from(rate.num())).unwrap_or(1));
     }
-    let mut durations: Vec<u32> = segment.iter().map(|taken| taken.packet.duration).collect();
-    durations.sort_unstable();
-    Framerate::copied(durations.get(durations.len() / 2).copied().unwrap_or(3600))
+    Framerate::copied(usual)
 }
 
 #[cfg(test)]
@@ -545,10 +641,10 @@ mod tests {
     #[test]
     fn the_framerate_that_is_told_counts_in_the_copied_timescale() {
         for (told, shown) in [(25.0, "25"), (29.97, "30000/1001"), (12.5, "25/2")] {
-            let rate = rate_of(Some(told), &Vec::new());
+            let rate = rate_of(Some(told), 1);
             assert_eq!(rate.num(), 90_000);
             assert_eq!(rate.reduced().to_string(), shown);
         }
-        assert_eq!(rate_of(None, &Vec::new()).reduced().to_string(), "25");
+        assert_eq!(rate_of(None, 3600).reduced().to_string(), "25");
     }
 }

@@ -10,6 +10,7 @@ mod fragments;
 mod heard;
 mod inflow;
 mod input;
+mod parting;
 mod placing;
 mod session;
 mod sound;
@@ -33,7 +34,7 @@ use crate::status::{SourceState, SourceStatus};
 use crate::tick::{Framerate, Tick};
 use arguments::{Filter, Tempo};
 use copying::Copying;
-pub(crate) use copying::{Copied, CopiedSegment, CopyDesk};
+pub(crate) use copying::{Copied, CopiedPart, CopyDesk};
 use session::Outcome;
 pub(crate) use session::look;
 

@@ -1,10 +1,11 @@
-//! Where a copied source's segments lie in the stream's time: its own distances, from where the clock or what is published says that it begins.
+//! Where a copied source's segments lie in the stream's time: its own distances, from where the clock or what is published says that it begins. What
+//! a segment's first part is placed by holds for all of it.
 //! Pure; times are ticks of 90 kHz.
 
 use crate::sample::Sample;
 use crate::tick::Tick;
 
-use super::cutter::{Segment, Taken};
+use super::cutter::Taken;
 use super::soundtrack::Run;
 
 const SECOND: i64 = 90_000;
@@ -14,8 +15,9 @@ const OFF: i64 = SECOND;
 const STILL: i64 = SECOND / 100;
 /// A file that is read so late is not made up for: the machine has slept.
 const SLEPT: i64 = 10 * SECOND;
-/// The most that a segment is stretched by: what no eye sees.
-const STRETCH: i64 = 200;
+const MILLION: i64 = 1_000_000;
+/// The most that a segment is stretched by, in millionths: what no eye sees.
+const STRETCH: i64 = 5000;
 
 /// Who says when a source's first sample is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +38,50 @@ pub(super) struct Placing {
     offset: Option<i64>,
     /// How much later the source's first sample is shown than it is decoded: all are shown as much earlier, so that the stream begins at once.
     shift: Option<i32>,
+    /// Of the samples that have come since a segment was placed, the least time from their own to when they came.
+    least: Option<i64>,
+    /// Whether the segment before was as late as if the source had begun anew.
+    late: bool,
+    /// Where the segment under way lies; none if it is left out.
+    under_way: Option<Stretch>,
     /// Where the newest segment ends.
     next: Tick,
-    /// Where each track of its sound does.
-    heard: Vec<u64>,
+    /// Where each track of its sound does, where it goes on from there.
+    heard: Vec<Option<u64>>,
 }
 
-/// A segment in its place.
+/// Where a segment lies: its beginning in the source's time and in the stream's, and how much longer each tick of it is, in millionths.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    begins: u64,
+    first: Tick,
+    offset: i64,
+    millionths: i64,
+}
+
+impl Stretch {
+    /// Where `at` of the source's time is. Each edge is stretched by itself, so that all of them together are exact.
+    fn place(&self, at: u64) -> u64 {
+        self.first.0 + self.edge(at)
+    }
+
+    fn edge(&self, at: u64) -> u64 {
+        let pace = u64::try_from(MILLION + self.millionths).unwrap_or(0);
+        let since = u128::from(at.saturating_sub(self.begins)) * u128::from(pace);
+        u64::try_from(since / u128::from(MILLION.unsigned_abs())).unwrap_or(u64::MAX)
+    }
+}
+
+/// A piece of a segment in its place.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Placed {
+    /// Where it begins.
     pub(super) first: Tick,
+    /// Whether its segment follows on the one before, with all its sound.
+    pub(super) follows: bool,
     pub(super) samples: Vec<Sample>,
-    /// Of each track of sound.
-    pub(super) sounds: Vec<Vec<Sample>>,
+    /// The parts of each track of sound that are whole.
+    pub(super) sounds: Vec<Vec<Vec<Sample>>>,
 }
 
 impl Placing {
@@ -58,6 +91,9 @@ impl Placing {
             rule,
             offset: None,
             shift: None,
+            least: None,
+            late: false,
+            under_way: None,
             next,
             heard: Vec::new(),
         }
@@ -67,7 +103,14 @@ impl Placing {
     pub(super) fn begin_anew(&mut self, rule: Rule) {
         self.rule = rule;
         (self.offset, self.shift) = (None, None);
+        (self.least, self.late, self.under_way) = (None, false, None);
         self.heard.clear();
+    }
+
+    /// Notes when a sample has come that will be placed.
+    pub(super) fn note(&mut self, taken: &Taken) {
+        let delay = signed(taken.came.0).saturating_sub(signed(taken.packet.decode_time));
+        self.least = Some(self.least.map_or(delay, |least| least.min(delay)));
     }
 
     /// Who says when a sample is.
@@ -89,46 +132,58 @@ impl Placing {
         (signed(now.0).saturating_sub(due) <= SLEPT).then(|| tick(due))
     }
 
-    /// From when to when a segment is shown, in the source's time: where its sound is.
-    pub(super) fn shown(&mut self, segment: &Segment) -> (u64, u64) {
-        let Some(first) = segment.first() else {
-            return (0, 0);
-        };
-        let begins = first.packet.decode_time;
-        let shift = *self.shift.get_or_insert(first.packet.composition_offset);
+    /// From when to when these samples, of which there is one, are shown, in the source's time: where their sound is.
+    pub(super) fn shown(&mut self, samples: &[Taken]) -> Option<(u64, u64)> {
+        let first = &samples.first()?.packet;
+        let shift = *self.shift.get_or_insert(first.composition_offset);
         let shown = |at: u64| at.saturating_add_signed(shift.into());
-        (shown(begins), shown(begins + length_of(segment)))
+        let end = first.decode_time + length_of(samples);
+        Some((shown(first.decode_time), shown(end)))
     }
 
-    /// Puts a whole segment into its place, and the sound that goes with it. None if that is taken: then it is left out.
-    pub(super) fn place(&mut self, segment: Segment, sounds: Vec<Run>) -> Option<Placed> {
-        let heard = std::mem::take(&mut self.heard);
-        let (begins, length) = (segment.first()?.packet.decode_time, length_of(&segment));
-        let at = signed(begins);
-        let followed = signed(self.next.0).saturating_sub(at);
-        let (offset, stretch) = match (self.rule, self.offset) {
-            (Rule::Captured, before) => captured(before, earliest(&segment), length, followed)?,
-            (_, Some(offset)) => (offset, 0),
-            (_, None) => (followed, 0),
+    /// Puts the next of a segment into its place, and the sound that goes with it: where the segment lies is decided when it `begins`, and it stays
+    /// there. None if its place is taken: then all of the segment is left out.
+    pub(super) fn place(
+        &mut self,
+        samples: Vec<Taken>,
+        begins: bool,
+        sounds: Vec<Vec<Run>>,
+    ) -> Option<Placed> {
+        let mut follows = true;
+        if begins {
+            self.under_way = None;
+            let stretch = self.decide(&samples)?;
+            follows = stretch.first == self.next
+                && self.heard.len() == sounds.len()
+                && self.heard.iter().all(Option::is_some);
+            if stretch.first != self.next {
+                self.heard.clear();
+            }
+            self.heard.resize(sounds.len(), None);
+            self.under_way = Some(stretch);
+        }
+        let stretch = self.under_way?;
+        let first_offset = samples.first().map(|taken| taken.packet.composition_offset);
+        let shift = match first_offset {
+            Some(offset) => *self.shift.get_or_insert(offset),
+            None => self.shift.unwrap_or_default(),
         };
-        self.offset = Some(offset.saturating_add(stretch));
-        let first = tick(at.saturating_add(offset)).max(self.next);
-        let whole = u128::from(length.saturating_add_signed(stretch));
-        // Each edge is stretched by itself, so that all of them together are exact.
-        let edge = |at: u64| {
-            let since = u128::from(at.saturating_sub(begins));
-            u64::try_from(since * whole / u128::from(length.max(1))).unwrap_or(u64::MAX)
+        let end = samples.last().map(|last| {
+            let packet = &last.packet;
+            packet.decode_time + u64::from(packet.duration)
+        });
+        let first = match samples.first() {
+            Some(taken) => Tick(stretch.place(taken.packet.decode_time)),
+            None => self.next,
         };
-        let first_offset = segment.first()?.packet.composition_offset;
-        let shift = *self.shift.get_or_insert(first_offset);
-        let samples: Vec<Sample> = segment
+        let samples: Vec<Sample> = samples
             .into_iter()
             .map(|Taken { packet, idr, .. }| {
-                let begin = edge(packet.decode_time);
-                let end = edge(packet.decode_time + u64::from(packet.duration));
+                let begin = stretch.place(packet.decode_time);
+                let end = stretch.place(packet.decode_time + u64::from(packet.duration));
                 Sample {
                     track: 0,
-                    decode_time: first.0 + begin,
+                    decode_time: begin,
                     duration: u32::try_from(end - begin).unwrap_or(u32::MAX),
                     composition_offset: packet.composition_offset.saturating_sub(shift),
                     keyframe: idr,
@@ -137,26 +192,62 @@ impl Placing {
             })
             .collect();
         // Sound is shown as much earlier as the pictures are.
-        let place = |at: u64| first.0 + edge(at.saturating_add_signed(-i64::from(shift)));
-        let follows = first == self.next;
-        let sounds: Vec<Vec<Sample>> = sounds
-            .into_iter()
-            .enumerate()
-            .map(|(track, run)| {
-                let before = heard.get(track).copied().filter(|_| follows);
-                placed_sound(track + 1, run, before, place)
+        let place = |at: u64| stretch.place(at.saturating_add_signed(-i64::from(shift)));
+        let sounds = sounds.into_iter().zip(&mut self.heard).enumerate();
+        let sounds = sounds
+            .map(|(track, (runs, heard))| {
+                let runs = runs.into_iter();
+                let runs = runs.map(|run| {
+                    let frames = placed_sound(track + 1, run, *heard, place);
+                    let last = frames.last();
+                    *heard = last.map(|last| last.decode_time + u64::from(last.duration));
+                    frames
+                });
+                runs.collect()
             })
             .collect();
-        let end = |samples: &Vec<Sample>| {
-            let last = samples.last();
-            last.map_or(0, |last| last.decode_time + u64::from(last.duration))
-        };
-        self.heard = sounds.iter().map(end).collect();
-        self.next = Tick(end(&samples));
+        if let Some(end) = end {
+            self.next = Tick(stretch.place(end));
+            if self.rule == Rule::Captured {
+                let stretched = signed(stretch.edge(end)) - signed(end - stretch.begins);
+                self.offset = Some(stretch.offset.saturating_add(stretched));
+            }
+        }
         Some(Placed {
             first,
+            follows,
             samples,
             sounds,
+        })
+    }
+
+    /// Where a segment lies that begins with these samples.
+    fn decide(&mut self, samples: &[Taken]) -> Option<Stretch> {
+        let begins = samples.first()?.packet.decode_time;
+        let at = signed(begins);
+        let followed = signed(self.next.0).saturating_sub(at);
+        let least = self.least.take();
+        let (offset, millionths) = match (self.rule, self.offset) {
+            (Rule::Captured, before) => {
+                let mut least = least.or(before)?;
+                let most = before.map(|before| before.saturating_add(OFF));
+                // A network that stands still brings all of a segment late, and then what comes after in time.
+                let late = most.is_some_and(|most| least > most);
+                if let Some(most) = most.filter(|_| late && !self.late) {
+                    least = most;
+                }
+                self.late = late;
+                captured(before, least, followed)?
+            }
+            (_, Some(offset)) => (offset, 0),
+            (_, None) => (followed, 0),
+        };
+        self.offset = Some(offset);
+        Some(Stretch {
+            begins,
+            first: tick(at.saturating_add(offset)).max(self.next),
+            offset,
+            millionths,
         })
     }
 }
@@ -190,16 +281,17 @@ fn placed_sound(
         .collect()
 }
 
-/// From the time of a source that comes as it is captured to the stream's, `least` being the least delay with which the segment's samples came,
-/// and `followed` what would put it right behind the one before; and by how much it is stretched, because the clocks differ. None if its place is taken.
-fn captured(before: Option<i64>, least: i64, length: u64, followed: i64) -> Option<(i64, i64)> {
+/// From the time of a source that comes as it is captured to the stream's, `least` being the least delay with which samples have come since that was
+/// last asked, and `followed` what would put it right behind the one before; and by how much it is stretched, because the clocks differ, in millionths. None if its
+/// place is taken.
+fn captured(before: Option<i64>, least: i64, followed: i64) -> Option<(i64, i64)> {
     let off = before.map(|before| least.saturating_sub(before));
     match (before, off) {
         (Some(offset), Some(off)) if off.abs() <= OFF => {
-            let most = i64::try_from(length).unwrap_or(i64::MAX) / STRETCH;
             let stretch = match off.abs() <= STILL {
                 true => 0,
-                false => (off / 8).clamp(-most, most),
+                // An eighth of it is made up for in two seconds.
+                false => (off * (MILLION / 8) / (2 * SECOND)).clamp(-STRETCH, STRETCH),
             };
             Some((offset, stretch))
         }
@@ -209,16 +301,8 @@ fn captured(before: Option<i64>, least: i64, length: u64, followed: i64) -> Opti
     }
 }
 
-/// The least time from a sample's own to when it came.
-fn earliest(segment: &[Taken]) -> i64 {
-    let delays = segment
-        .iter()
-        .map(|taken| signed(taken.came.0).saturating_sub(signed(taken.packet.decode_time)));
-    delays.min().unwrap_or_default()
-}
-
-fn length_of(segment: &[Taken]) -> u64 {
-    let durations = segment.iter().map(|taken| taken.packet.duration);
+fn length_of(samples: &[Taken]) -> u64 {
+    let durations = samples.iter().map(|taken| taken.packet.duration);
     durations.map(u64::from).sum()
 }
 
@@ -232,21 +316,17 @@ fn tick(at: i64) -> Tick {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::super::fragments::Packet;
     use super::*;
-    use crate::config::AudioCodec;
-    use crate::encode::copied_sound::CopiedSound;
 
     const DAY: u64 = 20_000 * 86_400 * 90_000;
     const FRAME: u32 = 3600;
 
     /// Two seconds from the source's time `at` on, each sample coming at what `came` says of its time.
-    fn segment(at: u64, came: impl Fn(u64) -> u64) -> Segment {
+    fn segment(at: u64, came: impl Fn(u64) -> u64) -> Vec<Taken> {
         let taken = |index: u64| {
             let decode_time = at + index * u64::from(FRAME);
             Taken {
@@ -264,6 +344,13 @@ mod tests {
         (0..50).map(taken).collect()
     }
 
+    /// Places a whole segment.
+    fn place(placing: &mut Placing, segment: Vec<Taken>, sounds: Vec<Run>) -> Option<Placed> {
+        segment.iter().for_each(|taken| placing.note(taken));
+        let sounds = sounds.into_iter().map(|run| vec![run]).collect();
+        placing.place(segment, true, sounds)
+    }
+
     fn end(placed: &Placed) -> u64 {
         let last = placed.samples.last().unwrap();
         last.decode_time + u64::from(last.duration)
@@ -272,16 +359,18 @@ mod tests {
     #[test]
     fn a_recording_follows_what_is_there() {
         let mut placing = Placing::new(Rule::Follow, Tick(500));
-        let first = placing.place(segment(7000, |_| 0), Vec::new()).unwrap();
+        let first = place(&mut placing, segment(7000, |_| 0), Vec::new()).unwrap();
         assert_eq!(first.first, Tick(500));
         assert_eq!(first.samples[0].composition_offset, 0);
         assert_eq!(first.samples[1].composition_offset, 7200);
         assert!(first.samples.iter().all(|sample| sample.duration == FRAME));
-        let second = placing.place(segment(187_000, |_| 0), Vec::new()).unwrap();
+        let second = place(&mut placing, segment(187_000, |_| 0), Vec::new()).unwrap();
         assert_eq!(second.first, Tick(180_500));
         placing.begin_anew(Rule::Follow);
         assert_eq!(
-            placing.place(segment(3, |_| 0), Vec::new()).unwrap().first,
+            place(&mut placing, segment(3, |_| 0), Vec::new())
+                .unwrap()
+                .first,
             Tick(360_500)
         );
     }
@@ -291,7 +380,7 @@ mod tests {
         let mut placing = Placing::new(Rule::Read, Tick(0));
         assert_eq!(placing.due(1000, Tick(DAY)), Some(Tick(DAY)));
         assert_eq!(placing.due(4600, Tick(DAY)), Some(Tick(DAY + 3600)));
-        let placed = placing.place(segment(1000, |_| DAY), Vec::new()).unwrap();
+        let placed = place(&mut placing, segment(1000, |_| DAY), Vec::new()).unwrap();
         assert_eq!(placed.first, Tick(DAY));
         // A hiccup is made up for, a night is not.
         let late = |seconds: u64| Tick(DAY + 180_000 + seconds * 90_000);
@@ -300,8 +389,7 @@ mod tests {
         placing.begin_anew(Rule::Read);
         assert_eq!(placing.due(181_000, late(11)), Some(late(11)));
         assert_eq!(
-            placing
-                .place(segment(181_000, |_| 0), Vec::new())
+            place(&mut placing, segment(181_000, |_| 0), Vec::new())
                 .unwrap()
                 .first,
             late(11)
@@ -316,13 +404,11 @@ mod tests {
         let mut placing = Placing::new(Rule::Captured, Tick(0));
         // It begins with a burst: what it had waiting comes at once, and then each sample 9000 ticks late, or a little more.
         let came = |at: u64| DAY + at.max(100_000) + 9000 + at % 7;
-        let first = placing.place(segment(0, came), Vec::new()).unwrap();
+        let first = place(&mut placing, segment(0, came), Vec::new()).unwrap();
         assert_eq!(first.first, Tick(DAY + 9000));
         let mut before = end(&first);
         for number in 1..100 {
-            let next = placing
-                .place(segment(number * 180_000, came), Vec::new())
-                .unwrap();
+            let next = place(&mut placing, segment(number * 180_000, came), Vec::new()).unwrap();
             assert_eq!(next.first.0, before);
             assert!(next.samples.iter().all(|sample| sample.duration == FRAME));
             before = end(&next);
@@ -333,7 +419,6 @@ mod tests {
     fn sound(from: u64, frames: u64) -> Run {
         let frame = |index| (from + index * 1920, Bytes::from_static(b"sound"));
         Run {
-            track: Arc::new(CopiedSound::silent(AudioCodec::Copy)),
             frames: (0..frames).map(frame).collect(),
             end: from + frames * 1920,
         }
@@ -344,9 +429,9 @@ mod tests {
         let mut placing = Placing::new(Rule::Captured, Tick(0));
         // The first picture is shown two frames after it is decoded: sound of that moment is heard with it.
         let one = segment(9000, |at| DAY + at);
-        assert_eq!(placing.shown(&one), (16_200, 196_200));
-        let one = placing.place(one, vec![sound(16_300, 94)]).unwrap();
-        let heard = &one.sounds[0];
+        assert_eq!(placing.shown(&one), Some((16_200, 196_200)));
+        let one = place(&mut placing, one, vec![sound(16_300, 94)]).unwrap();
+        let heard = &one.sounds[0][0];
         assert_eq!(
             (one.first.0, heard[0].decode_time),
             (DAY + 9000, DAY + 9100)
@@ -358,17 +443,25 @@ mod tests {
         );
         // A clock that is a tenth of a second off: both are stretched alike, and the seam is exact.
         let late = |at: u64| DAY + at + 9000;
-        let two = placing.place(segment(189_000, late), vec![sound(16_300 + 94 * 1920, 94)]);
+        let two = place(
+            &mut placing,
+            segment(189_000, late),
+            vec![sound(16_300 + 94 * 1920, 94)],
+        );
         let two = two.unwrap();
         let seam = |frame: &Sample| frame.decode_time + u64::from(frame.duration);
-        assert_eq!(two.sounds[0][0].decode_time, seam(heard.last().unwrap()));
+        assert_eq!(two.sounds[0][0][0].decode_time, seam(heard.last().unwrap()));
         let stretched = |samples: &[Sample]| seam(samples.last().unwrap()) - samples[0].decode_time;
         assert_eq!(stretched(&two.samples), 180_900);
-        assert!(stretched(&two.sounds[0]).abs_diff(94 * 1920 * 201 / 200) <= 10);
+        assert!(stretched(&two.sounds[0][0]).abs_diff(94 * 1920 * 201 / 200) <= 10);
         // After a leap it begins where it says.
         placing.begin_anew(Rule::Captured);
-        let three = placing.place(segment(0, |at| DAY + 900_000 + at), vec![sound(7300, 90)]);
-        assert_eq!(three.unwrap().sounds[0][0].decode_time, DAY + 900_100);
+        let three = place(
+            &mut placing,
+            segment(0, |at| DAY + 900_000 + at),
+            vec![sound(7300, 90)],
+        );
+        assert_eq!(three.unwrap().sounds[0][0][0].decode_time, DAY + 900_100);
     }
 
     #[test]
@@ -376,23 +469,56 @@ mod tests {
         let published = Tick(DAY + 90_000);
         let mut placing = Placing::new(Rule::Captured, published);
         // Half a second too early: it follows.
-        let first = placing
-            .place(segment(0, |at| DAY + 45_000 + at), Vec::new())
-            .unwrap();
+        let first = place(&mut placing, segment(0, |at| DAY + 45_000 + at), Vec::new()).unwrap();
         assert_eq!(first.first, published);
         let mut placing = Placing::new(Rule::Captured, published);
         assert_eq!(
-            placing.place(segment(0, |at| DAY - 90_000 + at), Vec::new()),
+            place(&mut placing, segment(0, |at| DAY - 90_000 + at), Vec::new()),
             None
         );
-        let later = placing.place(segment(180_000, |at| DAY - 90_000 + at), Vec::new());
+        let later = place(
+            &mut placing,
+            segment(180_000, |at| DAY - 90_000 + at),
+            Vec::new(),
+        );
         assert_eq!(later.unwrap().first, published);
-        // It stands still for five seconds, and its clock with it.
-        let leap = placing.place(
+        // It stands still for five seconds, and its clock with it: if the segment after is as late, it is no stall of the network.
+        let late = place(
+            &mut placing,
             segment(360_000, |at| DAY - 90_000 + 450_000 + at),
             Vec::new(),
         );
-        assert_eq!(leap.unwrap().first, Tick(DAY + 270_000 + 450_000));
+        let late = late.unwrap();
+        assert_eq!(
+            (late.first, end(&late)),
+            (Tick(DAY + 270_000), DAY + 450_900)
+        );
+        let leap = place(
+            &mut placing,
+            segment(540_000, |at| DAY - 90_000 + 450_000 + at),
+            Vec::new(),
+        );
+        assert_eq!(leap.unwrap().first, Tick(DAY + 900_000));
+    }
+
+    #[test]
+    fn a_network_that_stands_still_for_longer_than_a_segment_moves_nothing() {
+        let mut placing = Placing::new(Rule::Captured, Tick(0));
+        // What is captured from 4 s to 7.5 s comes at once.
+        let came = |at: u64| {
+            DAY + match at {
+                360_000..675_000 => 675_000,
+                _ => at,
+            }
+        };
+        let mut next = DAY;
+        for number in 0..20 {
+            let placed = place(&mut placing, segment(number * 180_000, came), Vec::new());
+            let placed = placed.unwrap();
+            assert_eq!(placed.first.0, next, "{number}");
+            next = end(&placed);
+        }
+        assert!(next.abs_diff(DAY + 20 * 180_000) <= 900, "{next}");
     }
 
     proptest! {
@@ -407,7 +533,7 @@ mod tests {
             let mut before = None;
             for number in 0..1000 {
                 let at = number * 180_000;
-                let placed = placing.place(segment(at, came), Vec::new()).unwrap();
+                let placed = place(&mut placing, segment(at, came), Vec::new()).unwrap();
                 if let Some(before) = before {
                     prop_assert_eq!(placed.first.0, before);
                 }
@@ -420,6 +546,52 @@ mod tests {
                 let late = came(at).abs_diff(placed.first.0);
                 prop_assert!(late < 9000, "{late} ticks off at {number}");
                 before = Some(next);
+            }
+        }
+
+        #[test]
+        fn what_is_placed_piece_by_piece_has_no_hole_and_stays_where_its_segment_began(
+            millionths in -400_i64..400,
+            cuts in proptest::collection::vec(1_usize..49, 1..6),
+            jitter in proptest::collection::vec(0_u64..9000, 50),
+        ) {
+            let mut placing = Placing::new(Rule::Captured, Tick(0));
+            let mut next: Option<u64> = None;
+            for number in 0..200 {
+                let came = |at: u64| {
+                    let off = i64::try_from(at).unwrap() / 1000 * millionths / 1000;
+                    let late = jitter[usize::try_from(at / 3600 % 50).unwrap()];
+                    (DAY + at + late).checked_add_signed(off).unwrap()
+                };
+                let mut rest = segment(number * 180_000, came);
+                let mut cuts = cuts.clone();
+                cuts.sort_unstable();
+                cuts.dedup();
+                let mut pieces = Vec::new();
+                for cut in cuts.iter().rev() {
+                    pieces.push(rest.split_off(*cut));
+                }
+                pieces.push(rest);
+                pieces.reverse();
+                for (index, piece) in pieces.into_iter().enumerate() {
+                    // The first segment of an opening is there as a whole.
+                    if number > 0 {
+                        piece.iter().for_each(|taken| placing.note(taken));
+                    } else if index == 0 {
+                        segment(0, came).iter().for_each(|taken| placing.note(taken));
+                    }
+                    let placed = placing.place(piece, index == 0, Vec::new()).unwrap();
+                    prop_assert_eq!(placed.first.0, next.unwrap_or(placed.first.0));
+                    for sample in &placed.samples {
+                        prop_assert_eq!(sample.decode_time, next.unwrap_or(sample.decode_time));
+                        prop_assert!(sample.duration.abs_diff(FRAME) <= 20);
+                        next = Some(sample.decode_time + u64::from(sample.duration));
+                    }
+                }
+                // As far as the least that it came late, which not each segment shows.
+                let due = came((number + 1) * 180_000);
+                let off = next.unwrap().abs_diff(due);
+                prop_assert!(off < 27_000, "{off} ticks off at {number}");
             }
         }
     }

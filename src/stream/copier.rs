@@ -1,4 +1,4 @@
-//! The owner of a copied stream: one thread that puts whole segments of its source into the window. It has no encoder, so there is nothing to
+//! The owner of a copied stream: one thread that puts the parts of its source's segments into the window. It has no encoder, so there is nothing to
 //! feed, to replay or to stand in for; while the source is away, the window goes on with gaps.
 
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use super::shortage::ShortageTeller;
 use crate::clock::Anchor;
 use crate::config::StreamPlan;
 use crate::faults;
-use crate::package::whole_segment;
+use crate::package::{CopiedPlace, copied_part};
 use crate::publish::DiskDesk;
 use crate::sample::{Sample, TrackDescription};
-use crate::source::{Copied, CopiedSegment, Stop};
+use crate::source::{Copied, CopiedPart, Stop};
 use crate::status::AudioStatus;
-use crate::tick::{Grid, Tick, UnixTime};
+use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
 use crate::window::{PushError, TrackInit, Window};
 
 /// How long it sleeps when nothing happens.
@@ -46,11 +46,20 @@ pub(super) struct Copier {
     began: Option<UnixTime>,
     /// Whether the source gives nothing for now.
     away: bool,
+    /// The segment that is being written; none between two, and while one is left out.
+    writing: Option<Writing>,
     shortage: ShortageTeller,
     /// When the first pictures of the segments were captured that the window has got since it was last shown.
     unshown: Vec<UnixTime>,
     dirty: bool,
     done: bool,
+}
+
+/// A segment that is being written.
+struct Writing {
+    number: SegmentNumber,
+    /// How many parts each track has of it.
+    parts: Vec<u32>,
 }
 
 impl Copier {
@@ -76,6 +85,7 @@ impl Copier {
             shelf: recorded.then(Shelf::default),
             began: None,
             away: true,
+            writing: None,
             shortage: ShortageTeller::default(),
             unshown: Vec::new(),
             dirty: true,
@@ -85,6 +95,7 @@ impl Copier {
 
     /// Runs until the source has said its last.
     pub(super) fn run(mut self) {
+        self.window.cut_off(self.anchor.now());
         while !self.done {
             faults::point("stream", &self.plan.name);
             self.shared.counters.turned.set(self.anchor.monotonic().0);
@@ -115,7 +126,7 @@ impl Copier {
                 self.away = false;
                 self.tell_of_sound(without_sound.is_none(), without_sound);
             }
-            Copied::Segment(segment) => self.take(segment),
+            Copied::Part(part) => self.take(&part),
             Copied::Unfit(why) => {
                 let mut report = self.shared.report();
                 (report.failure, report.broken) = (Some(why), true);
@@ -142,71 +153,120 @@ impl Copier {
         });
     }
 
-    fn take(&mut self, segment: CopiedSegment) {
+    fn take(&mut self, part: &CopiedPart) {
         let now = self.anchor.now();
-        let inits = self.inits_of(&segment);
-        let next = self.window.next_tick(0);
-        if next.is_some_and(|next| segment.first < next) {
-            tracing::debug!(stream = %self.plan.name, tick = %segment.first, "a segment is left out: its time is published already");
+        if part.begins && !self.begin(part, now) {
             return;
         }
-        self.begin_period(&segment, inits, now);
-        let captured = self.captured(&segment, now);
-        let number = self.window.next_number();
-        let tracks = std::iter::once(&segment.samples).chain(&segment.sounds);
-        let parts = tracks.map(|samples| whole_segment(&self.grid, number, samples, captured));
-        let parts = match parts.collect::<Result<Vec<_>, _>>() {
-            Ok(parts) => parts,
-            Err(error) => {
-                // What follows begins a period of its own.
-                tracing::error!(stream = %self.plan.name, %error, "a segment is left out: there is no memory for it");
-                return;
-            }
+        // One that is left out has no more.
+        let Some(mut writing) = self.writing.take() else {
+            return;
         };
-        self.count(&segment);
+        let goes_on = self.write(part, &mut writing, now);
+        if goes_on && part.ends {
+            for track in 0..=part.sounds.len() {
+                self.window.finish_segment(track, now);
+            }
+        } else if goes_on {
+            self.writing = Some(writing);
+        }
+        self.count(part);
         self.dirty = true;
-        for (track, part) in parts.into_iter().enumerate() {
-            match self.window.push(track, part, now) {
-                Ok(()) if track == 0 => self.unshown.push(captured),
-                Ok(()) => {}
-                // It has become a gap, which viewers have to be told of, too: without pictures in all tracks.
-                Err(PushError::Memory { .. }) if track == 0 => return,
-                Err(PushError::Memory { .. }) => {}
+    }
+
+    /// Begins a segment, unless its time is published already.
+    fn begin(&mut self, part: &CopiedPart, now: UnixTime) -> bool {
+        self.writing = None;
+        let next = self.window.next_tick(0);
+        if next.is_some_and(|next| part.first < next) {
+            tracing::debug!(stream = %self.plan.name, tick = %part.first, "a segment is left out: its time is published already");
+            return false;
+        }
+        let inits = self.inits_of(part);
+        self.begin_period(part, inits, now);
+        self.writing = Some(Writing {
+            number: self.window.next_number(),
+            parts: vec![0; part.sounds.len() + 1],
+        });
+        true
+    }
+
+    /// Puts what `part` has into the window; says whether its segment goes on.
+    fn write(&mut self, part: &CopiedPart, writing: &mut Writing, now: UnixTime) -> bool {
+        let pictures = (!part.samples.is_empty()).then_some(&part.samples);
+        let pictures = pictures.into_iter().map(|samples| (0, samples, part.ends));
+        let sounds = part.sounds.iter().zip(1..).flat_map(|(parts, track)| {
+            let last = parts.len().saturating_sub(1);
+            let parts = parts.iter().enumerate();
+            parts.map(move |(index, frames)| (track, frames, part.ends && index == last))
+        });
+        for (track, samples, last) in pictures.chain(sounds) {
+            let Some(number) = writing.parts.get(track).copied() else {
+                continue;
+            };
+            let place = CopiedPlace {
+                segment: writing.number,
+                number,
+                last,
+            };
+            let captured = self.captured(samples, now);
+            let made = match copied_part(&self.grid, place, samples, captured) {
+                Ok(made) => made,
+                Err(error) => {
+                    // What follows begins a period of its own.
+                    tracing::error!(stream = %self.plan.name, %error, "the rest of a segment is left out: there is no memory for it");
+                    return false;
+                }
+            };
+            match self.window.push(track, made, now) {
+                Ok(()) => {
+                    if let Some(count) = writing.parts.get_mut(track) {
+                        *count += 1;
+                    }
+                    if track == 0 {
+                        self.unshown.push(captured);
+                    }
+                }
+                // It has become a gap, of which viewers have to be told, too.
+                Err(PushError::Memory { .. }) => return false,
                 Err(error) => {
                     tracing::error!(stream = %self.plan.name, track, %error, "a segment does not fit the window");
+                    return false;
                 }
             }
         }
+        true
     }
 
-    /// When a segment was captured, as far as that can be told of one that is whole `now`. A file that is recorded comes faster than that: its times go
+    /// When samples were captured, as far as that can be told of what is whole `now`. A file that is recorded comes faster than that: its times go
     /// on from when it began.
-    fn captured(&mut self, segment: &CopiedSegment, now: UnixTime) -> UnixTime {
-        let on_grid = self.grid.time_of(segment.first);
+    fn captured(&mut self, samples: &[Sample], now: UnixTime) -> UnixTime {
+        let first = samples.first().map_or(0, |sample| sample.decode_time);
+        let on_grid = self.grid.time_of(Tick(first));
         if self.shelf.is_none() {
             return on_grid.min(now);
         }
         let began = *self.began.get_or_insert(now);
-        let ticks = segment.samples.iter().map(|one| u64::from(one.duration));
+        let ticks = samples.iter().map(|one| u64::from(one.duration));
         let length = self.grid.framerate.duration_of(ticks.sum());
         let follows = began.saturating_add(on_grid.saturating_since(UnixTime::default()));
         follows.max(now.saturating_sub(length))
     }
 
-    /// The encodings of `segment`: those of the newest period, if only the framerate differs, which is measured anew each time.
-    fn inits_of(&self, segment: &CopiedSegment) -> Vec<TrackInit> {
+    /// The encodings of a segment that begins: those of the newest period, if only the framerate differs, which is measured anew each time.
+    fn inits_of(&self, part: &CopiedPart) -> Vec<TrackInit> {
         let before = self.window.period();
         let known = |track: usize| before.and_then(|period| period.tracks.get(track));
         let init = |(track, description): (usize, TrackDescription)| {
             let same = known(track).filter(|known| known.description == description);
             same.cloned().unwrap_or_else(|| TrackInit::new(description))
         };
-        let pictures = &segment.tracks.pictures;
+        let pictures = &part.tracks.pictures;
         let framerate = known(0).map(|known| known.description.framerate);
         let same = framerate.map(|framerate| pictures.description(framerate));
         let same = same.filter(|same| known(0).is_some_and(|known| known.description == *same));
-        let pictures = same.unwrap_or_else(|| pictures.description(segment.framerate));
-        let sounds = segment.tracks.sounds.iter();
+        let pictures = same.unwrap_or_else(|| pictures.description(part.framerate));
+        let sounds = part.tracks.sounds.iter();
         std::iter::once(pictures)
             .chain(sounds.map(|sound| sound.description()))
             .enumerate()
@@ -214,44 +274,40 @@ impl Copier {
             .collect()
     }
 
-    /// Makes sure that the window's period is of these encodings and reaches the segment.
-    fn begin_period(&mut self, segment: &CopiedSegment, tracks: Vec<TrackInit>, now: UnixTime) {
+    /// Makes sure that the window's period is of these encodings and lengths, and reaches the segment that begins.
+    fn begin_period(&mut self, part: &CopiedPart, tracks: Vec<TrackInit>, now: UnixTime) {
+        self.grid = self.grid.with_parts_of(part.target);
         let before = self.window.period();
         let same = before.is_some_and(|before| before.tracks == tracks);
         let goes_on = same
             && before.is_some_and(|before| before.grid == self.grid)
             && !self.window.ended()
             && !self.discontinuity
-            && self.window.next_tick(0) == Some(segment.first)
-            && segment.sounds.iter().zip(1..).all(|(sound, track)| {
-                let first = sound
-                    .first()
-                    .map(|sample: &Sample| Tick(sample.decode_time));
-                self.window.next_tick(track) == first
-            });
+            && !self.window.is_writing()
+            && self.window.next_tick(0) == Some(part.first)
+            && (part.follows || part.sounds.is_empty());
         if goes_on {
             return;
         }
         let other = before.is_some() && !same;
         let other = std::mem::take(&mut self.discontinuity) || other;
         if other {
-            tracing::warn!(stream = %self.plan.name, tick = %segment.first, "the encoding changes: players see a discontinuity");
+            tracing::warn!(stream = %self.plan.name, tick = %part.first, "the encoding changes: players see a discontinuity");
         }
         self.window
-            .begin_cut_period(self.grid, segment.first, tracks, other, now);
+            .begin_cut_period(self.grid, part.first, tracks, other, now);
     }
 
-    fn count(&self, segment: &CopiedSegment) {
+    fn count(&self, part: &CopiedPart) {
         let counters = &self.shared.counters;
-        let count = segment.samples.len() as u64;
+        let count = part.samples.len() as u64;
         for counter in [&counters.received, &counters.used, &counters.fresh] {
             counter.add(count);
         }
-        if let Some(last) = segment.samples.last() {
+        if let Some(last) = part.samples.last() {
             counters.last_tick.raise(last.decode_time);
         }
-        let rate =
-            (segment.framerate.num() + segment.framerate.den() / 2) / segment.framerate.den();
+        let rate = (part.framerate.num() + part.framerate.den() / 2) / part.framerate.den();
         counters.used_last_second.set(rate.into());
         let mut report = self.shared.report();
         (report.failure, report.broken, report.no_signal) = (None, false, false);
@@ -279,7 +335,7 @@ impl Copier {
         let (Some(nominal), Some(next)) = (self.grid.cut, self.window.next_tick(0)) else {
             return;
         };
-        let same = |period: &Arc<crate::window::Period>| period.grid == self.grid;
+        let same = |period: &Arc<crate::window::Period>| period.grid.same_edges(&self.grid);
         let missing = self.grid.tick_at(now).since(next);
         if self.window.period().is_some_and(same)
             && missing >= u64::from(self.grid.ticks_per_segment.get())

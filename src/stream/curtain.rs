@@ -1,5 +1,6 @@
 //! What viewers see of the window. A finished segment is listed for them once the publisher is through with it: then a daemon that is
-//! killed and started again goes on behind what anybody has seen listed, and no list steps back. Its last part they see at once.
+//! killed and started again goes on behind what anybody has seen listed, and no list steps back. Its last part they see at once. A copied stream's segment, whose
+//! number would else be given to another one after that, is seen only once its first part is on the disk.
 //! A disk that takes long is not waited for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -127,10 +128,12 @@ impl Curtain {
 /// What viewers may see of `next` before its newest segments are on the disk: all of their parts, but as those of segments that are still being
 /// written. None if it has more that is new.
 fn without_finished(shown: &Snapshot, next: &Snapshot) -> Option<Snapshot> {
+    let copied = next.is_copied();
     let tracks = shown.tracks.iter().zip(&next.tracks).map(|(shown, next)| {
         let (before, last) = (shown.listed.last()?, next.listed.last()?);
         let open = if last.number == before.number {
-            next.open.clone()
+            let begun = copied && shown.open.is_none();
+            next.open.clone().filter(|_| !begun)
         } else if last.number == before.number.next() && !last.gap && next.open.is_none() {
             Some(OpenSegment {
                 number: last.number,
@@ -162,12 +165,17 @@ fn without_finished(shown: &Snapshot, next: &Snapshot) -> Option<Snapshot> {
     })
 }
 
-/// Whether any track of `next` lists a segment after those that it lists in `shown`.
+/// Whether any track of `next` lists a segment after those that it lists in `shown`, or if it is copied, has begun one.
 fn lists_more(next: &Snapshot, shown: &Snapshot) -> bool {
-    let newest = |track: &TrackView| track.listed.last().map(|segment| segment.number);
-    let tracks = next.tracks.iter().zip(&shown.tracks);
-    let mut newest = tracks.map(|(next, shown)| (newest(next), newest(shown)));
-    newest.any(|(next, shown)| next > shown)
+    let listed = |track: &TrackView| track.listed.last().map(|segment| segment.number);
+    let begun = |track: &TrackView| match &track.open {
+        Some(open) if next.is_copied() => Some(open.number),
+        _ => listed(track),
+    };
+    let mut tracks = next.tracks.iter().zip(&shown.tracks);
+    tracks.any(|(next, shown)| {
+        listed(next) > listed(shown) || begun(next) > begun(shown).max(listed(shown))
+    })
 }
 
 #[cfg(test)]
@@ -302,5 +310,65 @@ mod tests {
         curtain.show(at(2000, 9), Vec::new(), late);
         curtain.show(at(2200, 9), Vec::new(), late + PATIENCE);
         assert_eq!(seen(&viewers), before.map(|n| n + 2));
+    }
+
+    #[test]
+    fn a_copied_segment_is_seen_once_its_first_part_is_on_the_disk_and_the_others_at_once() {
+        use crate::package::Part;
+        use crate::tick::{Grid, SegmentNumber, Tick};
+        use crate::window::{Mode, TrackInit, Window, WindowSettings};
+
+        let grid = Grid::copied(Duration::from_secs(2), Some(Duration::from_millis(200)));
+        let settings = WindowSettings {
+            stream: "door".to_owned(),
+            mode: Mode::Live,
+            tracks: vec!["cam".to_owned()],
+            window: Duration::from_secs(14),
+            target_duration: 2,
+        };
+        let inits: Vec<TrackInit> = at(0, 7).tracks[0].newest_period().unwrap().tracks.clone();
+        let start = Tick(20_000 * 86_400 * 90_000);
+        let mut window = Window::new(settings, None);
+        window.begin_cut_period(grid, start, inits, false, grid.time_of(start));
+        let mut push = |segment: u64, number: u32, last: bool| {
+            let first_tick = window.next_tick(0).unwrap();
+            let now = grid.time_of(first_tick.plus(18_000));
+            let part = Part {
+                segment: SegmentNumber(segment),
+                number,
+                first_tick,
+                ticks: 18_000,
+                independent: number == 0,
+                last,
+                captured: now,
+                bytes: bytes::Bytes::from_static(b"part"),
+            };
+            window.push(0, part, now).unwrap();
+            window.snapshot(now)
+        };
+        let (curtain, viewers) = curtain(push(0, 0, true));
+        let parts = |viewers: &watch::Receiver<Arc<Snapshot>>| {
+            let shown = viewers.borrow();
+            shown.tracks[0].open.as_ref().map(|open| open.parts.len())
+        };
+        let now = Instant::now();
+        let begun = push(1, 0, false);
+        curtain.show(Arc::clone(&begun), Vec::new(), now);
+        assert_eq!((seen(&viewers), parts(&viewers)), (Some(0), None));
+        curtain.passed(begun.updated);
+        assert_eq!(parts(&viewers), Some(1));
+        curtain.show(push(1, 1, false), Vec::new(), now);
+        assert_eq!(parts(&viewers), Some(2));
+        // It is whole, and then the next one begins.
+        let whole = push(1, 2, true);
+        curtain.show(Arc::clone(&whole), Vec::new(), now);
+        assert_eq!((seen(&viewers), parts(&viewers)), (Some(0), Some(3)));
+        curtain.passed(whole.updated);
+        assert_eq!((seen(&viewers), parts(&viewers)), (Some(1), None));
+        curtain.show(push(2, 0, false), Vec::new(), now);
+        assert_eq!(parts(&viewers), None);
+        // A disk that takes long is not waited for.
+        assert_eq!(curtain.lift_when_late(now + PATIENCE), None);
+        assert_eq!(parts(&viewers), Some(1));
     }
 }

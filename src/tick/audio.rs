@@ -90,10 +90,17 @@ impl Grid {
             ticks_per_segment: self.ticks_per_segment,
         };
         if self.cut.is_some() {
-            return Some(Self {
+            let sound = Self {
                 audio: Some(edges),
                 ..*self
+            };
+            let parts = sound.is_cut_in_parts().then(|| {
+                let frames = u64::from(samples.get()) * u64::from(self.frames_beside(samples));
+                // Frames are stretched as pictures are, and end at whole ticks.
+                u32::try_from(frames + frames / 100 + 1).ok()
             });
+            let parts = parts.flatten().and_then(NonZeroU32::new);
+            return Some(parts.map_or(sound, |parts| sound.with_parts_of(parts)));
         }
         let in_samples = |ticks: NonZeroU32| {
             u128::from(ticks.get())
@@ -112,6 +119,11 @@ impl Grid {
             audio: Some(edges),
             cut: None,
         })
+    }
+
+    /// Beside a copied stream in parts, how many frames of `ticks` ticks a part of sound has: as many as fit into one of pictures, at least one.
+    pub fn frames_beside(&self, ticks: NonZeroU32) -> u32 {
+        (self.ticks_per_part.get() / ticks.get()).max(1)
     }
 
     /// The first audio frame of a stretch of video that begins with `tick` of the video: the first that starts no earlier, or where none

@@ -92,11 +92,9 @@ impl Column {
         };
         let period = Arc::clone(self.period.of(track));
         let mut gap = gap(self.number, period, self.first_tick_of(track));
-        if gap.period.grid.cut.is_some()
-            && let Some(pictures) = pictures
-        {
-            // A copied segment is as long as its pictures are.
-            gap.ticks = pictures;
+        if let Some(nominal) = gap.period.grid.cut {
+            // A copied segment is as long as its pictures are, if there are any.
+            gap.ticks = pictures.unwrap_or(nominal.get());
         }
         self.cells[track] = Cell::Done(Arc::new(Segment { remains, ..gap }));
     }

@@ -306,20 +306,35 @@ impl Window {
             column.captured.get_or_insert(part.captured);
         }
         let end = part.first_tick.plus(u64::from(part.ticks));
-        let closes = part.last || column.period.of(track).grid.starts_segment(end);
+        let grid = &column.period.of(track).grid;
+        // Of a copied stream only its source knows.
+        let closes = part.last || grid.cut.is_none() && grid.starts_segment(end);
         match &mut column.cells[track] {
             Cell::Open(parts) => parts.push(part),
             cell => *cell = Cell::Open(vec![part]),
         }
         if closes {
-            self.close(index, track);
-            if !recorded {
-                self.leave_behind(index);
-            }
-            self.rotate(now);
-            self.expire(now);
+            self.finish(index, track, now);
         }
         Ok(())
+    }
+
+    /// The segment of `track` that is being written has ended with the part before, which did not say so.
+    pub fn finish_segment(&mut self, track: TrackIndex, now: UnixTime) {
+        let index = self.frontier(track);
+        let column = self.columns.get(index);
+        if column.is_some_and(|column| matches!(column.cells.get(track), Some(Cell::Open(_)))) {
+            self.finish(index, track, now);
+        }
+    }
+
+    fn finish(&mut self, index: usize, track: TrackIndex, now: UnixTime) {
+        self.close(index, track);
+        if !self.settings.mode.is_recorded() {
+            self.leave_behind(index);
+        }
+        self.rotate(now);
+        self.expire(now);
     }
 
     fn check(
@@ -357,7 +372,10 @@ impl Window {
             Some(Cell::Open(parts)) => parts.last().map(|part| part.number),
             _ => None,
         };
-        let room = grid.segment_end(got).since(got);
+        let room = match before_first(self.columns.get(index), track, grid) {
+            Some(first) => grid.segment_end(first).since(got),
+            None => grid.segment_end(got).since(got),
+        };
         let fits = part.segment == number
             && part.ticks > 0
             && u64::from(part.ticks) <= room
@@ -608,6 +626,14 @@ impl Window {
             gap: false,
             expires: None,
         }));
+    }
+}
+
+/// Of a copied stream's segment, where it begins in `track`, if it has a part.
+fn before_first(column: Option<&Column>, track: TrackIndex, grid: &Grid) -> Option<Tick> {
+    match column?.cells.get(track)? {
+        Cell::Open(parts) if grid.cut.is_some() => parts.first().map(|part| part.first_tick),
+        _ => None,
     }
 }
 

@@ -45,8 +45,12 @@ impl Segment {
             });
             while tick < self.end_tick() {
                 let end = self.period.grid.part_end(tick).min(self.end_tick());
+                let counted = u32::try_from(parts.len()).unwrap_or(u32::MAX);
                 parts.push(ListedPart::Missing {
-                    number: self.period.grid.part_of(tick),
+                    number: match self.period.grid.cut {
+                        Some(_) => counted,
+                        None => self.period.grid.part_of(tick),
+                    },
                     first_tick: tick,
                     ticks: u32::try_from(end.since(tick)).unwrap_or(u32::MAX),
                 });
@@ -73,9 +77,12 @@ impl OpenSegment {
         self.parts.last().is_some_and(|part| part.last)
     }
 
-    /// How many parts it will have.
+    /// How many parts it will have; of a copied stream's, which may end at once, how many it has.
     fn expected_parts(&self) -> u32 {
         let grid = &self.period.grid;
+        if grid.cut.is_some() {
+            return u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
+        }
         let last = Tick(grid.segment_end(self.first_tick).0 - 1);
         grid.part_of(last) - grid.part_of(self.first_tick) + 1
     }
@@ -119,6 +126,14 @@ impl TrackView {
     pub fn next_part(&self) -> Option<(SegmentNumber, PartNumber)> {
         match &self.open {
             Some(open) if open.is_whole() => Some((open.number.next(), 0)),
+            Some(open) if open.period.grid.cut.is_some() => {
+                // One that turns out to be the next segment's first is asked for in vain, and the playlist says so.
+                let before = open.parts.last().map(|part| part.number);
+                Some((
+                    open.number,
+                    before.map_or(0, |before| before.saturating_add(1)),
+                ))
+            }
             Some(open) => {
                 let part = open.period.grid.part_of(open.end_tick());
                 Some((open.number, part))
@@ -153,7 +168,8 @@ impl TrackView {
             Some(open) if place.segment > open.number => u64::from(open.expected_parts()),
             _ if place.segment > next.segment => {
                 let grid = self.listed.last().map(|last| last.period.grid);
-                grid.map_or(0, |grid| u64::from(grid.parts_per_segment()))
+                let counted = grid.filter(|grid| grid.cut.is_none());
+                counted.map_or(0, |grid| u64::from(grid.parts_per_segment()))
             }
             _ => 0,
         };

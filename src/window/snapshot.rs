@@ -196,9 +196,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether players may have segments part by part: not those of a recording, nor those of a copied stream, which are cut once they are whole.
+    /// Whether players may have segments part by part: not those of a recording.
     pub fn has_parts(&self) -> bool {
-        !self.mode.is_recorded() && !self.is_copied()
+        !self.mode.is_recorded()
+    }
+
+    /// Whether a segment's number and length follow from the time, so that players can ask for one that no manifest names: not those of a recording, nor
+    /// those of a copied stream.
+    pub fn is_counted(&self) -> bool {
+        self.has_parts() && !self.is_copied()
     }
 
     /// Whether it is a copied stream's; not known before its first segment.

@@ -17,6 +17,7 @@ mod c_client;
 mod camera_faults;
 mod checker_itself;
 mod config_errors;
+mod copied_parts;
 mod copies;
 mod crashes;
 mod disk;

@@ -168,13 +168,25 @@ fn it_plays_a_copied_stream_in_both_formats() {
     let _machine = beside_others();
     let place = Place::new();
     video(&place.path().join("cam.mp4"), 6, 25, "-c:v libx264");
-    let stream = copied_stream("cam", "source = \"cam.mp4\"\nsource_loop = true");
+    let keys = "part = \"200ms\"\nsource = \"cam.mp4\"\nsource_loop = true";
+    let stream = copied_stream("cam", keys);
     let daemon = Daemon::start_in(place, &stream, &[]);
     daemon.wait_until_playable("cam");
     let mut pages = both_pages(&daemon);
+    // HLS has it part by part, DASH only segment by segment. Without parts hls.js was 1.9 s behind.
     let all_play = |seen: &[Seen]| seen.iter().all(|seen| seen.plays(WATCHED, 2.0));
+    let near = |seen: &[Seen]| says(&seen[0]).latency.is_some_and(|latency| latency < 1.5);
+    pages.wait_until(
+        "HLS is near to the live edge",
+        Duration::from_secs(60),
+        near,
+    );
     let seen = pages.wait_until("both play", Duration::from_secs(60), all_play);
     each_in_its_format(&seen);
+    for seen in &seen {
+        let page = says(seen);
+        eprintln!("{}: {:?} s behind", page.engine, page.latency);
+    }
 }
 
 #[test]

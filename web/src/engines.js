@@ -212,7 +212,7 @@ async function dashEngine(video, { scripts: { dash: script }, low, rendition, cl
   for (const event of ["trackschanged", "adaptation", "variantchanged"]) player.addEventListener(event, onLevels);
   let gone = false;
   const load = (file) => player.load(new URL(file, location.href).href);
-  // What has no parts, as a copied stream, has the plain MPD alone.
+  // What has segments of any length, as a copied stream, has the plain MPD alone.
   const loadPlain = (error) => {
     if (gone || refused(error) !== 404) throw error;
     return load("manifest.mpd");

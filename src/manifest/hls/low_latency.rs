@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{begin_segment, decimal, end_segment, line, open_media, open_sequences, seconds};
 use crate::sample::TrackIndex;
-use crate::tick::{Grid, Tick, UnixTime};
+use crate::tick::{Framerate, Grid, Tick, UnixTime};
 use crate::window::{ListedPart, Snapshot, TrackView};
 
 /// What playlists with EXT-X-SKIP need (draft rfc8216bis, 8).
@@ -150,7 +150,7 @@ fn write_part(text: &mut String, segment: u64, grid: &Grid, part: &ListedPart<'_
 }
 
 /// PART-TARGET: no listed part of video, or of audio, is longer. It is the same in every such rendition, and another one only after the config
-/// has changed it; 0 for audio where there is none.
+/// has changed it, or the distances of a copied source's samples; 0 for audio where there is none.
 fn part_target_micros(snapshot: &Snapshot, audio: bool) -> u64 {
     let tracks = snapshot.tracks.iter();
     let tracks = tracks.filter(|view| view.is_audio() == audio);
@@ -169,7 +169,35 @@ fn part_target_micros(snapshot: &Snapshot, audio: bool) -> u64 {
         let part = grid.time_of(Tick(u64::from(grid.ticks_per_part.get())));
         part.as_nanos().div_ceil(1_000)
     });
-    longest.max().unwrap_or(if audio { 0 } else { 1_000_000 })
+    let longest = longest.max();
+    longest
+        .max(longest_part_micros(snapshot, audio))
+        .unwrap_or(if audio { 0 } else { 1_000_000 })
+}
+
+/// The longest part that is listed of a copied stream, whose samples may last longer than any before.
+fn longest_part_micros(snapshot: &Snapshot, audio: bool) -> Option<u64> {
+    if !snapshot.is_copied() {
+        return None;
+    }
+    let tracks = snapshot.tracks.iter();
+    let tracks = tracks.filter(|view| view.is_audio() == audio);
+    let longest = tracks.flat_map(|view| {
+        let target = Duration::from_secs(snapshot.target_duration);
+        let with_parts = end_of(view).saturating_sub(target * HOLD_BACK);
+        let listed = view.listed.iter().rev();
+        let listed = listed.take_while(move |segment| segment.starts() >= with_parts);
+        let whole = listed.flat_map(|segment| &segment.parts);
+        let open = view.open.iter().flat_map(|open| &open.parts);
+        whole.chain(open).map(|part| part.ticks).max()
+    });
+    let micros = |ticks: u32| {
+        let length = Framerate::COPIED.duration_of(ticks.into());
+        length.as_nanos().div_ceil(1000)
+    };
+    longest
+        .max()
+        .and_then(|ticks| u64::try_from(micros(ticks)).ok())
 }
 
 /// How many of the oldest segments lie before the skip boundary, which is `until` before the end.

@@ -21,7 +21,7 @@ impl Window {
     ) {
         debug_assert_eq!(tracks.len(), self.settings.tracks.len());
         self.ended = false;
-        self.give_up_unfinished(None);
+        self.finish_cut();
         let before = self.period.as_ref().map(|before| before.grid);
         match before {
             Some(before) if !before.same_edges(&grid) => self.retire_all(now),
@@ -47,9 +47,30 @@ impl Window {
         let Some(grid) = self.period.as_ref().map(|period| period.grid) else {
             return;
         };
+        self.finish_cut();
         self.fill_time(&grid, until, now);
         self.rotate(now);
         self.expire(now);
+    }
+
+    /// A copied stream goes on from what an earlier run has left: nothing comes to the segment that it was writing.
+    pub fn cut_off(&mut self, now: UnixTime) {
+        if self.is_cut() && self.is_writing() {
+            self.finish_cut();
+            self.rotate(now);
+        }
+    }
+
+    /// What is being written is whole as far as it has come: it begins with a keyframe, and may end anywhere. What a track lacks becomes a gap.
+    fn finish_cut(&mut self) {
+        for index in 0..self.columns.len() {
+            for track in 0..self.settings.tracks.len() {
+                if matches!(self.columns[index].cells[track], Cell::Open(_)) && self.is_cut() {
+                    self.close(index, track);
+                }
+            }
+        }
+        self.give_up_unfinished(None);
     }
 
     /// Where the newest segment ends, be it a gap or not.
@@ -87,6 +108,12 @@ impl Window {
                 u32::try_from(ticks).unwrap_or(u32::MAX),
             );
         }
+    }
+
+    /// Whether a segment of any track is being written, or waited for.
+    pub fn is_writing(&self) -> bool {
+        let mut tracks = 0..self.settings.tracks.len();
+        tracks.any(|track| self.frontier(track) < self.columns.len())
     }
 
     /// Whether the newest period is a copied stream's.
@@ -134,12 +161,12 @@ mod tests {
     use crate::picture::Size;
     use crate::sample::TrackDescription;
     use crate::tick::{Framerate, SegmentNumber};
-    use crate::window::{Mode, WindowSettings};
+    use crate::window::{Mode, Place, PushError, WindowSettings};
 
     const START: u64 = 20_000 * 86_400 * 90_000;
 
     fn grid() -> Grid {
-        Grid::copied(Duration::from_secs(2))
+        Grid::copied(Duration::from_secs(2), None)
     }
 
     fn at(millis: u64) -> Tick {
@@ -228,7 +255,7 @@ mod tests {
         );
         assert_eq!(window.next_tick(0), Some(at(6360)));
         let snapshot = window.snapshot(time(6360));
-        assert!(!snapshot.has_parts());
+        assert!(snapshot.has_parts() && !snapshot.is_counted());
         let mut restored = Window::new(settings(), Some(&snapshot));
         assert_eq!(restored.next_tick(0), Some(at(6360)));
         assert_eq!(restored.next_number(), SegmentNumber(3));
@@ -294,9 +321,114 @@ mod tests {
     #[test]
     fn a_stream_that_was_encoded_goes_on_with_the_next_number() {
         let mut window = started();
-        let other = Grid::copied(Duration::from_secs(4));
+        let other = Grid::copied(Duration::from_secs(4), None);
         window.begin_cut_period(other, at(6360), inits("a"), true, time(6360));
         push(&mut window, 4000);
         assert_eq!(listed(&window), [(3, 6360, 4000, false, true)]);
+    }
+
+    /// Pushes the next part of the segment that is being written, or of a new one.
+    fn push_part(window: &mut Window, number: u32, millis: u64, last: bool) {
+        let first_tick = window.next_tick(0).unwrap();
+        let snapshot = window.snapshot(UnixTime::default());
+        let open = snapshot.tracks[0].open.as_ref().map(|open| open.number);
+        let part = Part {
+            segment: open.unwrap_or(window.next_number()),
+            number,
+            first_tick,
+            ticks: u32::try_from(millis * 90).unwrap(),
+            independent: number == 0,
+            last,
+            captured: UnixTime::default(),
+            bytes: Bytes::from(vec![7; 1000]),
+        };
+        let now = grid().time_of(first_tick.plus(millis * 90));
+        window.push(0, part, now).unwrap();
+    }
+
+    #[test]
+    fn a_segment_in_parts_ends_when_its_source_says_so_and_no_hint_counts_on_it() {
+        let grid = Grid::copied(Duration::from_secs(2), Some(Duration::from_millis(200)));
+        let mut window = Window::new(settings(), None);
+        window.begin_cut_period(grid, at(0), inits("a"), false, time(0));
+        let place = |segment, part| Place {
+            segment: SegmentNumber(segment),
+            part,
+        };
+        for part in 0..10 {
+            push_part(&mut window, part, 200, false);
+        }
+        let snapshot = window.snapshot(time(2000));
+        let view = &snapshot.tracks[0];
+        assert_eq!(view.listed.len(), 0);
+        assert_eq!(view.next_place(), Some(place(0, 10)));
+        assert_eq!(view.next_part(), Some((SegmentNumber(0), 10)));
+        // The next one may be the next segment's first.
+        assert_eq!(view.parts_until(place(1, 0)), 1);
+        window.finish_segment(0, time(2040));
+        assert!(!window.is_writing());
+        // Nothing is being written: there is nothing to finish.
+        window.finish_segment(0, time(2040));
+        let snapshot = window.snapshot(time(2040));
+        let view = &snapshot.tracks[0];
+        assert_eq!(listed(&window), [(0, 0, 2000, false, false)]);
+        assert!(view.listed[0].parts.last().unwrap().last);
+        assert_eq!(view.next_part(), Some((SegmentNumber(1), 0)));
+        // Whoever asked for the part that was announced waits for the next one (rule 16).
+        assert!(!view.has(place(0, 10)));
+        push_part(&mut window, 0, 200, false);
+        let snapshot = window.snapshot(time(2240));
+        assert!(snapshot.tracks[0].has(place(0, 10)));
+        assert_eq!(snapshot.tracks[0].next_place(), Some(place(1, 1)));
+        // Parts that are too long together are refused.
+        let long = Part {
+            segment: SegmentNumber(1),
+            number: 1,
+            first_tick: at(2200),
+            ticks: 224_999 - 200 * 90 + 1,
+            independent: false,
+            last: false,
+            captured: UnixTime::default(),
+            bytes: Bytes::from_static(b"part"),
+        };
+        let refused = window.push(0, long, time(4000));
+        assert!(matches!(refused, Err(PushError::OffGrid { .. })));
+    }
+
+    #[test]
+    fn what_was_being_written_when_the_daemon_was_killed_is_a_segment_that_ends_there() {
+        let grid = Grid::copied(Duration::from_secs(2), Some(Duration::from_millis(200)));
+        let mut window = Window::new(settings(), None);
+        window.begin_cut_period(grid, at(0), inits("a"), false, time(0));
+        push(&mut window, 2000);
+        push_part(&mut window, 0, 200, false);
+        push_part(&mut window, 1, 200, false);
+        let snapshot = window.snapshot(time(2400));
+        for away in [false, true] {
+            let mut restored = Window::new(settings(), Some(&snapshot));
+            assert_eq!(restored.next_tick(0), Some(at(2400)));
+            restored.cut_off(time(8000));
+            assert_eq!(
+                listed(&restored).last(),
+                Some(&(1, 2000, 400, false, false))
+            );
+            if away {
+                restored.mark_away(at(8400), time(8400));
+            }
+            restored.begin_cut_period(grid, at(8400), inits("a"), false, time(8400));
+            assert_eq!(restored.next_tick(0), Some(at(8400)));
+            assert_eq!(restored.next_number(), SegmentNumber(5));
+            push_part(&mut restored, 0, 200, false);
+            let seen = listed(&restored);
+            assert_eq!(
+                seen[..2],
+                [(0, 0, 2000, false, false), (1, 2000, 400, false, false)]
+            );
+            assert!(seen[2..].iter().all(|one| one.3), "{seen:?}");
+            let parts = restored.snapshot(time(8600)).tracks[0].listed[1]
+                .parts
+                .len();
+            assert_eq!(parts, 2);
+        }
     }
 }

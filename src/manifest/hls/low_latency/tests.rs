@@ -206,3 +206,63 @@ proptest! {
         prop_assert!(all <= 3 * target, "parts of {all} µs are listed");
     }
 }
+
+#[test]
+fn a_copied_picture_that_lasts_longer_than_a_part_raises_the_target_while_it_is_listed() {
+    use std::time::Duration;
+
+    use crate::tick::{Framerate, SegmentNumber};
+    use crate::window::{Mode, Window, WindowSettings};
+
+    let grid = Grid::copied(Duration::from_secs(2), Some(Duration::from_millis(200)));
+    let mut tracks = period(grid, 0, false, "a", ONE_TRACK).tracks.clone();
+    tracks[0].description.framerate = Framerate::copied(3600);
+    let settings = WindowSettings {
+        stream: "door".to_owned(),
+        mode: Mode::Live,
+        tracks: vec!["cam".to_owned()],
+        window: Duration::from_secs(14),
+        target_duration: 2,
+    };
+    let mut window = Window::new(settings, None);
+    let start = Tick(20_000 * 86_400 * 90_000);
+    let now = grid.time_of(start);
+    window.begin_cut_period(grid, start, tracks, false, now);
+    let mut push = |segment: u64, number: u32, millis: u32, last: bool| {
+        let part = Part {
+            segment: SegmentNumber(segment),
+            number,
+            first_tick: window.next_tick(0).unwrap(),
+            ticks: millis * 90,
+            independent: number == 0,
+            last,
+            captured: now,
+            bytes: Bytes::from_static(b"part"),
+        };
+        window.push(0, part, now).unwrap();
+        low_latency_media(&window.snapshot(now), 0, Extent::Full)
+    };
+    push(0, 0, 200, false);
+    push(0, 1, 500, false);
+    let text = push(0, 2, 160, true);
+    for line in [
+        "#EXT-X-PART-INF:PART-TARGET=0.500000",
+        "PART-HOLD-BACK=1.500000",
+        "#EXTINF:0.860000,",
+        "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"1.0.m4s\"",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    for segment in 1..4 {
+        for part in 0..9 {
+            push(segment, part, 200, false);
+        }
+        push(segment, 9, 200, true);
+    }
+    let text = push(4, 0, 200, false);
+    assert!(
+        text.contains("#EXT-X-PART-INF:PART-TARGET=0.200000"),
+        "{text}"
+    );
+    assert!(text.contains("URI=\"4.1.m4s\""), "{text}");
+}
