@@ -241,3 +241,23 @@ fn sound_that_opens_late_and_ends_early_is_silence_there_and_its_parts_obey_the_
     assert!(breaks.count() <= 1, "{playlist:?}");
     assert!(playlist.segments.iter().all(|one| !one.gap));
 }
+
+mod alone {
+    use super::*;
+    use crate::harness::alone;
+
+    #[test]
+    fn rule_5_a_new_part_of_a_copied_stream_comes_within_one_part_target() {
+        let _machine = alone();
+        let place = Place::new();
+        video(&place.path().join("cam.mp4"), 20, 25, "-c:v libx264");
+        let keys = "part = \"200ms\"\nsource = \"cam.mp4\"\nsource_loop = true";
+        let daemon = Daemon::start_in(place, &copied_stream("cam", keys), &[]);
+        daemon.wait_until_playable("cam");
+        let checker = Checker::over_http(&daemon, "cam");
+        wait_for_segments(&daemon, 8);
+        let report = checker.finish();
+        report.assert_clean();
+        assert!(report.in_parts >= 5);
+    }
+}
