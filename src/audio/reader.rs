@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Pcm;
 use super::inlet::{Capture, Filler, Inlet, Moment, inlet};
 use crate::clock::{Anchor, MonotonicTime};
-use crate::config::AudioSource;
+use crate::config::{self, AudioSource};
 use crate::encode::process::{self, LastLines, Output};
 use crate::threads;
 use crate::tick::SAMPLE_RATE;
@@ -32,7 +32,7 @@ pub(super) struct Reader {
 }
 
 /// FFmpeg's command line: `source` as stereo in single precision at 48 kHz on stdout.
-fn arguments(source: &AudioSource) -> Vec<String> {
+fn arguments(source: &AudioSource, whole: bool) -> Vec<String> {
     let mut line: Vec<String> = [
         "-hide_banner",
         "-nostats",
@@ -42,7 +42,7 @@ fn arguments(source: &AudioSource) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    if source.repeat && source.is_file() {
+    if source.repeat && whole {
         line.extend(["-stream_loop", "-1"].map(str::to_owned));
     }
     line.extend(source.input_args.iter().cloned());
@@ -53,14 +53,17 @@ fn arguments(source: &AudioSource) -> Vec<String> {
 }
 
 impl Reader {
-    /// Starts `ffmpeg` on `source`, whose sound comes out of the inlet.
+    /// Starts `ffmpeg` on `source`, whose sound comes out of the inlet. One that is `whole`, as a file is, can be begun again and waits for room.
     pub(super) fn start(
         ffmpeg: &Path,
         source: &AudioSource,
         anchor: &Anchor,
+        whole: bool,
     ) -> std::io::Result<(Self, Inlet)> {
-        let line = arguments(source);
-        tracing::debug!("{} {}", ffmpeg.display(), line.join(" "));
+        let line = arguments(source, whole);
+        let secrets = source.secrets();
+        let shown = config::without(&secrets, &line.join(" "));
+        tracing::debug!("{} {shown}", ffmpeg.display());
         let mut child = process::spawn(ffmpeg, &line, &Output::Piped, Vec::new())?;
         drop(child.stdin.take());
         let pipes = (child.stdout.take(), child.stderr.take());
@@ -71,10 +74,12 @@ impl Reader {
         let (Some(stdout), Some(stderr)) = pipes else {
             unreachable!("both were asked for")
         };
-        let words = threads::spawn("audio-log", move || LastLines::read_to_end(stderr))?;
+        let words = threads::spawn("audio-log", move || {
+            LastLines::read_without(&secrets, stderr)
+        })?;
         reader.words = Some(words);
         let anchor = anchor.clone();
-        let pace = match source.is_file() {
+        let pace = match whole {
             true => Pace::Ours,
             false => Pace::Unknown,
         };

@@ -38,8 +38,8 @@ pub(super) struct Supply {
     ffmpeg: PathBuf,
     anchor: Anchor,
     inlet: Option<Inlet>,
-    /// Whether what a producer has given comes before what the next one gives.
-    in_order: bool,
+    /// Whether it is a recording's, which leaves nothing out.
+    recorded: bool,
     /// What comes after the inlet then.
     following: VecDeque<Inlet>,
     /// The inlet is a new one.
@@ -59,7 +59,7 @@ pub(super) struct Supply {
 /// What kind of sound it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A file, by itself.
+    /// A file, by itself; in a recording a download too, which takes all of it.
     File,
     /// A URL or a device, by itself.
     Unending,
@@ -70,11 +70,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn of(plan: &AudioPlan) -> Self {
+    fn of(plan: &AudioPlan, recorded: bool) -> Self {
         match &plan.source {
             AudioInput::Pictures => Self::Given,
             AudioInput::Producer => Self::Fed,
             AudioInput::Own(source) if source.is_file() => Self::File,
+            AudioInput::Own(source) if recorded && source.is_download() => Self::File,
             AudioInput::Own(_) => Self::Unending,
         }
     }
@@ -96,11 +97,11 @@ impl Supply {
         Self {
             stream: stream.to_owned(),
             plan: plan.clone(),
-            kind: Kind::of(plan),
+            kind: Kind::of(plan, false),
             ffmpeg: ffmpeg.to_owned(),
             anchor: anchor.clone(),
             inlet: None,
-            in_order: false,
+            recorded: false,
             following: VecDeque::new(),
             changed: false,
             reader: None,
@@ -113,10 +114,11 @@ impl Supply {
         }
     }
 
-    /// Gives all that a producer has given before what the next one gives.
-    pub(super) fn in_order(self) -> Self {
+    /// Leaves nothing out: gives all that a producer has given before what the next one gives, and lets a download wait.
+    pub(super) fn recorded(self) -> Self {
         Self {
-            in_order: self.kind == Kind::Fed,
+            kind: Kind::of(&self.plan, true),
+            recorded: true,
             ..self
         }
     }
@@ -125,7 +127,7 @@ impl Supply {
     pub(super) fn begin(&mut self, inlet: Inlet) {
         let under_way =
             self.inlet.as_ref().is_some_and(|inlet| !inlet.is_over()) || !self.following.is_empty();
-        if self.in_order && under_way {
+        if self.recorded && self.kind == Kind::Fed && under_way {
             if follow(&mut self.following, inlet) {
                 self.tell_left_out();
             }
@@ -238,10 +240,11 @@ impl Supply {
     fn start(&mut self, source: &AudioSource, now: MonotonicTime) {
         self.rests.begin(now);
         self.heard = now;
-        self.kind = Kind::of(&self.plan);
-        match Reader::start(&self.ffmpeg, source, &self.anchor) {
+        self.kind = Kind::of(&self.plan, self.recorded);
+        let whole = self.kind == Kind::File;
+        match Reader::start(&self.ffmpeg, source, &self.anchor, whole) {
             Ok((reader, inlet)) => {
-                tracing::info!(stream = %self.stream, source = %source.input, "audio source started");
+                tracing::info!(stream = %self.stream, source = %source.shown(), "audio source started");
                 self.reader = Some(reader);
                 self.inlet = Some(inlet);
             }
@@ -267,10 +270,10 @@ impl Supply {
         if !over {
             how = format!("nothing has come for {MUTE:?}");
         }
-        if well && source.is_file() && !source.repeat {
+        if well && self.kind == Kind::File && !source.repeat {
             self.finished = true;
             self.detail = Some("the file has ended: silence follows".to_owned());
-            tracing::info!(stream = %self.stream, source = %source.input, "the audio file has ended: silence follows");
+            tracing::info!(stream = %self.stream, source = %source.shown(), "the audio file has ended: silence follows");
             return;
         }
         self.failed(&source, now, &how);
@@ -279,7 +282,7 @@ impl Supply {
     fn failed(&mut self, source: &AudioSource, now: MonotonicTime, why: &str) {
         let rest = self.rests.rest(now, rests::FIRST);
         self.restarts += 1;
-        tracing::warn!(stream = %self.stream, source = %source.input, retry_in = ?rest, "the audio source ended and is started again, with silence until then: {why}");
+        tracing::warn!(stream = %self.stream, source = %source.shown(), retry_in = ?rest, "the audio source ended and is started again, with silence until then: {why}");
         self.detail = Some(format!("the audio source ended: {why}"));
     }
 }
@@ -310,7 +313,7 @@ impl Supply {
         };
         let clock = std::sync::Arc::new(crate::clock::SystemClock);
         let mut supply =
-            Self::new("door", &plan, Path::new("ffmpeg"), &Anchor::new(clock)).in_order();
+            Self::new("door", &plan, Path::new("ffmpeg"), &Anchor::new(clock)).recorded();
         supply.inlet = Some(inlet);
         supply
     }

@@ -115,7 +115,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
             timeline: self.timeline(sample_at(self.anchor.now())),
             supply: match &self.beside {
                 None => self.supply(),
-                Some(_) => self.supply().in_order(),
+                Some(_) => self.supply().recorded(),
             },
             place: match &self.beside {
                 None => Place::Live(Box::new(Lock::new(Resampler::new(SAMPLE_RATE)))),

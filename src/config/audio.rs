@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::error::{Offset, Report};
 use super::sections::{Audio, AudioRendition};
 use super::table::{self, Section};
-use super::{RenditionPlan, defaults, stream};
+use super::{RenditionPlan, defaults, source, stream};
 
 /// How many audio renditions a stream has at most.
 const MAX_RENDITIONS: usize = 4;
@@ -102,7 +102,7 @@ impl AudioPlan {
     /// Its own source, as people may see it; none for what comes with the pictures.
     pub fn shown(&self) -> Option<String> {
         match &self.source {
-            AudioInput::Own(source) => Some(source.input.clone()),
+            AudioInput::Own(source) => Some(source.shown()),
             AudioInput::Pictures => None,
             AudioInput::Producer => Some("a producer".to_owned()),
         }
@@ -113,6 +113,26 @@ impl AudioSource {
     /// Whether it can only be a file's path: no URL, and nothing that input arguments make of it.
     fn is_path(&self) -> bool {
         self.input_args.is_empty() && !self.input.contains("://")
+    }
+
+    /// As people may see it: a URL without passwords and without its query.
+    pub(crate) fn shown(&self) -> String {
+        source::without(&self.secrets(), &self.input)
+    }
+
+    /// What of it nobody but FFmpeg may see, each with what is shown instead.
+    pub(crate) fn secrets(&self) -> Vec<(String, &'static str)> {
+        match self.input.contains("://") {
+            true => source::secrets(&self.input),
+            false => Vec::new(),
+        }
+    }
+
+    /// Whether it is a URL of what mostly is a file elsewhere, which comes as fast as it is taken.
+    pub(crate) fn is_download(&self) -> bool {
+        const SCHEMES: [&str; 6] = ["http", "https", "ftp", "ftps", "sftp", "smb"];
+        let scheme = self.input.split_once("://").map(|(scheme, _)| scheme);
+        scheme.is_some_and(|scheme| SCHEMES.iter().any(|one| scheme.eq_ignore_ascii_case(one)))
     }
 
     /// Whether it is a file that is there.
@@ -223,9 +243,11 @@ fn check_arguments(section: &Section<Audio>, report: &mut Report) -> Vec<String>
         let what = format!("input_args has {} words", words.len());
         report.error(at, what, format!("write at most {MAX_ARGUMENTS}"));
     }
-    if let Some(word) = words.iter().find(|word| *word == "-i") {
-        let what = format!("input_args has {word:?}");
-        report.error(at, what, "write what FFmpeg reads as source = \"...\"");
+    for word in &words {
+        if let Some(why) = source::why_owned(word) {
+            let what = format!("input_args can't have {word:?}: {why}");
+            report.error(at, what, "take it out");
+        }
     }
     words
 }

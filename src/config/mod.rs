@@ -42,6 +42,7 @@ pub use plan::{
     TlsPlan,
 };
 pub use record::RecordPlan;
+pub(crate) use source::without;
 pub use source::{SourceInput, SourcePlan};
 
 use error::{Offset, Report};

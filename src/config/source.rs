@@ -41,7 +41,10 @@ const DEVICES: &[&str] = &[
 /// Options that would take the source out of Ringgear's hands, and why.
 const OWNED: &[(&[&str], &str)] = &[
     (&["i"], "source is what FFmpeg opens"),
-    (&["stream_loop"], "source_loop is the key for it"),
+    (
+        &["stream_loop"],
+        "source_loop is the key for it, or loop where it is audio's",
+    ),
     (
         &[
             "stdin",
@@ -166,13 +169,7 @@ impl SourceInput {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Device { format, name } => format!("{format}:{name}"),
-            Self::Url { url, .. } => {
-                let mut shown = url.clone();
-                for (secret, instead) in secrets(url) {
-                    shown = shown.replace(&secret, instead);
-                }
-                shown
-            }
+            Self::Url { url, .. } => without(&secrets(url), url),
         }
     }
 
@@ -213,8 +210,17 @@ fn scheme_of(text: &str) -> Option<(&str, &str)> {
     good.then_some((word, rest))
 }
 
+/// `text` with something else in the place of secrets.
+pub(crate) fn without(secrets: &[(String, &'static str)], text: &str) -> String {
+    let mut shown = text.to_owned();
+    for (secret, instead) in secrets {
+        shown = shown.replace(secret, instead);
+    }
+    shown
+}
+
 /// User and password, and the query, with the signs around them: a short one must not stand for any text that is like it.
-fn secrets(url: &str) -> Vec<(String, &'static str)> {
+pub(super) fn secrets(url: &str) -> Vec<(String, &'static str)> {
     let mut secrets = Vec::new();
     let behind = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = behind.split('/').next().unwrap_or(behind);
@@ -324,9 +330,7 @@ fn check_arguments(stream: &Stream, report: &mut Report) -> Vec<String> {
     for entry in list.get_ref() {
         let Read(Text(word)) = entry.get_ref();
         let option = word.strip_prefix('-').unwrap_or_default();
-        let name = option.split(':').next().unwrap_or_default();
-        let owned = OWNED.iter().find(|(names, _)| names.contains(&name));
-        if let Some((_, why)) = owned {
+        if let Some(why) = why_owned(word) {
             let what = format!("input_args can't have {word:?}: {why}");
             report.error(entry.span().start, what, "take it out");
         }
@@ -339,6 +343,13 @@ fn check_arguments(stream: &Stream, report: &mut Report) -> Vec<String> {
         arguments.push(word.clone());
     }
     arguments
+}
+
+/// Why `input_args` can't have this word, if so.
+pub(super) fn why_owned(word: &str) -> Option<&'static str> {
+    let name = word.strip_prefix('-')?.split(':').next()?;
+    let (_, why) = OWNED.iter().find(|(names, _)| names.contains(&name))?;
+    Some(why)
 }
 
 #[cfg(test)]

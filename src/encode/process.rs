@@ -244,8 +244,17 @@ pub(crate) struct LastLines(VecDeque<String>);
 impl LastLines {
     /// Reads until the end.
     pub(crate) fn read_to_end(source: impl Read) -> Vec<String> {
+        Self::read_without(&[], source)
+    }
+
+    /// Reads until the end, and keeps what is read without `secrets`.
+    pub(crate) fn read_without(
+        secrets: &[(String, &'static str)],
+        source: impl Read,
+    ) -> Vec<String> {
         let mut lines = Self::default();
         for_each_line(source, |line| {
+            let line = crate::config::without(secrets, &line);
             tracing::debug!("ffmpeg: {line}");
             lines.push(line);
         });

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, kill_process_group};
 
 use super::heard::{Found, Heard};
+use crate::config;
 use crate::encode::ends_before;
 use crate::encode::process::{self, Left, for_each_line};
 use crate::threads;
@@ -129,10 +130,8 @@ impl Ffmpeg {
                 }
             };
             let Some(stderr) = stderr else { return };
-            for_each_line(stderr, |mut line| {
-                for (secret, instead) in &secrets {
-                    line = line.replace(secret, instead);
-                }
+            for_each_line(stderr, |line| {
+                let line = config::without(&secrets, &line);
                 tracing::debug!("ffmpeg: {line}");
                 ears.hear(line);
             });

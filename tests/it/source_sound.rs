@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::recordings::{feed, open};
 use crate::harness::clap::{apart, clap_file, claps, listed, samples};
 use crate::harness::daemon::Daemon;
+use crate::harness::nginx::Nginx;
 use crate::harness::place::{Place, Who, give_to_daemon};
 use crate::harness::process::run;
 use crate::harness::streams::small_stream;
@@ -143,6 +144,46 @@ fn a_recordings_sound_survives_its_encoder_and_the_daemon() {
     assert!((18.0..=22.0).contains(&seconds), "{seconds} s");
     let (_, clicks) = claps(&folder, "small", "audio");
     assert_clicks(&clicks, seconds);
+}
+
+#[test]
+fn a_downloads_sound_is_recorded_from_its_first_second_and_its_password_told_to_nobody() {
+    let place = Place::new();
+    let files = place.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    clap_file(&files.join("clap.mp4"), 30);
+    give_to_daemon(&files);
+    give_to_daemon(&files.join("clap.mp4"));
+    let server = Nginx::start(&files);
+    let url = format!(
+        "http://me:s3cret@127.0.0.1:{}/clap.mp4?key=t0ken",
+        server.port
+    );
+    let streams = small_stream("cam", "mode = \"event\"")
+        + &format!("[streams.cam.audio]\nsource = {url:?}\n");
+    let daemon = Daemon::start_in(place, &streams, &["RINGGEAR_LOG=debug".to_owned()]);
+    let mut producer = open(&daemon);
+    feed(&mut producer, 0..25).unwrap();
+    wait_for("the sound has come", PATIENCE, || {
+        daemon.stream("cam").audio?.playing.then_some(())
+    });
+    feed(&mut producer, 25..250).unwrap();
+    let name = daemon.stream("cam").recording.unwrap();
+    let source = daemon.stream("cam").audio.unwrap().source;
+    producer.close().unwrap();
+    let folder = daemon.place.live().join("cam").join(&name);
+    let seconds = whole(&folder, "small", "audio");
+    assert_clicks(&claps(&folder, "small", "audio").1, seconds);
+
+    assert_eq!(
+        source,
+        format!("http://***@127.0.0.1:{}/clap.mp4?***", server.port)
+    );
+    let log = daemon.log();
+    assert!(log.contains("audio source started"), "{log}");
+    for secret in ["s3cret", "t0ken"] {
+        assert!(!log.contains(secret), "{log}");
+    }
 }
 
 mod alone {
