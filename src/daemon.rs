@@ -23,8 +23,8 @@ use crate::service::{Doors, Watchdog};
 use crate::stream::{House, StreamError, Turns, hear_panics};
 use streams::Streams;
 
-/// How often the wall clock is compared with the anchor. With the watchdog, this is all that wakes a daemon without streams, several
-/// times at each look, as the runtime's timers go: less than once a second.
+/// How often the wall clock is compared with the anchor. With the watchdog and the looks at the recordings' disks, this is all that wakes a
+/// daemon without streams, several times at each look, as the runtime's timers go: about once a second.
 const STEP_CHECK: Duration = Duration::from_secs(10);
 /// How many connections of those of viewers are administrators'.
 const ADMINISTRATORS: u32 = 32;
@@ -257,6 +257,7 @@ impl Daemon {
                 _ = to_stop.wait_for(|asked| *asked) => {}
                 () = reload_on(to_reload, &self.streams) => {}
                 () = steps => {}
+                () = self.streams.look_at_disks() => {}
                 () = self.streams.tell_service_manager(watchdog) => {}
             }
         });

@@ -314,6 +314,47 @@ fn what_a_crash_cut_off_is_a_hole() {
     assert_eq!(numbers(&archive), expected);
 }
 
+#[test]
+fn what_has_left_the_window_is_counted_if_the_disk_was_so_slow_and_only_then() {
+    let (scene, mut window) = Scene::since(SEGMENT * 100);
+    let mut writer = scene.writer();
+    writer.bring(&Scene::push(&mut window, 2)).unwrap();
+    let missed = || lock(&scene.shared.trouble).missed;
+    let push = |window: &mut Window| {
+        Scene::push(window, 40);
+        let now = grid().time_of(window.next_tick(0).unwrap());
+        window.expire(now);
+        window.snapshot(now)
+    };
+    // So much passed in no time: it was never there.
+    let kept = grid().time_of(window.next_tick(0).unwrap());
+    let snapshot = push(&mut window);
+    let left = |snapshot: &Snapshot| {
+        let video = &snapshot.tracks[0];
+        let first = video.retained.iter().chain(&video.listed).next();
+        first.unwrap().starts()
+    };
+    assert!(left(&snapshot) > kept, "the window has not all of it");
+    lock(&scene.shared.trouble).held_up = SEGMENT;
+    writer.bring(&snapshot).unwrap();
+    assert_eq!(missed(), Duration::ZERO);
+
+    // The pass was under way for so long.
+    let kept = grid().time_of(window.next_tick(0).unwrap());
+    lock(&scene.shared.trouble).held_up = SEGMENT * 40;
+    let snapshot = push(&mut window);
+    let hole = left(&snapshot).saturating_since(kept);
+    // What fails at first is counted once.
+    DISK_FULL.set(true);
+    writer.bring(&snapshot).unwrap_err();
+    DISK_FULL.set(false);
+    writer.bring(&snapshot).unwrap();
+    assert!(!hole.is_zero());
+    assert_eq!(missed(), hole);
+    writer.bring(&Scene::push(&mut window, 1)).unwrap();
+    assert_eq!(missed(), hole);
+}
+
 /// The segments on the disk, and those that the reels list.
 fn on_disk_and_listed(scene: Scene) -> (BTreeSet<String>, BTreeSet<String>) {
     let (files, _) = files(&scene.shared.plan.dir);

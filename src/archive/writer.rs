@@ -71,25 +71,29 @@ impl<'a> Writer<'a> {
 
     /// One pass: what `snapshot` lists is kept, and what is too old is gone.
     pub(super) fn bring(&mut self, snapshot: &Snapshot) -> Result<()> {
-        let fresh = fresh(snapshot, self.until);
-        if let Some(first) = fresh.first() {
-            self.note_missed(first);
-        }
-        for fresh in fresh {
+        let mut missed = self.missed(snapshot);
+        for fresh in fresh(snapshot, self.until) {
             self.keep(snapshot, &fresh)?;
+            if let Some(missed) = missed.take() {
+                self.note_missed(missed);
+            }
         }
         self.remove_aged(self.shared.anchor.now())
     }
 
-    /// Notes what the window no longer has, if the disk was why it was not kept.
-    fn note_missed(&self, first: &Fresh<'_>) {
-        let mut trouble = lock(&self.shared.trouble);
-        let missed = first.column.starts.saturating_since(self.until);
-        if trouble.error.is_some() && self.until > UnixTime::default() && !missed.is_zero() {
-            trouble.missed += missed;
-            let stream = &self.shared.plan.stream;
-            tracing::warn!(%stream, ?missed, "a stretch was not recorded: the disk was too slow or full for longer than the window is");
-        }
+    /// How much the window no longer has, if the disk was why it was not kept: if all of that came and went while passes were under way. What
+    /// is missing for longer was never there.
+    fn missed(&self, snapshot: &Snapshot) -> Option<Duration> {
+        let missed = oldest(snapshot)?.saturating_since(self.until);
+        let held_up = lock(&self.shared.trouble).held_up;
+        let by_the_disk = !missed.is_zero() && missed <= held_up;
+        (by_the_disk && self.until > UnixTime::default()).then_some(missed)
+    }
+
+    fn note_missed(&self, missed: Duration) {
+        let stream = &self.shared.plan.stream;
+        tracing::warn!(%stream, ?missed, "a stretch was not recorded: the disk was too slow or full for longer than the window is");
+        lock(&self.shared.trouble).missed += missed;
     }
 
     fn keep(&mut self, snapshot: &Snapshot, fresh: &Fresh<'_>) -> Result<()> {
@@ -306,6 +310,13 @@ impl<'a> Writer<'a> {
 /// The first moment after a column's beginning.
 fn after(column: &Column) -> UnixTime {
     UnixTime::from_nanos(column.starts.as_nanos() + 1)
+}
+
+/// When what `snapshot` still has begins, with its gaps.
+fn oldest(snapshot: &Snapshot) -> Option<UnixTime> {
+    let video = snapshot.tracks.iter().find(|view| !view.is_audio())?;
+    let first = video.retained.iter().chain(&video.listed).next()?;
+    Some(first.starts())
 }
 
 /// The columns of `snapshot` that are whole and begin at `until` or later, oldest first.

@@ -25,6 +25,8 @@ const SETTLING: Duration = Duration::from_millis(50);
 const LONGEST_START: Duration = Duration::from_secs(15);
 /// How often the service manager's status line is made anew.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the disks of recordings answer.
+const DISKS_EVERY: Duration = Duration::from_secs(5);
 
 /// The streams as the origin sees them.
 pub(super) type Ports = BTreeMap<String, http::StreamPort>;
@@ -168,6 +170,16 @@ impl Streams {
             }
         };
         tokio::join!(self.keep_alive(watchdog), statuses);
+    }
+
+    /// Says of disks that do not answer that they don't, whether anybody asks for the status or not.
+    pub(super) async fn look_at_disks(&self) {
+        loop {
+            tokio::time::sleep(DISKS_EVERY).await;
+            for (_, stream) in self.all() {
+                stream.look_at_disk();
+            }
+        }
     }
 
     /// How the streams are: "3 streams: 2 live, 1 failed (yard)".

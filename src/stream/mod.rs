@@ -300,6 +300,13 @@ impl Stream {
         self.anchor.monotonic().saturating_since(turned)
     }
 
+    /// Says once if the disk of what is kept of it does not answer.
+    pub(crate) fn look_at_disk(&self) {
+        if let Some(archive) = &self.archive {
+            archive.look_at_disk();
+        }
+    }
+
     /// What the origin needs of it.
     pub(crate) fn port(&self) -> StreamPort {
         let status = {
