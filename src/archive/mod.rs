@@ -2,6 +2,7 @@
 //! of its own writes them from what viewers see of the window, so that no disk holds up the stream: one that is too slow or full costs
 //! the recording segments, which then has a hole, and nobody else anything. Nothing that the index does not name is ever removed.
 
+mod error;
 mod index;
 mod name;
 mod reel;

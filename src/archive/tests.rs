@@ -6,6 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::error::RecordError;
 use super::index::Index;
 use super::writer::Writer;
 use super::*;
@@ -233,7 +234,61 @@ fn a_segment_that_is_more_than_the_budget_is_told() {
         .writer()
         .bring(&Scene::push(&mut window, 1))
         .unwrap_err();
-    assert!(error.to_string().contains("max_bytes"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("max_bytes = 1999 of record"), "{text}");
+    assert!(
+        !text.contains("playlists") && !text.contains("window"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_disk_without_room_is_told_by_the_keys_that_a_recording_has() {
+    let (mut scene, mut window) = Scene::since(SEGMENT * 10);
+    scene.shared.plan.keep_free = u64::MAX / 4;
+    let error = scene
+        .writer()
+        .bring(&Scene::push(&mut window, 1))
+        .unwrap_err();
+    let text = error.to_string();
+    let floor = format!(
+        "less than {}, twice the keep_free of [publish]",
+        u64::MAX / 4 * 2
+    );
+    assert!(
+        text.contains(&floor) && text.contains("dir of record"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_hour_that_has_too_many_recordings_is_told() {
+    let (scene, mut window) = Scene::since(SEGMENT * 10);
+    let mut writer = scene.writer();
+    writer.bring(&Scene::push(&mut window, 1)).unwrap();
+    let plain = lock(&scene.shared.reels)[0].name.clone();
+    for number in 2..=100 {
+        // Of tracks that the stream had for a moment.
+        let other = scene.shared.plan.dir.join(format!("{plain}-{number}"));
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("index.jsonl"), "{\"tracks\":[\"other\"]}\n").unwrap();
+    }
+    let tracks = ["new-high", "new-low"].map(str::to_owned).to_vec();
+    let next = window.next_tick(0).unwrap();
+    let mut window = Window::new(
+        WindowSettings {
+            tracks,
+            ..settings()
+        },
+        None,
+    );
+    window.begin_period(grid(), next, inits("a"), false, grid().time_of(next));
+    let snapshot = Scene::push(&mut window, 1);
+    let error = writer.bring(&snapshot).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("the hour {plain} has 100 recordings")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -412,7 +467,14 @@ fn what_a_full_disk_refuses_is_kept_once_there_is_room_if_the_window_still_has_i
     DISK_FULL.set(true);
     for _ in 0..3 {
         let error = writer.bring(&Scene::push(&mut window, 1)).unwrap_err();
-        assert!(error.is_full(), "{error}");
+        let RecordError::Io { source, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+        assert!(
+            error.to_string().ends_with("max_bytes that fits"),
+            "{error}"
+        );
     }
     DISK_FULL.set(false);
     drop(writer);

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::error::RecordError;
 use super::index::{Cell, Column};
 use super::reel::{self, Reel};
 use super::{Shared, Summary, lock, name_at, names_in};
-use crate::publish::{Claim, PeriodState, PublishError};
+use crate::publish::{Claim, PeriodState};
 use crate::tick::{SegmentNumber, UnixTime};
 use crate::window::{Segment, Snapshot, TrackView};
 
@@ -15,7 +16,7 @@ const AHEAD: Duration = Duration::from_secs(60);
 /// No hour has more reels: a new one begins where the stream's tracks change.
 const MOST_OF_AN_HOUR: u32 = 100;
 
-type Result<T> = std::result::Result<T, PublishError>;
+type Result<T> = std::result::Result<T, RecordError>;
 
 /// What is open of a stream's reels.
 pub(super) struct Writer<'a> {
@@ -143,7 +144,7 @@ impl<'a> Writer<'a> {
         }
         self.newest = None;
         let dir = &self.shared.plan.dir;
-        let others = (2..MOST_OF_AN_HOUR).map(|number| format!("{plain}-{number}"));
+        let others = (2..=MOST_OF_AN_HOUR).map(|number| format!("{plain}-{number}"));
         for name in std::iter::once(plain.clone()).chain(others) {
             let reel = match Reel::open(dir, &name)? {
                 Some(reel) if reel.index.tracks == tracks => reel,
@@ -161,7 +162,11 @@ impl<'a> Writer<'a> {
             self.note(false);
             return Ok(());
         }
-        Ok(())
+        Err(RecordError::Crowded {
+            path: dir.clone(),
+            hour: plain,
+            most: MOST_OF_AN_HOUR,
+        })
     }
 
     /// Lets the oldest go until `needed` bytes fit.
@@ -169,7 +174,7 @@ impl<'a> Writer<'a> {
         if let Some(limit) = self.shared.plan.max_bytes {
             while self.bytes() + needed > limit {
                 if !self.remove_oldest()? {
-                    return Err(PublishError::Budget {
+                    return Err(RecordError::Budget {
                         path: self.shared.plan.dir.clone(),
                         needed,
                         limit,
@@ -190,7 +195,7 @@ impl<'a> Writer<'a> {
         let before = self.bytes();
         while self.bytes().saturating_add(needed) > before {
             if !self.remove_oldest()? {
-                return Err(PublishError::Floor {
+                return Err(RecordError::Floor {
                     path: self.shared.plan.dir.clone(),
                     free,
                     needed,
@@ -285,7 +290,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         };
         lock(&self.shared.reels).retain(|summary| summary.name != reel.name);
-        reel.remove()
+        Ok(reel.remove()?)
     }
 
     /// Tells the readers what the oldest or the newest reel has now.
