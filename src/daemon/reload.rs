@@ -95,6 +95,11 @@ impl Streams {
             }
             self.remove(name);
         }
+        // What of the daemon itself is followed at once is not told of again.
+        running.plan.http.allow_anyone = plan.http.allow_anyone;
+        if running.plan.http.admin_listen == plan.http.admin_listen {
+            running.plan.http.admin = plan.http.admin.clone();
+        }
         let mut failed = Vec::new();
         for name in changes.with(Action::Restart) {
             if let Some(stream) = self.get(name) {

@@ -329,7 +329,8 @@ impl Stream {
         port
     }
 
-    /// Changes to `plan` on the way. It differs in nothing but the window's length, who may feed the stream, and what a stop does to it.
+    /// Changes to `plan` on the way. It differs in nothing but the window's length, when the slate is shown, who may feed the stream, and what
+    /// a stop does to it.
     pub(crate) fn adjust(&self, plan: &StreamPlan) {
         self.shared.end_at_exit(plan.at_exit == AtExit::End);
         self.plan.send_replace(plan.clone());
