@@ -143,6 +143,7 @@ impl Daemon {
             Err(error) => tracing::warn!(%error, "/dev/shm could not be searched for leftovers"),
         }
         let doors = Doors::opened().map_err(DaemonError::Doors)?;
+        doors.compare(plan);
         let until = Instant::now() + DOORS_HELD;
         let control = match doors.control {
             Some(socket) => control::Listener::inherit(socket, &plan.socket)?,

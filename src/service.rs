@@ -1,12 +1,16 @@
 //! What a service manager is told (sd_notify(3)): that the daemon is up, that it goes on, that it stops. And the doors that it has opened
 //! before the daemon came (sd_listen_fds(3)), which stay open while one daemon follows the other. Without a service manager, nothing.
 
+use std::fmt::Display;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
+
+use crate::config::Plan;
 
 /// The listening sockets of a socket unit.
 #[derive(Debug, Default)]
@@ -43,6 +47,38 @@ impl Doors {
         }
         Ok(doors)
     }
+
+    /// Warns of what `plan` says of a door in vain, which the service manager has opened otherwise.
+    pub(crate) fn compare(&self, plan: &Plan) {
+        let address = self.origin.as_ref().and_then(|door| door.local_addr().ok());
+        if let Some(opened) = address.filter(|opened| *opened != plan.listen) {
+            in_vain("[http] listen", &plan.listen, &opened);
+        }
+        let address = self.control.as_ref();
+        let address = address.and_then(|door| door.local_addr().ok());
+        let Some(path) = address.as_ref().and_then(|address| address.as_pathname()) else {
+            return;
+        };
+        if path != plan.socket {
+            in_vain("[daemon] socket", &plan.socket.display(), &path.display());
+        } else if let Ok(opened) = path.metadata()
+            && opened.mode() & 0o777 != plan.socket_mode & 0o777
+        {
+            let [asked, opened] = [plan.socket_mode, opened.mode()].map(|mode| {
+                let bits = mode & 0o777;
+                format!("{bits:04o}")
+            });
+            in_vain("[daemon] socket_mode", &asked, &opened);
+        }
+    }
+}
+
+/// The config asks for one thing, and the socket unit has opened another.
+fn in_vain(key: &str, asked: &dyn Display, opened: &dyn Display) {
+    tracing::warn!(
+        "{key} says {asked}, but the socket unit has opened {opened}, which counts: write the same into both, into the unit by systemctl edit \
+         ringgear.socket"
+    );
 }
 
 /// To be waited for before an end that only a person can mend. A socket unit whose doors have visitors starts the daemon again at once, and closes

@@ -10,7 +10,7 @@ use std::time::Duration;
 use command_fds::{CommandFdExt, FdMapping};
 use ringgear::status::{StreamState, StreamStatus, StreamsStatus};
 
-use crate::harness::place::{Place, Who};
+use crate::harness::place::{Place, Who, give_to_daemon};
 use crate::harness::process::{Process, run};
 use crate::harness::streams::small_stream;
 use crate::harness::{beside_others, http, wait_for};
@@ -85,6 +85,54 @@ fn viewers_and_producers_who_come_while_there_is_no_daemon_meet_the_next_one() {
         place.socket().exists(),
         "whose door it is not does not take it away"
     );
+}
+
+#[test]
+fn what_the_config_says_of_doors_in_vain_is_warned_of() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let control = UnixListener::bind(place.path().join("other.sock")).unwrap();
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = origin.local_addr().unwrap();
+    let daemon = Process::start(
+        "ringgear serve",
+        &mut serve(&place, &[control.as_fd(), origin.as_fd()]),
+    );
+    wait_for("it answers", Duration::from_secs(20), || {
+        http::get(other.port(), "/healthz").ok()
+    });
+    let said = daemon.said();
+    let socket = place.socket();
+    for (key, asked, opened) in [
+        (
+            "[http] listen",
+            format!("127.0.0.1:{}", place.port),
+            other.to_string(),
+        ),
+        (
+            "[daemon] socket",
+            socket.display().to_string(),
+            place.path().join("other.sock").display().to_string(),
+        ),
+    ] {
+        let line = format!("{key} says {asked}, but the socket unit has opened {opened}");
+        assert!(said.contains(&line), "{line}: {said}");
+    }
+    assert!(said.contains("systemctl edit ringgear.socket"), "{said}");
+    drop(daemon);
+
+    // The same path with other rights.
+    let control = UnixListener::bind(&socket).unwrap();
+    give_to_daemon(&socket);
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o600)).unwrap();
+    let daemon = Process::start("ringgear serve", &mut serve(&place, &[control.as_fd()]));
+    wait_for("it answers", Duration::from_secs(20), || {
+        http::get(place.port, "/healthz").ok()
+    });
+    let said = daemon.said();
+    let line = "[daemon] socket_mode says 0660, but the socket unit has opened 0600";
+    assert!(said.contains(line), "{said}");
+    assert!(!said.contains("[http] listen says"), "{said}");
 }
 
 #[test]
