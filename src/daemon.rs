@@ -14,10 +14,10 @@ use tokio::sync::watch;
 
 use crate::budget::Budget;
 use crate::clock::{Anchor, StepWatch, SystemClock};
-use crate::config::{Plan, StreamPlan, ViewerLimits};
+use crate::config::{Plan, ViewerLimits};
 use crate::control::{self, Accounts, ControlError, Desk};
 use crate::descriptors::{self, Descriptors};
-use crate::encode::{self, EncodeError, FfmpegInfo, ProbeCache};
+use crate::encode::{self, EncodeError, ProbeCache};
 use crate::http::{self, Site};
 use crate::service::{Doors, Watchdog};
 use crate::stream::{House, StreamError, Turns, hear_panics};
@@ -177,7 +177,6 @@ impl Daemon {
         let ffmpeg = looked_for
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        require_encoders(&ffmpeg, plan.streams.values())?;
         let anchor = crate::stream::anchor_for(plan, Anchor::new(Arc::new(SystemClock)));
         let house = Arc::new(House {
             anchor: anchor.clone(),
@@ -311,22 +310,6 @@ fn once_free<T, E>(
             opened => return opened,
         }
     }
-}
-
-/// Whether `ffmpeg` has every encoder that `streams` can't do without.
-fn require_encoders<'a>(
-    ffmpeg: &FfmpegInfo,
-    streams: impl Iterator<Item = &'a StreamPlan>,
-) -> Result<(), EncodeError> {
-    for stream in streams {
-        for encoder in stream.needed_encoders() {
-            ffmpeg.require_encoder(encoder)?;
-        }
-        for encoder in stream.needed_audio_encoders() {
-            ffmpeg.require_encoder(&encoder)?;
-        }
-    }
-    Ok(())
 }
 
 /// Says when the wall clock has been stepped; the streams go on by the anchor.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -81,12 +81,28 @@ fn in_vain(key: &str, asked: &dyn Display, opened: &dyn Display) {
     );
 }
 
-/// To be waited for before an end that only a person can mend. A socket unit whose doors have visitors starts the daemon again at once, and closes
-/// them for good after twenty such starts in two seconds (systemd.socket(5), `TriggerLimitBurst=`).
-pub(crate) fn rest_before_failing() {
-    const REST: Duration = Duration::from_secs(1);
-    if std::env::var_os("LISTEN_FDS").is_some() {
-        std::thread::sleep(REST);
+/// The rest before an end that only a person can mend, or time. A service manager starts the daemon again at once, five times a second by our unit;
+/// and a socket unit whose doors have visitors closes them for good after twenty starts in two seconds (systemd.socket(5), `TriggerLimitBurst=`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RestBeforeFailing {
+    length: Duration,
+}
+
+impl RestBeforeFailing {
+    /// As long as this process needs it: none where nobody starts it again. To be asked before [`Doors::opened`], which forgets who called.
+    pub(crate) fn needed() -> Self {
+        let is_set = |name: &&str| std::env::var_os(name).is_some();
+        let is_managed = ["LISTEN_FDS", "NOTIFY_SOCKET"].iter().any(is_set);
+        let length = Duration::from_secs(if is_managed { 3 } else { 0 });
+        Self { length }
+    }
+
+    /// Rests, until `stopped` at most.
+    pub(crate) fn take(self, stopped: impl Fn() -> bool) {
+        let until = Instant::now() + self.length;
+        while Instant::now() < until && !stopped() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

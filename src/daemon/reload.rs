@@ -7,7 +7,7 @@ use super::streams::{Running, Streams};
 use crate::config::{self, Action, Changes, Plan};
 use crate::control::{ReloadError, Reloaded};
 use crate::service;
-use crate::stream::AnyStream;
+use crate::stream::{AnyStream, require_encoders};
 
 /// What a producer hears whose stream is restarted.
 const RESTARTED: &str = "it is started again with another config";
@@ -55,8 +55,13 @@ impl Streams {
     /// The config as it is now, if this machine can do what it asks for beside what stays of `running` until the next start.
     fn checked(&self, file: &Path, running: &Plan) -> Result<Plan, ReloadError> {
         let plan = config::load(file)?;
-        super::require_encoders(&self.house.ffmpeg, plan.streams.values())
-            .map_err(|error| ReloadError::Lacking(error.to_string()))?;
+        for (name, stream) in &plan.streams {
+            // One that lacks its encoder already is no reason to leave others as they are.
+            if running.streams.get(name) != Some(stream) {
+                require_encoders(&self.house.ffmpeg, stream)
+                    .map_err(|error| ReloadError::Lacking(error.to_string()))?;
+            }
+        }
         plan.may_serve_at(self.address, running.tls.is_some())
             .map_err(|(what, mend)| ReloadError::Lacking(format!("{what}: {mend}")))?;
         Ok(plan)
