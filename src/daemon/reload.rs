@@ -1,6 +1,7 @@
 //! The config is read again: what it changes is done to the streams, and to no other.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::streams::{Running, Streams};
@@ -31,7 +32,11 @@ impl Streams {
             let plan = self.checked(&file, &running.plan)?;
             return Ok(reloaded(Changes::between(&running.plan, &plan)));
         }
-        service::reloading();
+        // A start that is not over is not over by this.
+        let is_told = self.told_ready.load(Ordering::Relaxed);
+        if is_told {
+            service::reloading();
+        }
         let done = self.checked(&file, &running.plan);
         let done = done.and_then(|plan| self.run_by(&mut running, plan));
         match &done {
@@ -48,7 +53,9 @@ impl Streams {
                 }
             }
         }
-        service::ready();
+        if is_told {
+            service::ready();
+        }
         done.map(reloaded)
     }
 

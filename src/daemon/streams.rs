@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ pub(super) struct Streams {
     /// Where the origin serves viewers.
     pub(super) address: SocketAddr,
     administrators: watch::Sender<Arc<Access>>,
+    /// Whether the service manager has been told that the daemon is up: until then there is nothing to tell it of reloads.
+    pub(super) told_ready: AtomicBool,
     /// What they run by. Held while it is changed.
     pub(super) config: Mutex<Running>,
 }
@@ -80,6 +83,7 @@ impl Streams {
             asked_to_stop: watch::Sender::new(false),
             address,
             administrators: watch::Sender::new(Arc::new(plan.http.admin.clone())),
+            told_ready: AtomicBool::new(false),
             config: Mutex::new(Running {
                 plan: plan.clone(),
                 file,
@@ -159,6 +163,7 @@ impl Streams {
         let _ = tokio::time::timeout(LONGEST_START, settled).await;
         let mut told = self.in_a_line();
         service::ready_with(&told);
+        self.told_ready.store(true, Ordering::Relaxed);
         let statuses = async {
             loop {
                 tokio::time::sleep(STATUS_EVERY).await;

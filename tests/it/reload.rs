@@ -7,6 +7,7 @@ use std::time::Duration;
 use ringgear::status::StreamState;
 use rustix::process::Signal;
 
+use crate::harness::broken_ffmpeg::BrokenFfmpeg;
 use crate::harness::daemon::Daemon;
 use crate::harness::place::{Place, Who, give_to_daemon};
 use crate::harness::process::{Outcome, run};
@@ -229,6 +230,38 @@ fn a_wrong_config_changes_nothing_and_says_what_is_wrong() {
     let mut stranger = daemon.place.command(Who::Camera);
     let refused = run(stranger.arg("reload"), Duration::from_secs(20));
     assert_eq!(refused.code, Some(1), "{refused:?}");
+}
+
+#[test]
+fn a_reload_while_the_start_is_not_over_does_not_end_it() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let manager = ServiceManager::listen(&place);
+    let environment = [manager.variable()];
+    let slow = BrokenFfmpeg::new("while [ -e BROKEN ]; do sleep 0.1; done; false");
+    let config = slow.config("") + &small_stream("cam", &window("12s"));
+    let mut daemon = Daemon::start_in(place, &config, &environment);
+    assert_eq!(manager.next(), "READY=1");
+    let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    drop(camera);
+    daemon.stop();
+    assert_eq!(manager.next(), "STOPPING=1");
+    // What to encode is remembered, so the encoder is tried at once, and does not answer yet.
+    slow.break_it();
+    daemon.restart();
+    daemon
+        .place
+        .write_config(&(config + &small_stream("new", &window("12s"))));
+    let done = reload(&daemon);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(daemon.stream("new").state, StreamState::Waiting);
+    slow.mend_it();
+    assert_eq!(manager.next(), "READY=1");
+    // Of the next one it is told.
+    assert_eq!(reload(&daemon).stdout, "nothing has changed\n");
+    assert!(manager.next().starts_with("RELOADING=1"));
+    assert_eq!(manager.next(), "READY=1");
 }
 
 #[test]
