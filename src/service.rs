@@ -1,10 +1,15 @@
 //! What a service manager is told (sd_notify(3)): that the daemon is up, that it goes on, that it stops. And the doors that it has opened
 //! before the daemon came (sd_listen_fds(3)), which stay open while one daemon follows the other. Without a service manager, nothing.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
+use std::io;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
@@ -106,6 +111,9 @@ impl RestBeforeFailing {
     }
 }
 
+/// How long a service manager that takes nothing is waited for. It is that of the whole machine, and busy for moments only.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Whether there is a service manager that wants to be told.
 pub(crate) fn listens() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
@@ -167,7 +175,61 @@ fn tell(state: NotifyState<'_>) {
 }
 
 fn tell_all(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager can't be told: check that the unit has Type=notify");
+    /// How many messages were not taken since one was.
+    static LOST: AtomicU64 = AtomicU64::new(0);
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    match send(&socket, states, PATIENCE) {
+        Ok(()) => {
+            let lost = LOST.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                tracing::warn!(
+                    lost,
+                    "the service manager has not taken what it was told: it stood still"
+                );
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            LOST.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the service manager can't be told: check that the unit has Type=notify");
+        }
+    }
+}
+
+/// Sends `states` to the socket of this name, and waits so long at most.
+fn send(socket: &OsStr, states: &[NotifyState<'_>], patience: Duration) -> io::Result<()> {
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let datagrams = UnixDatagram::unbound()?;
+    datagrams.set_write_timeout(Some(patience))?;
+    match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => datagrams.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => datagrams.connect(socket)?,
+    }
+    datagrams.send(text.as_bytes()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_manager_that_takes_nothing_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let listening = UnixDatagram::bind(&path).unwrap();
+        let tell = || {
+            let told = [NotifyState::Ready, NotifyState::Status("1 stream: 1 live")];
+            send(path.as_os_str(), &told, Duration::from_millis(1))
+        };
+        // Until the kernel keeps no more for it.
+        let error = std::iter::repeat_with(tell).find_map(Result::err).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let mut text = [0; 100];
+        let length = listening.recv(&mut text).unwrap();
+        assert_eq!(&text[..length], b"READY=1\nSTATUS=1 stream: 1 live\n");
+        tell().unwrap();
     }
 }

@@ -242,7 +242,6 @@ fn while_a_stream_stands_still_the_watchdog_is_not_fed() {
     let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
     std::fs::write(&fault, "hang").unwrap();
-    // What is told has to be read meanwhile, or the daemon would wait for that.
     wait_for("it is noticed", Duration::from_secs(30), || {
         manager.next_within(Duration::from_millis(200));
         daemon.log().contains(stands_still).then_some(())
