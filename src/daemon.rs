@@ -14,17 +14,17 @@ use tokio::sync::watch;
 
 use crate::budget::Budget;
 use crate::clock::{Anchor, StepWatch, SystemClock};
-use crate::config::{Plan, StreamPlan, ViewerLimits};
+use crate::config::{Plan, ViewerLimits};
 use crate::control::{self, Accounts, ControlError, Desk};
 use crate::descriptors::{self, Descriptors};
-use crate::encode::{self, EncodeError, FfmpegInfo, ProbeCache};
+use crate::encode::{self, EncodeError, ProbeCache};
 use crate::http::{self, Site};
 use crate::service::{Doors, Watchdog};
 use crate::stream::{House, StreamError, Turns, hear_panics};
 use streams::Streams;
 
-/// How often the wall clock is compared with the anchor. With the watchdog, this is all that wakes a daemon without streams, several
-/// times at each look, as the runtime's timers go: less than once a second.
+/// How often the wall clock is compared with the anchor. With the watchdog and the looks at the recordings' disks, this is all that wakes a
+/// daemon without streams, several times at each look, as the runtime's timers go: about once a second.
 const STEP_CHECK: Duration = Duration::from_secs(10);
 /// How many connections of those of viewers are administrators'.
 const ADMINISTRATORS: u32 = 32;
@@ -143,6 +143,7 @@ impl Daemon {
             Err(error) => tracing::warn!(%error, "/dev/shm could not be searched for leftovers"),
         }
         let doors = Doors::opened().map_err(DaemonError::Doors)?;
+        doors.compare(plan);
         let until = Instant::now() + DOORS_HELD;
         let control = match doors.control {
             Some(socket) => control::Listener::inherit(socket, &plan.socket)?,
@@ -176,7 +177,6 @@ impl Daemon {
         let ffmpeg = looked_for
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        require_encoders(&ffmpeg, plan.streams.values())?;
         let anchor = crate::stream::anchor_for(plan, Anchor::new(Arc::new(SystemClock)));
         let house = Arc::new(House {
             anchor: anchor.clone(),
@@ -257,6 +257,7 @@ impl Daemon {
                 _ = to_stop.wait_for(|asked| *asked) => {}
                 () = reload_on(to_reload, &self.streams) => {}
                 () = steps => {}
+                () = self.streams.look_at_disks() => {}
                 () = self.streams.tell_service_manager(watchdog) => {}
             }
         });
@@ -309,22 +310,6 @@ fn once_free<T, E>(
             opened => return opened,
         }
     }
-}
-
-/// Whether `ffmpeg` has every encoder that `streams` can't do without.
-fn require_encoders<'a>(
-    ffmpeg: &FfmpegInfo,
-    streams: impl Iterator<Item = &'a StreamPlan>,
-) -> Result<(), EncodeError> {
-    for stream in streams {
-        for encoder in stream.needed_encoders() {
-            ffmpeg.require_encoder(encoder)?;
-        }
-        for encoder in stream.needed_audio_encoders() {
-            ffmpeg.require_encoder(&encoder)?;
-        }
-    }
-    Ok(())
 }
 
 /// Says when the wall clock has been stepped; the streams go on by the anchor.

@@ -718,6 +718,41 @@ fn folders_are_checked_and_none_is_made() {
 }
 
 #[test]
+fn a_folder_of_recordings_that_cant_be_used_is_warned_of_where_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    std::fs::write(root.join("file"), "").unwrap();
+    let warnings = |keep_free: &str, record: &str| -> Vec<String> {
+        let text = format!(
+            "[daemon]\nsocket = \"s\"\n[publish]\ndir = \"live\"\nkeep_free = {keep_free:?}\n{}",
+            stream(&format!("[streams.door.record]\nkeep = \"1h\"\n{record}"))
+        );
+        let loaded = config::parse(&text, &root.join("c.toml"), &Environment::FOLDERS).unwrap();
+        loaded.warnings.iter().map(ToString::to_string).collect()
+    };
+    assert!(warnings("0", "").is_empty());
+    assert!(warnings("0", "dir = \"kept\"").is_empty());
+    let unusable = warnings("0", "dir = \"file\"");
+    assert_eq!(unusable.len(), 1, "{unusable:?}");
+    let column = "dir = ".len() + 1;
+    let place = format!("c.toml:10:{column}: record dir ");
+    assert!(
+        unusable[0].contains(&place)
+            && unusable[0].contains(
+                "is no folder, so nothing of stream door is recorded: name another folder"
+            ),
+        "{unusable:?}"
+    );
+    let full = warnings("1024GiB", "dir = \"kept\"");
+    // Some disk may have more.
+    let has_little = full.iter().any(|warning| warning.contains("publish dir"));
+    let is_warned_of = full
+        .iter()
+        .any(|warning| warning.contains(&place) && warning.contains("twice the keep_free"));
+    assert!(is_warned_of || !has_little, "{full:?}");
+}
+
+#[test]
 fn an_unwritable_folder_is_an_error() {
     // Root may write anywhere but where nobody may: the kernel's own file systems.
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //! of its own writes them from what viewers see of the window, so that no disk holds up the stream: one that is too slow or full costs
 //! the recording segments, which then has a hole, and nobody else anything. Nothing that the index does not name is ever removed.
 
+mod error;
 mod index;
 mod name;
 mod reel;
@@ -86,6 +87,10 @@ struct Trouble {
     error: Option<String>,
     /// Since when a pass is under way, and whether it has been said that it takes long.
     pass: Option<(Instant, bool)>,
+    /// Since when no pass has ended well, if the last one has not.
+    failing: Option<Instant>,
+    /// How long the window had to wait for the passes before this one, from the first that did not end well on.
+    held_up: Duration,
     /// How much time is missing because the disk was too slow or full.
     missed: Duration,
 }
@@ -190,24 +195,34 @@ impl Archive {
     pub(crate) fn status(&self) -> RecordStatus {
         self.shared.status()
     }
+
+    /// Says once that the disk does not answer, if so. To be asked now and then: the thread itself waits for the disk.
+    pub(crate) fn look_at_disk(&self) {
+        self.shared.stalled();
+    }
 }
 
 impl Shared {
-    fn status(&self) -> RecordStatus {
+    /// What there is to say of a pass that takes long, which is logged the first time.
+    fn stalled(&self) -> Option<String> {
         let mut trouble = lock(&self.trouble);
-        let stalled = match &mut trouble.pass {
-            Some((since, said)) if since.elapsed() >= STALLED => {
-                let text = format!(
-                    "the disk of {} does not answer: nothing is recorded until it does; viewers are not concerned; see whether it fails or is overloaded",
-                    self.plan.dir.display()
-                );
-                if !std::mem::replace(said, true) {
-                    tracing::warn!(stream = self.plan.stream, "{text}");
-                }
-                Some(text)
-            }
-            _ => None,
-        };
+        let (since, said) = trouble.pass.as_mut()?;
+        if since.elapsed() < STALLED {
+            return None;
+        }
+        let text = format!(
+            "the disk of {} does not answer: nothing is recorded until it does; viewers are not concerned; see whether it fails or is overloaded",
+            self.plan.dir.display()
+        );
+        if !std::mem::replace(said, true) {
+            tracing::warn!(stream = self.plan.stream, "{text}");
+        }
+        Some(text)
+    }
+
+    fn status(&self) -> RecordStatus {
+        let stalled = self.stalled();
+        let trouble = lock(&self.trouble);
         let error = stalled.or_else(|| trouble.error.clone());
         let missed_seconds = trouble.missed.as_secs_f64();
         drop(trouble);

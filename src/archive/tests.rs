@@ -6,6 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::error::RecordError;
 use super::index::Index;
 use super::writer::Writer;
 use super::*;
@@ -233,7 +234,61 @@ fn a_segment_that_is_more_than_the_budget_is_told() {
         .writer()
         .bring(&Scene::push(&mut window, 1))
         .unwrap_err();
-    assert!(error.to_string().contains("max_bytes"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("max_bytes = 1999 of record"), "{text}");
+    assert!(
+        !text.contains("playlists") && !text.contains("window"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_disk_without_room_is_told_by_the_keys_that_a_recording_has() {
+    let (mut scene, mut window) = Scene::since(SEGMENT * 10);
+    scene.shared.plan.keep_free = u64::MAX / 4;
+    let error = scene
+        .writer()
+        .bring(&Scene::push(&mut window, 1))
+        .unwrap_err();
+    let text = error.to_string();
+    let floor = format!(
+        "less than {}, twice the keep_free of [publish]",
+        u64::MAX / 4 * 2
+    );
+    assert!(
+        text.contains(&floor) && text.contains("dir of record"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_hour_that_has_too_many_recordings_is_told() {
+    let (scene, mut window) = Scene::since(SEGMENT * 10);
+    let mut writer = scene.writer();
+    writer.bring(&Scene::push(&mut window, 1)).unwrap();
+    let plain = lock(&scene.shared.reels)[0].name.clone();
+    for number in 2..=100 {
+        // Of tracks that the stream had for a moment.
+        let other = scene.shared.plan.dir.join(format!("{plain}-{number}"));
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("index.jsonl"), "{\"tracks\":[\"other\"]}\n").unwrap();
+    }
+    let tracks = ["new-high", "new-low"].map(str::to_owned).to_vec();
+    let next = window.next_tick(0).unwrap();
+    let mut window = Window::new(
+        WindowSettings {
+            tracks,
+            ..settings()
+        },
+        None,
+    );
+    window.begin_period(grid(), next, inits("a"), false, grid().time_of(next));
+    let snapshot = Scene::push(&mut window, 1);
+    let error = writer.bring(&snapshot).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("the hour {plain} has 100 recordings")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -314,6 +369,47 @@ fn what_a_crash_cut_off_is_a_hole() {
     assert_eq!(numbers(&archive), expected);
 }
 
+#[test]
+fn what_has_left_the_window_is_counted_if_the_disk_was_so_slow_and_only_then() {
+    let (scene, mut window) = Scene::since(SEGMENT * 100);
+    let mut writer = scene.writer();
+    writer.bring(&Scene::push(&mut window, 2)).unwrap();
+    let missed = || lock(&scene.shared.trouble).missed;
+    let push = |window: &mut Window| {
+        Scene::push(window, 40);
+        let now = grid().time_of(window.next_tick(0).unwrap());
+        window.expire(now);
+        window.snapshot(now)
+    };
+    // So much passed in no time: it was never there.
+    let kept = grid().time_of(window.next_tick(0).unwrap());
+    let snapshot = push(&mut window);
+    let left = |snapshot: &Snapshot| {
+        let video = &snapshot.tracks[0];
+        let first = video.retained.iter().chain(&video.listed).next();
+        first.unwrap().starts()
+    };
+    assert!(left(&snapshot) > kept, "the window has not all of it");
+    lock(&scene.shared.trouble).held_up = SEGMENT;
+    writer.bring(&snapshot).unwrap();
+    assert_eq!(missed(), Duration::ZERO);
+
+    // The pass was under way for so long.
+    let kept = grid().time_of(window.next_tick(0).unwrap());
+    lock(&scene.shared.trouble).held_up = SEGMENT * 40;
+    let snapshot = push(&mut window);
+    let hole = left(&snapshot).saturating_since(kept);
+    // What fails at first is counted once.
+    DISK_FULL.set(true);
+    writer.bring(&snapshot).unwrap_err();
+    DISK_FULL.set(false);
+    writer.bring(&snapshot).unwrap();
+    assert!(!hole.is_zero());
+    assert_eq!(missed(), hole);
+    writer.bring(&Scene::push(&mut window, 1)).unwrap();
+    assert_eq!(missed(), hole);
+}
+
 /// The segments on the disk, and those that the reels list.
 fn on_disk_and_listed(scene: Scene) -> (BTreeSet<String>, BTreeSet<String>) {
     let (files, _) = files(&scene.shared.plan.dir);
@@ -371,7 +467,14 @@ fn what_a_full_disk_refuses_is_kept_once_there_is_room_if_the_window_still_has_i
     DISK_FULL.set(true);
     for _ in 0..3 {
         let error = writer.bring(&Scene::push(&mut window, 1)).unwrap_err();
-        assert!(error.is_full(), "{error}");
+        let RecordError::Io { source, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+        assert!(
+            error.to_string().ends_with("max_bytes that fits"),
+            "{error}"
+        );
     }
     DISK_FULL.set(false);
     drop(writer);

@@ -77,8 +77,8 @@ async fn run(
         // Looked at first, so that what was listed before the end is in the last pass.
         let last = stopped.has_changed().is_err() || window.has_changed().is_err();
         let snapshot = Arc::clone(&window.borrow_and_update());
+        begin(shared);
         faults::point("record", &shared.plan.stream);
-        lock(&shared.trouble).pass = Some((Instant::now(), false));
         let done = match writer.take() {
             Some(writer) => Ok(Some(writer)),
             None => Writer::open(shared),
@@ -116,13 +116,29 @@ async fn run(
     }
 }
 
-/// Tells of each change between well and not well once.
+/// A pass begins.
+fn begin(shared: &Shared) {
+    let mut trouble = lock(&shared.trouble);
+    trouble.pass = Some((Instant::now(), false));
+    if let Some(since) = trouble.failing {
+        trouble.held_up = since.elapsed();
+    }
+}
+
+/// A pass has ended. Tells of each change between well and not well once.
 fn note(shared: &Shared, error: Option<String>) {
     let stream = &shared.plan.stream;
     let mut trouble = lock(&shared.trouble);
-    if let Some((since, true)) = trouble.pass.take() {
-        let took = since.elapsed();
-        tracing::info!(%stream, ?took, "the disk of the recordings answers again");
+    if let Some((since, told)) = trouble.pass.take() {
+        if told {
+            let took = since.elapsed();
+            tracing::info!(%stream, ?took, "the disk of the recordings answers again");
+        }
+        let since = trouble.failing.take().unwrap_or(since);
+        match error {
+            Some(_) => trouble.failing = Some(since),
+            None => trouble.held_up = since.elapsed(),
+        }
     }
     match (&error, &trouble.error) {
         (Some(text), None) => tracing::warn!(%stream, "{text}"),

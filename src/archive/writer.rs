@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::error::RecordError;
 use super::index::{Cell, Column};
 use super::reel::{self, Reel};
 use super::{Shared, Summary, lock, name_at, names_in};
-use crate::publish::{Claim, PeriodState, PublishError};
+use crate::publish::{Claim, PeriodState};
 use crate::tick::{SegmentNumber, UnixTime};
 use crate::window::{Segment, Snapshot, TrackView};
 
@@ -15,7 +16,7 @@ const AHEAD: Duration = Duration::from_secs(60);
 /// No hour has more reels: a new one begins where the stream's tracks change.
 const MOST_OF_AN_HOUR: u32 = 100;
 
-type Result<T> = std::result::Result<T, PublishError>;
+type Result<T> = std::result::Result<T, RecordError>;
 
 /// What is open of a stream's reels.
 pub(super) struct Writer<'a> {
@@ -71,25 +72,29 @@ impl<'a> Writer<'a> {
 
     /// One pass: what `snapshot` lists is kept, and what is too old is gone.
     pub(super) fn bring(&mut self, snapshot: &Snapshot) -> Result<()> {
-        let fresh = fresh(snapshot, self.until);
-        if let Some(first) = fresh.first() {
-            self.note_missed(first);
-        }
-        for fresh in fresh {
+        let mut missed = self.missed(snapshot);
+        for fresh in fresh(snapshot, self.until) {
             self.keep(snapshot, &fresh)?;
+            if let Some(missed) = missed.take() {
+                self.note_missed(missed);
+            }
         }
         self.remove_aged(self.shared.anchor.now())
     }
 
-    /// Notes what the window no longer has, if the disk was why it was not kept.
-    fn note_missed(&self, first: &Fresh<'_>) {
-        let mut trouble = lock(&self.shared.trouble);
-        let missed = first.column.starts.saturating_since(self.until);
-        if trouble.error.is_some() && self.until > UnixTime::default() && !missed.is_zero() {
-            trouble.missed += missed;
-            let stream = &self.shared.plan.stream;
-            tracing::warn!(%stream, ?missed, "a stretch was not recorded: the disk was too slow or full for longer than the window is");
-        }
+    /// How much the window no longer has, if the disk was why it was not kept: if all of that came and went while passes were under way. What
+    /// is missing for longer was never there.
+    fn missed(&self, snapshot: &Snapshot) -> Option<Duration> {
+        let missed = oldest(snapshot)?.saturating_since(self.until);
+        let held_up = lock(&self.shared.trouble).held_up;
+        let by_the_disk = !missed.is_zero() && missed <= held_up;
+        (by_the_disk && self.until > UnixTime::default()).then_some(missed)
+    }
+
+    fn note_missed(&self, missed: Duration) {
+        let stream = &self.shared.plan.stream;
+        tracing::warn!(%stream, ?missed, "a stretch was not recorded: the disk was too slow or full for longer than the window is");
+        lock(&self.shared.trouble).missed += missed;
     }
 
     fn keep(&mut self, snapshot: &Snapshot, fresh: &Fresh<'_>) -> Result<()> {
@@ -139,7 +144,7 @@ impl<'a> Writer<'a> {
         }
         self.newest = None;
         let dir = &self.shared.plan.dir;
-        let others = (2..MOST_OF_AN_HOUR).map(|number| format!("{plain}-{number}"));
+        let others = (2..=MOST_OF_AN_HOUR).map(|number| format!("{plain}-{number}"));
         for name in std::iter::once(plain.clone()).chain(others) {
             let reel = match Reel::open(dir, &name)? {
                 Some(reel) if reel.index.tracks == tracks => reel,
@@ -157,7 +162,11 @@ impl<'a> Writer<'a> {
             self.note(false);
             return Ok(());
         }
-        Ok(())
+        Err(RecordError::Crowded {
+            path: dir.clone(),
+            hour: plain,
+            most: MOST_OF_AN_HOUR,
+        })
     }
 
     /// Lets the oldest go until `needed` bytes fit.
@@ -165,7 +174,7 @@ impl<'a> Writer<'a> {
         if let Some(limit) = self.shared.plan.max_bytes {
             while self.bytes() + needed > limit {
                 if !self.remove_oldest()? {
-                    return Err(PublishError::Budget {
+                    return Err(RecordError::Budget {
                         path: self.shared.plan.dir.clone(),
                         needed,
                         limit,
@@ -186,7 +195,7 @@ impl<'a> Writer<'a> {
         let before = self.bytes();
         while self.bytes().saturating_add(needed) > before {
             if !self.remove_oldest()? {
-                return Err(PublishError::Floor {
+                return Err(RecordError::Floor {
                     path: self.shared.plan.dir.clone(),
                     free,
                     needed,
@@ -281,7 +290,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         };
         lock(&self.shared.reels).retain(|summary| summary.name != reel.name);
-        reel.remove()
+        Ok(reel.remove()?)
     }
 
     /// Tells the readers what the oldest or the newest reel has now.
@@ -306,6 +315,13 @@ impl<'a> Writer<'a> {
 /// The first moment after a column's beginning.
 fn after(column: &Column) -> UnixTime {
     UnixTime::from_nanos(column.starts.as_nanos() + 1)
+}
+
+/// When what `snapshot` still has begins, with its gaps.
+fn oldest(snapshot: &Snapshot) -> Option<UnixTime> {
+    let video = snapshot.tracks.iter().find(|view| !view.is_audio())?;
+    let first = video.retained.iter().chain(&video.listed).next()?;
+    Some(first.starts())
 }
 
 /// The columns of `snapshot` that are whole and begin at `until` or later, oldest first.

@@ -8,7 +8,7 @@ use super::logging::{self, LogArgs};
 use super::{CliError, signals};
 use crate::config;
 use crate::daemon::{Asked, Daemon};
-use crate::service::{self, Watchdog};
+use crate::service::{self, RestBeforeFailing, Watchdog};
 
 /// Runs the daemon until SIGTERM or SIGINT; a second one stops it at once. SIGHUP reads the config again.
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     logging::start(&args.log, Level::INFO)?;
     let path = config::find(args.config)?;
-    let plan = config::load(&path).inspect_err(|_| service::rest_before_failing())?;
+    let plan = config::load(&path).inspect_err(|_| RestBeforeFailing::needed().take(|| false))?;
     let asked = signals::listen()
         .map_err(|error| CliError::Failed(format!("signals can't be handled: {error}")))?;
     serve(&plan, Some(path.clone()), asked, |daemon| {
@@ -45,7 +45,11 @@ pub(super) fn serve<T>(
     asked: Asked,
     up: impl FnOnce(&Daemon) -> Result<T, CliError>,
 ) -> Result<(), CliError> {
-    let daemon = Daemon::start(plan, file).map_err(|error| CliError::Failed(error.to_string()))?;
+    let rest = RestBeforeFailing::needed();
+    let daemon = Daemon::start(plan, file).map_err(|error| {
+        rest.take(|| *asked.to_stop.borrow());
+        CliError::Failed(error.to_string())
+    })?;
     let outcome = up(&daemon);
     if outcome.is_ok() {
         daemon.wait(asked, Watchdog::asked_for());

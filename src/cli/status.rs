@@ -18,7 +18,8 @@ use crate::status::{
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 /// A daemon that is well answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Streams that end by a reload publish their last pictures first; recordings may have many of them.
+/// Streams that end by a reload publish their last pictures first; recordings may have many of them. The unit's `TimeoutStartSec=`, which
+/// bounds reloads as well, is longer.
 const PATIENCE_WITH_ENDS: Duration = Duration::from_secs(90);
 
 /// Shows streams, sessions, rates and drops.

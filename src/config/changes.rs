@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, StreamPlan};
+use super::{HttpPlan, Plan, StreamPlan};
 
 /// The keys that say who may watch a stream, or what the files hold that they name. The origin alone goes by them.
 const ACCESS: &str = "tokens, token_file, signing_key or signing_key_file";
@@ -15,6 +15,9 @@ const ACCESS: &str = "tokens, token_file, signing_key or signing_key_file";
 pub struct Changes {
     /// The streams that something is done to, by name. All others are not touched.
     pub streams: BTreeMap<String, StreamChange>,
+    /// Keys of the daemon itself that have changed, and are followed at once.
+    #[serde(default)]
+    pub at_once: Vec<String>,
     /// Keys of the daemon itself that have changed: they wait for its next start.
     pub next_start: Vec<String>,
 }
@@ -57,15 +60,21 @@ impl Changes {
                 streams.insert(name.clone(), change);
             }
         }
+        let of_daemon = differing_of_daemon(old, new);
+        let keys = |those: bool| -> Vec<String> {
+            let keys = of_daemon.iter().filter(|(_, at_once)| *at_once == those);
+            keys.map(|(key, _)| (*key).to_owned()).collect()
+        };
         Self {
             streams,
-            next_start: differing_of_daemon(old, new),
+            at_once: keys(true),
+            next_start: keys(false),
         }
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.streams.is_empty() && self.next_start.is_empty()
+        self.streams.is_empty() && self.at_once.is_empty() && self.next_start.is_empty()
     }
 
     /// The streams that `action` is done to.
@@ -78,7 +87,7 @@ impl Changes {
     }
 }
 
-/// One line for each stream, and one for what waits.
+/// One line for each stream, and one for what of the daemon itself is followed at once, and for what waits.
 impl std::fmt::Display for Changes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.is_empty() {
@@ -96,6 +105,13 @@ impl std::fmt::Display for Changes {
                 let _ = write!(line, ": {}", keys.join(", "));
             }
             writeln!(f, "{line}")?;
+        }
+        if !self.at_once.is_empty() {
+            writeln!(
+                f,
+                "the daemon goes on, changed: {}",
+                self.at_once.join(", ")
+            )?;
         }
         if !self.next_start.is_empty() {
             let keys = self.next_start.join(", ");
@@ -173,7 +189,7 @@ fn differing(old: &StreamPlan, new: &StreamPlan) -> Vec<(&'static str, bool)> {
         ("mode", mode == &new.mode, false),
         ("framerate, segment or part", grid == &new.grid, false),
         ("window", window == &new.window, true),
-        ("stale_after", stale_after == &new.stale_after, false),
+        ("stale_after", stale_after == &new.stale_after, true),
         ("slack", slack == &new.slack, false),
         ("pace", pace == &new.pace, false),
         ("backfill", backfill == &new.backfill, false),
@@ -197,14 +213,20 @@ fn differing(old: &StreamPlan, new: &StreamPlan) -> Vec<(&'static str, bool)> {
     differing.map(|(key, _, at_once)| (key, at_once)).collect()
 }
 
-/// The daemon's own keys that differ.
-fn differing_of_daemon(old: &Plan, new: &Plan) -> Vec<String> {
+/// The daemon's own keys that differ, and whether it follows the new ones at once.
+fn differing_of_daemon(old: &Plan, new: &Plan) -> Vec<(&'static str, bool)> {
     let Plan {
         socket,
         socket_mode,
         tick_log,
         listen,
-        http,
+        http:
+            HttpPlan {
+                allow_anyone,
+                admin_listen,
+                admin,
+                limits: viewers,
+            },
         tls,
         publish_dir,
         keep_free,
@@ -213,31 +235,46 @@ fn differing_of_daemon(old: &Plan, new: &Plan) -> Vec<String> {
         limits,
         streams: _,
     } = old;
+    // Administrators of another address are let in once it is listened at.
+    let same_doors = admin_listen == &new.http.admin_listen;
     let equal = [
-        ("[daemon] socket", socket == &new.socket),
-        ("[daemon] socket_mode", socket_mode == &new.socket_mode),
-        ("[daemon] tick_log", tick_log == &new.tick_log),
-        ("[http] listen", listen == &new.listen),
+        ("[daemon] socket", socket == &new.socket, false),
         (
-            "[http] admin_listen",
-            http.admin_listen == new.http.admin_listen,
+            "[daemon] socket_mode",
+            socket_mode == &new.socket_mode,
+            false,
+        ),
+        ("[daemon] tick_log", tick_log == &new.tick_log, false),
+        ("[http] listen", listen == &new.listen, false),
+        (
+            "[http] allow_anyone",
+            *allow_anyone == new.http.allow_anyone,
+            true,
+        ),
+        ("[http] admin_listen", same_doors, false),
+        (
+            "[http] admin_token_file or what it holds",
+            admin == &new.http.admin,
+            same_doors,
         ),
         (
             "[http] trusted_proxies or limits",
-            http.limits == new.http.limits,
+            viewers == &new.http.limits,
+            false,
         ),
-        ("[http] tls_certificate or tls_key", tls == &new.tls),
-        ("[publish] dir", publish_dir == &new.publish_dir),
-        ("[publish] keep_free", keep_free == &new.keep_free),
-        ("[ffmpeg] path", ffmpeg == &new.ffmpeg),
+        ("[http] tls_certificate or tls_key", tls == &new.tls, false),
+        ("[publish] dir", publish_dir == &new.publish_dir, false),
+        ("[publish] keep_free", keep_free == &new.keep_free, false),
+        ("[ffmpeg] path", ffmpeg == &new.ffmpeg, false),
         (
             "[ffmpeg] failures, failures_within or retry_every",
             breaker == &new.breaker,
+            false,
         ),
-        ("[limits]", limits == &new.limits),
+        ("[limits]", limits == &new.limits, false),
     ];
-    let differing = equal.into_iter().filter(|(_, equal)| !equal);
-    differing.map(|(key, _)| key.to_owned()).collect()
+    let differing = equal.into_iter().filter(|(_, equal, _)| !equal);
+    differing.map(|(key, _, at_once)| (key, at_once)).collect()
 }
 
 #[cfg(test)]
@@ -269,7 +306,9 @@ mod tests {
         assert_eq!(actions(&door("window = \"20s\"")), one("yard", Action::End));
         let more = door("window = \"20s\"") + yard + "[streams.new]\nframerate = 5\n";
         assert_eq!(actions(&more), one("new", Action::Start));
-        let adjusted = door("window = \"40s\"\nallow_users = [0]\nat_exit = \"end\"") + yard;
+        let adjusted =
+            door("window = \"40s\"\nstale_after = \"9s\"\nallow_users = [0]\nat_exit = \"end\"")
+                + yard;
         assert_eq!(actions(&adjusted), one("door", Action::Adjust));
         let other_rate = door("window = \"20s\"").replace("25", "30") + yard;
         assert_eq!(actions(&other_rate), one("door", Action::Restart));
@@ -286,6 +325,25 @@ mod tests {
             Action::Restart
         );
         assert_eq!(change(&old, &plan(&door(""))), Action::Restart);
+    }
+
+    #[test]
+    fn who_administers_and_whether_anyone_may_watch_is_followed_at_once_and_told() {
+        let old = plan(&door(""));
+        let mut new = old.clone();
+        new.http.admin.guarded = !old.http.admin.guarded;
+        new.http.allow_anyone = true;
+        let told = "the daemon goes on, changed: [http] allow_anyone, [http] admin_token_file or what it holds\n";
+        assert_eq!(Changes::between(&old, &new).to_string(), told);
+        // Those of another address wait for it.
+        new.http.admin_listen = Some(([127, 0, 0, 1], 9).into());
+        let changes = Changes::between(&old, &new);
+        assert_eq!(changes.at_once, ["[http] allow_anyone"]);
+        assert_eq!(changes.next_start[0], "[http] admin_listen");
+        assert_eq!(changes.next_start.len(), 2);
+        // As an older daemon says it.
+        let json = "{\"streams\":{},\"next_start\":[]}";
+        assert!(serde_json::from_str::<Changes>(json).unwrap().is_empty());
     }
 
     #[test]

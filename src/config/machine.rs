@@ -90,6 +90,8 @@ pub(super) struct Places {
     pub(super) codecs: BTreeMap<String, Vec<Offset>>,
     /// By stream.
     pub(super) sources: BTreeMap<String, Offset>,
+    /// The folders of recordings, by stream.
+    pub(super) records: BTreeMap<String, Offset>,
 }
 
 /// Checks `plan` against the machine.
@@ -103,6 +105,7 @@ pub(super) fn check(
         check_socket(&plan.socket, places.socket, report);
         check_folder("publish dir", &plan.publish_dir, places.publish, report);
         check_free(plan, places.publish, report);
+        check_records(plan, places, report);
         if let Some(tls) = &plan.tls {
             check_file(
                 "tls_certificate",
@@ -223,79 +226,113 @@ fn check_socket(socket: &Path, at: Offset, report: &mut Report) {
     }
 }
 
+/// What keeps files from being made in a folder.
+struct Unusable {
+    what: String,
+    mend: String,
+    /// Whether the disk may be in trouble, rather than the config wrong.
+    may_pass: bool,
+}
+
 /// Checks that files can be made in `folder`, or that it can be created.
 fn check_folder(name: &str, folder: &Path, at: Offset, report: &mut Report) {
-    let nearest = match nearest_existing(folder) {
-        Ok(nearest) => nearest,
-        Err((path, error)) => {
-            let what = format!(
-                "{name} {}: {} can't be read: {error}",
-                folder.display(),
-                path.display()
-            );
-            report.error(
-                at,
-                what,
-                format!("let {} in, or name another folder", user()),
-            );
-            return;
+    match usable(name, folder) {
+        Ok(()) => {}
+        Err(why) if why.may_pass => report.warning(at, why.what, why.mend),
+        Err(why) => report.error(at, why.what, why.mend),
+    }
+}
+
+/// Warns of folders of recordings that can't be used: the streams go on without, and record as soon as they can.
+fn check_records(plan: &Plan, places: &Places, report: &mut Report) {
+    for (name, stream) in &plan.streams {
+        let Some(record) = &stream.record else {
+            continue;
+        };
+        let at = places.records.get(name).copied().unwrap_or_default();
+        let folder = record.folder(&plan.publish_dir, name);
+        // One beside the window is checked with that.
+        let own = record.dir.is_some().then(|| usable("record dir", &folder));
+        if let Some(Err(Unusable { what, mend, .. })) = own {
+            let what = format!("{what}, so nothing of stream {name} is recorded");
+            report.warning(at, what, mend);
+            continue;
         }
+        // The recording leaves the window's own room alone.
+        let floor = plan.keep_free.saturating_mul(2);
+        if let Some(free) = free_in(&folder).filter(|free| *free < floor) {
+            let what = format!(
+                "record dir {} has {free} bytes free, less than {floor}, twice the keep_free of [publish], so no more is recorded than goes",
+                folder.display()
+            );
+            let mend = "free some space, lower keep_free, or set dir of record to a folder on another disk";
+            report.warning(at, what, mend);
+        }
+    }
+}
+
+/// Whether files can be made in `folder`, or it can be created.
+fn usable(name: &str, folder: &Path) -> Result<(), Unusable> {
+    let shown = folder.display();
+    let wrong = |what, mend| Unusable {
+        what,
+        mend,
+        may_pass: false,
     };
+    let nearest = nearest_existing(folder).map_err(|(path, error)| {
+        wrong(
+            format!("{name} {shown}: {} can't be read: {error}", path.display()),
+            format!("let {} in, or name another folder", user()),
+        )
+    })?;
     if !nearest.is_dir() {
-        let what = format!(
-            "{name} {}: {} is no folder",
-            folder.display(),
-            nearest.display()
-        );
-        report.error(at, what, "name another folder");
-    } else if let Err(error) = may_write(&nearest)
-        && error.kind() == io::ErrorKind::ReadOnlyFilesystem
-    {
-        let shown = folder.display();
-        let what = format!("{name} {shown} is on a read-only file system");
-        let mend = format!(
-            "mount it writable, under systemd by ReadWritePaths={shown} in the unit (systemctl edit ringgear), or name another folder"
-        );
-        report.warning(at, what, mend);
-    } else if let Err(error) = may_write(&nearest) {
-        let shown = folder.display();
-        let (what, mend) = if nearest == folder {
-            (
+        return Err(wrong(
+            format!("{name} {shown}: {} is no folder", nearest.display()),
+            "name another folder".to_owned(),
+        ));
+    }
+    may_write(&nearest).map_err(|error| {
+        if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            return Unusable {
+                what: format!("{name} {shown} is on a read-only file system"),
+                mend: format!(
+                    "mount it writable, under systemd by ReadWritePaths={shown} in the unit (systemctl edit ringgear), or name another folder"
+                ),
+                may_pass: true,
+            };
+        }
+        if nearest == folder {
+            return wrong(
                 format!("{name} {shown} can't be written: {error}"),
                 format!("let {} write there, or name another folder", user()),
-            )
-        } else {
-            (
-                format!(
-                    "{name} {shown} can't be created in {}: {error}",
-                    nearest.display()
-                ),
-                format!(
-                    "create it and give it to {}, or name another folder",
-                    user()
-                ),
-            )
-        };
-        report.error(at, what, mend);
-    }
+            );
+        }
+        wrong(
+            format!(
+                "{name} {shown} can't be created in {}: {error}",
+                nearest.display()
+            ),
+            format!("create it and give it to {}, or name another folder", user()),
+        )
+    })
 }
 
 /// Warns when so little is free that nothing would be written.
 fn check_free(plan: &Plan, at: Offset, report: &mut Report) {
-    let Ok(folder) = nearest_existing(&plan.publish_dir) else {
-        return;
-    };
-    if let Ok(stat) = rustix::fs::statvfs(&folder) {
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        if plan.keep_free > 0 && free < plan.keep_free {
-            let what = format!(
-                "publish dir {} has {free} bytes free, less than the {} of keep_free, so nothing is written to it",
-                plan.publish_dir.display(),
-                plan.keep_free
-            );
-            report.warning(at, what, "free some space, or lower keep_free");
-        }
+    if let Some(free) = free_in(&plan.publish_dir).filter(|free| *free < plan.keep_free) {
+        let what = format!(
+            "publish dir {} has {free} bytes free, less than the {} of keep_free, so nothing is written to it",
+            plan.publish_dir.display(),
+            plan.keep_free
+        );
+        report.warning(at, what, "free some space, or lower keep_free");
     }
+}
+
+/// How many bytes this user may write where `folder` is, or will be.
+fn free_in(folder: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(&nearest_existing(folder).ok()?).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// `folder`, or the folder nearest above it that exists.

@@ -227,6 +227,7 @@ fn check(
         tls_key: place(&http.values.tls_key, http.at),
         codecs: BTreeMap::new(),
         sources: BTreeMap::new(),
+        records: BTreeMap::new(),
     };
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut plans = BTreeMap::new();
@@ -245,6 +246,7 @@ fn check(
         if let Some(record) = &mut checked.plan.record {
             record.resolve(folder);
             recorded.push((record.clone(), checked.record_at));
+            places.records.insert(name.clone(), checked.record_at);
         }
         for (codec, at) in checked.codecs {
             places.codecs.entry(codec).or_default().push(at);

@@ -1,13 +1,14 @@
 //! The config is read again: what it changes is done to the streams, and to no other.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::streams::{Running, Streams};
 use crate::config::{self, Action, Changes, Plan};
 use crate::control::{ReloadError, Reloaded};
 use crate::service;
-use crate::stream::AnyStream;
+use crate::stream::{AnyStream, require_encoders};
 
 /// What a producer hears whose stream is restarted.
 const RESTARTED: &str = "it is started again with another config";
@@ -31,7 +32,11 @@ impl Streams {
             let plan = self.checked(&file, &running.plan)?;
             return Ok(reloaded(Changes::between(&running.plan, &plan)));
         }
-        service::reloading();
+        // A start that is not over is not over by this.
+        let is_told = self.told_ready.load(Ordering::Relaxed);
+        if is_told {
+            service::reloading();
+        }
         let done = self.checked(&file, &running.plan);
         let done = done.and_then(|plan| self.run_by(&mut running, plan));
         match &done {
@@ -48,15 +53,22 @@ impl Streams {
                 }
             }
         }
-        service::ready();
+        if is_told {
+            service::ready();
+        }
         done.map(reloaded)
     }
 
     /// The config as it is now, if this machine can do what it asks for beside what stays of `running` until the next start.
     fn checked(&self, file: &Path, running: &Plan) -> Result<Plan, ReloadError> {
         let plan = config::load(file)?;
-        super::require_encoders(&self.house.ffmpeg, plan.streams.values())
-            .map_err(|error| ReloadError::Lacking(error.to_string()))?;
+        for (name, stream) in &plan.streams {
+            // One that lacks its encoder already is no reason to leave others as they are.
+            if running.streams.get(name) != Some(stream) {
+                require_encoders(&self.house.ffmpeg, stream)
+                    .map_err(|error| ReloadError::Lacking(error.to_string()))?;
+            }
+        }
         plan.may_serve_at(self.address, running.tls.is_some())
             .map_err(|(what, mend)| ReloadError::Lacking(format!("{what}: {mend}")))?;
         Ok(plan)
@@ -94,6 +106,11 @@ impl Streams {
                 stream.finish_stop();
             }
             self.remove(name);
+        }
+        // What of the daemon itself is followed at once is not told of again.
+        running.plan.http.allow_anyone = plan.http.allow_anyone;
+        if running.plan.http.admin_listen == plan.http.admin_listen {
+            running.plan.http.admin = plan.http.admin.clone();
         }
         let mut failed = Vec::new();
         for name in changes.with(Action::Restart) {

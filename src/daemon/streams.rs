@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ const SETTLING: Duration = Duration::from_millis(50);
 const LONGEST_START: Duration = Duration::from_secs(15);
 /// How often the service manager's status line is made anew.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the disks of recordings answer.
+const DISKS_EVERY: Duration = Duration::from_secs(5);
 
 /// The streams as the origin sees them.
 pub(super) type Ports = BTreeMap<String, http::StreamPort>;
@@ -40,6 +43,8 @@ pub(super) struct Streams {
     /// Where the origin serves viewers.
     pub(super) address: SocketAddr,
     administrators: watch::Sender<Arc<Access>>,
+    /// Whether the service manager has been told that the daemon is up: until then there is nothing to tell it of reloads.
+    pub(super) told_ready: AtomicBool,
     /// What they run by. Held while it is changed.
     pub(super) config: Mutex<Running>,
 }
@@ -78,6 +83,7 @@ impl Streams {
             asked_to_stop: watch::Sender::new(false),
             address,
             administrators: watch::Sender::new(Arc::new(plan.http.admin.clone())),
+            told_ready: AtomicBool::new(false),
             config: Mutex::new(Running {
                 plan: plan.clone(),
                 file,
@@ -157,6 +163,7 @@ impl Streams {
         let _ = tokio::time::timeout(LONGEST_START, settled).await;
         let mut told = self.in_a_line();
         service::ready_with(&told);
+        self.told_ready.store(true, Ordering::Relaxed);
         let statuses = async {
             loop {
                 tokio::time::sleep(STATUS_EVERY).await;
@@ -168,6 +175,16 @@ impl Streams {
             }
         };
         tokio::join!(self.keep_alive(watchdog), statuses);
+    }
+
+    /// Says of disks that do not answer that they don't, whether anybody asks for the status or not.
+    pub(super) async fn look_at_disks(&self) {
+        loop {
+            tokio::time::sleep(DISKS_EVERY).await;
+            for (_, stream) in self.all() {
+                stream.look_at_disk();
+            }
+        }
     }
 
     /// How the streams are: "3 streams: 2 live, 1 failed (yard)".

@@ -178,6 +178,8 @@ impl<S: Sink> LosslessIngest<S> {
                         left.close(done);
                     }
                 }
+                // Recordings have no slate.
+                Ok(Command::StaleAfter(_)) => {}
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.stop();
                     return;

@@ -68,6 +68,8 @@ pub(crate) enum Command {
         session: u64,
         done: Option<oneshot::Sender<FrameCounts>>,
     },
+    /// From now on the slate is shown after so long without a frame.
+    StaleAfter(Duration),
     /// No more ticks.
     Stop,
 }
@@ -192,6 +194,7 @@ impl<S: FnMut(TickPicture)> Ingest<S> {
                     Some(current) if current.id == session => current.close(done),
                     _ => {}
                 },
+                Ok(Command::StaleAfter(silence)) => self.plan.stale_after = silence,
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }

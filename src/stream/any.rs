@@ -62,6 +62,13 @@ impl AnyStream {
         }
     }
 
+    /// Says once if the disk of what is kept of it does not answer.
+    pub(crate) fn look_at_disk(&self) {
+        if let Self::Live(stream) = self {
+            stream.look_at_disk();
+        }
+    }
+
     pub(crate) fn port(&self) -> StreamPort {
         match self {
             Self::Live(stream) => stream.port(),

@@ -31,7 +31,8 @@ const HEALTHY: Duration = Duration::from_secs(30);
 pub(super) enum News {
     /// The stream is to stop.
     Stop,
-    /// It is to go on by a plan that differs in nothing that its threads are made by, but in the window's length.
+    /// It is to go on by a plan that differs in nothing that its threads are made by, but in the window's length and in when the
+    /// slate is shown.
     Adjust(Box<StreamPlan>),
     /// A thread of the stream has ended.
     Ended {
@@ -246,7 +247,7 @@ impl Keeper {
                     life.stop();
                 }
                 Ok(News::Adjust(plan)) => {
-                    life.set_window_length(plan.window);
+                    life.adjust(&plan);
                     self.ground.adjust(*plan);
                 }
                 Ok(News::Ended {

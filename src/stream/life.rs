@@ -440,10 +440,12 @@ impl Life {
         Ok(life)
     }
 
-    /// Lists so much in the playlists from now on. Not to be asked of a copied stream.
-    pub(super) fn set_window_length(&self, window: Duration) {
-        if let Some((_, events)) = &self.wires {
-            let _ = events.send(Event::WindowLength(window));
+    /// Goes on by `plan`, as [`News::Adjust`](super::keeper::News::Adjust) says. Not to be asked of a copied stream.
+    pub(super) fn adjust(&self, plan: &StreamPlan) {
+        if let Some((commands, events)) = &self.wires {
+            // Threads that have died have nothing to change.
+            let _ = commands.send(Command::StaleAfter(plan.stale_after));
+            let _ = events.send(Event::WindowLength(plan.window));
         }
     }
 

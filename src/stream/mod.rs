@@ -45,7 +45,7 @@ use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{AtExit, AudioInput, BreakerPlan, Plan, StreamPlan, user_name};
 use crate::control::{Accounts, Granted, Offer, Peer};
 use crate::descriptors::{Descriptors, TooFew};
-use crate::encode::{FfmpegInfo, ProbeCache};
+use crate::encode::{EncodeError, FfmpegInfo, ProbeCache};
 use crate::http::StreamPort;
 use crate::ingest::TickLogError;
 use crate::picture::{Picture, Size};
@@ -176,6 +176,7 @@ impl Stream {
         let picture = newest.subscribe();
         let shared = Arc::new(Shared::new());
         shared.end_at_exit(plan.at_exit == AtExit::End);
+        shared.look_for_encoders(&plan, &house.ffmpeg);
         let (curtain, snapshot) = Curtain::new(
             window.snapshot(house.anchor.now()),
             house.anchor.clone(),
@@ -300,6 +301,13 @@ impl Stream {
         self.anchor.monotonic().saturating_since(turned)
     }
 
+    /// Says once if the disk of what is kept of it does not answer.
+    pub(crate) fn look_at_disk(&self) {
+        if let Some(archive) = &self.archive {
+            archive.look_at_disk();
+        }
+    }
+
     /// What the origin needs of it.
     pub(crate) fn port(&self) -> StreamPort {
         let status = {
@@ -322,7 +330,8 @@ impl Stream {
         port
     }
 
-    /// Changes to `plan` on the way. It differs in nothing but the window's length, who may feed the stream, and what a stop does to it.
+    /// Changes to `plan` on the way. It differs in nothing but the window's length, when the slate is shown, who may feed the stream, and what
+    /// a stop does to it.
     pub(crate) fn adjust(&self, plan: &StreamPlan) {
         self.shared.end_at_exit(plan.at_exit == AtExit::End);
         self.plan.send_replace(plan.clone());
@@ -377,6 +386,17 @@ impl Stream {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         thread.take()
     }
+}
+
+/// Whether `ffmpeg` has every encoder that the stream of `plan` can't do without.
+pub(crate) fn require_encoders(ffmpeg: &FfmpegInfo, plan: &StreamPlan) -> Result<(), EncodeError> {
+    for encoder in plan.needed_encoders() {
+        ffmpeg.require_encoder(encoder)?;
+    }
+    for encoder in plan.needed_audio_encoders() {
+        ffmpeg.require_encoder(&encoder)?;
+    }
+    Ok(())
 }
 
 /// Begins to keep what `window` lists, if `plan` asks for it.

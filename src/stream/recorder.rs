@@ -75,6 +75,9 @@ impl Recorder {
             left: OnceLock::new(),
             this: Weak::clone(this),
         });
+        recorder
+            .idle
+            .look_for_encoders(&recorder.plan(), &house.ffmpeg);
         if let Some(name) = recorder.names().into_iter().next() {
             let restored = recorder.restore(&name);
             let unfinished = restored.filter(|restored| {
@@ -329,6 +332,7 @@ impl Recorder {
     /// Makes the next recording by `plan`; the one under way goes on as it is.
     pub(crate) fn adjust(&self, plan: &StreamPlan) {
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan.clone());
+        self.idle.look_for_encoders(plan, &self.house.ffmpeg);
     }
 
     /// Begins to stop for good: producers hear that, because of `cause`.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::{AudioInput, StreamPlan};
+use crate::encode::{EncodeError, FfmpegInfo};
 use crate::histogram::Histogram;
 use crate::ingest::{Count, Counters};
 use crate::status::{
@@ -58,6 +59,8 @@ pub(super) struct Report {
     pub(super) starting: bool,
     /// Why the encoder does not run, for people.
     pub(super) failure: Option<String>,
+    /// Which encoder FFmpeg lacks, so that nothing can be encoded, for people.
+    pub(super) lacking: Option<String>,
     /// Why it is not known what the sound is encoded as, which the stream waits for, for people.
     pub(super) undescribed: Option<String>,
     /// Whether it has failed so often that it is tried only now and then, or has no threads at all.
@@ -101,6 +104,17 @@ impl Shared {
         self.ends_at_exit.load(Ordering::Relaxed)
     }
 
+    /// Notes whether `ffmpeg` lacks an encoder that the stream of `plan` can't do without: then it is failed.
+    pub(super) fn look_for_encoders(&self, plan: &StreamPlan, ffmpeg: &FfmpegInfo) {
+        let lacking = super::require_encoders(ffmpeg, plan).err();
+        if let Some(error) = &lacking {
+            tracing::error!(stream = %plan.name, "the stream can't be encoded: {error}");
+        }
+        // FFmpeg is looked at once.
+        let told = |error: EncodeError| format!("{error}; then start the daemon again");
+        self.report().lacking = lacking.map(told);
+    }
+
     /// The report, to be read or changed briefly.
     pub(super) fn report(&self) -> MutexGuard<'_, Report> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,7 +131,9 @@ impl Shared {
         let report = self.report().clone();
         let state = match &report {
             report if report.ended => StreamState::Ended,
-            report if report.broken || report.undescribed.is_some() => StreamState::Failed,
+            report if report.broken || report.lacking.is_some() || report.undescribed.is_some() => {
+                StreamState::Failed
+            }
             report if report.starting => StreamState::Starting,
             report if report.started.is_none() => StreamState::Waiting,
             report if report.no_signal => StreamState::NoSignal,
@@ -128,7 +144,8 @@ impl Shared {
         let too_slow = report.encoder.too_slow.clone();
         let source = report.source.as_ref().and_then(source_detail);
         let detail = report
-            .failure
+            .lacking
+            .or(report.failure)
             .or(report.undescribed)
             .or(source)
             .or(report.disk)

@@ -35,16 +35,7 @@ impl Transcode {
         super::hear_panics();
         descriptors::raise_limit();
         let ffmpeg = encode::find_ffmpeg(&plan.ffmpeg).map_err(|error| error.to_string())?;
-        for encoder in stream.needed_encoders() {
-            ffmpeg
-                .require_encoder(encoder)
-                .map_err(|error| error.to_string())?;
-        }
-        for encoder in stream.needed_audio_encoders() {
-            ffmpeg
-                .require_encoder(&encoder)
-                .map_err(|error| error.to_string())?;
-        }
+        super::require_encoders(&ffmpeg, &stream).map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use ringgear::status::{StreamState, StreamStatus, StreamsStatus};
 
-use crate::harness::place::{Place, Who};
+use crate::harness::place::{Place, Who, give_to_daemon};
 use crate::harness::process::{Process, run};
 use crate::harness::streams::small_stream;
 use crate::harness::{beside_others, http, wait_for};
@@ -88,10 +88,59 @@ fn viewers_and_producers_who_come_while_there_is_no_daemon_meet_the_next_one() {
 }
 
 #[test]
+fn what_the_config_says_of_doors_in_vain_is_warned_of() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let control = UnixListener::bind(place.path().join("other.sock")).unwrap();
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = origin.local_addr().unwrap();
+    let daemon = Process::start(
+        "ringgear serve",
+        &mut serve(&place, &[control.as_fd(), origin.as_fd()]),
+    );
+    wait_for("it answers", Duration::from_secs(20), || {
+        http::get(other.port(), "/healthz").ok()
+    });
+    let said = daemon.said();
+    let socket = place.socket();
+    for (key, asked, opened) in [
+        (
+            "[http] listen",
+            format!("127.0.0.1:{}", place.port),
+            other.to_string(),
+        ),
+        (
+            "[daemon] socket",
+            socket.display().to_string(),
+            place.path().join("other.sock").display().to_string(),
+        ),
+    ] {
+        let line = format!("{key} says {asked}, but the socket unit has opened {opened}");
+        assert!(said.contains(&line), "{line}: {said}");
+    }
+    assert!(said.contains("systemctl edit ringgear.socket"), "{said}");
+    drop(daemon);
+
+    // The same path with other rights.
+    let control = UnixListener::bind(&socket).unwrap();
+    give_to_daemon(&socket);
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o600)).unwrap();
+    let daemon = Process::start("ringgear serve", &mut serve(&place, &[control.as_fd()]));
+    wait_for("it answers", Duration::from_secs(20), || {
+        http::get(place.port, "/healthz").ok()
+    });
+    let said = daemon.said();
+    let line = "[daemon] socket_mode says 0660, but the socket unit has opened 0600";
+    assert!(said.contains(line), "{said}");
+    assert!(!said.contains("[http] listen says"), "{said}");
+}
+
+#[test]
 fn doors_that_are_of_no_use_are_an_error() {
     let _machine = beside_others();
     let place = Place::new();
     let [one, other] = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
+    let begun = Instant::now();
     let refused = run(
         &mut serve(&place, &[one.as_fd(), other.as_fd()]),
         Duration::from_secs(20),
@@ -100,6 +149,11 @@ fn doors_that_are_of_no_use_are_an_error() {
     assert!(
         refused.stderr.contains("listener 2 is of no use"),
         "{refused:?}"
+    );
+    // A service manager starts it again at once. A busy machine only takes longer.
+    assert!(
+        begun.elapsed() > Duration::from_secs(2),
+        "it has not rested"
     );
 }
 

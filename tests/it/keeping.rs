@@ -264,6 +264,44 @@ mod large {
         daemon.stop();
     }
 
+    #[test]
+    fn what_leaves_the_window_while_the_disk_hangs_is_told_by_log_and_status() {
+        let _machine = beside_others();
+        let config =
+            small_stream("cam", "window = \"6s\"") + "[streams.cam.record]\nkeep = \"1h\"\n";
+        let daemon = Daemon::start(&config);
+        let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+        wait_for_recorded(&daemon, 2);
+        let hanging = daemon.place.faults().join("record.cam");
+        std::fs::write(&hanging, "hang").unwrap();
+        // Nobody asks for the status meanwhile.
+        wait_for("the log says that it hangs", SOON, || {
+            daemon.log().contains("does not answer").then_some(())
+        });
+        let at = daemon.stream("cam");
+        let record = at.record.unwrap();
+        assert!(record.error.unwrap().contains("does not answer"));
+        assert_eq!(record.missed_seconds, 0.0);
+        // It hangs until all of that has left the window, with what it retains for slow players.
+        let last = at.window.last_segment.unwrap();
+        wait_for("the window has moved on", SOON, || {
+            (daemon.stream("cam").window.first_segment > last + 15).then_some(())
+        });
+        std::fs::remove_file(&hanging).unwrap();
+        let record = wait_for("what is missing is counted", SOON, || {
+            let record = daemon.stream("cam").record.unwrap();
+            (record.missed_seconds > 0.0).then_some(record)
+        });
+        assert_eq!(record.error, None);
+        let log = daemon.log();
+        for line in [
+            "the disk of the recordings answers again",
+            "a stretch was not recorded",
+        ] {
+            assert!(log.contains(line), "{line}: {log}");
+        }
+    }
+
     fn what_can_t_be_had_is_told(daemon: &Daemon, first: u64) {
         let (from, to) = (time_of(first), time_of(first + RATE));
         for (path, status, told) in [

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
+use ringgear::status::StreamState;
 use ringgear::tick::Framerate;
 use rustix::process::Signal;
 
@@ -14,6 +15,7 @@ use crate::harness::daemon::Daemon;
 use crate::harness::dash;
 use crate::harness::hls::{self, MediaPlaylist};
 use crate::harness::place::{Place, Who, give_to_daemon};
+use crate::harness::process::run;
 use crate::harness::service_manager::ServiceManager;
 use crate::harness::streams::small_stream;
 use crate::harness::{alone, beside_others, tick_log, wait_for};
@@ -179,6 +181,56 @@ fn it_is_ready_once_the_encoders_that_it_starts_with_have_answered() {
 }
 
 #[test]
+fn a_stream_that_lacks_its_encoder_is_failed_and_others_run() {
+    let _machine = beside_others();
+    // It lists none of HEVC.
+    let ffmpeg = BrokenFfmpeg::at("-encoders", "ffmpeg \"$@\" | grep -v libx265; exit 0");
+    let yard = |codec: &str| {
+        let codec = format!("codec = \"{codec}\"\npreset");
+        small_stream("yard", "window = \"12s\"").replace("preset", &codec)
+    };
+    let config = ffmpeg.config("") + &stream();
+    let daemon = Daemon::start(&(config.clone() + &yard("libx265")));
+    let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    let before = daemon.wait_until_playable("cam");
+    let failed = daemon.stream("yard");
+    assert_eq!(failed.state, StreamState::Failed);
+    let detail = failed.detail.unwrap();
+    assert!(
+        detail.contains("has no encoder libx265: install one that has it")
+            && detail.ends_with("then start the daemon again"),
+        "{detail}"
+    );
+    let log = daemon.log();
+    assert!(log.contains("the stream can't be encoded: "), "{log}");
+
+    // Another codec is taken up by a reload, for which the stream that fails is no hindrance either.
+    let reload = || {
+        let mut command = daemon.place.command(Who::Daemon);
+        run(command.arg("reload"), Duration::from_secs(60))
+    };
+    let longer = config.replace("12s", "20s");
+    daemon
+        .place
+        .write_config(&(longer.clone() + &yard("libx265")));
+    let done = reload();
+    let told = "stream cam goes on, changed: window\n";
+    assert_eq!((done.code, &*done.stdout), (Some(0), told), "{done:?}");
+    daemon
+        .place
+        .write_config(&(longer.clone() + &yard("libx264")));
+    let done = reload();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(daemon.stream("yard").state, StreamState::Waiting);
+    assert_eq!(daemon.stream("cam").encoder.pid, before.encoder.pid);
+    // A stream that runs is not changed to what can't be encoded.
+    daemon.place.write_config(&(longer + &yard("libx265")));
+    let refused = reload();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(daemon.stream("yard").state, StreamState::Waiting);
+}
+
+#[test]
 fn while_a_stream_stands_still_the_watchdog_is_not_fed() {
     let _machine = beside_others();
     let place = Place::new();
@@ -190,7 +242,6 @@ fn while_a_stream_stands_still_the_watchdog_is_not_fed() {
     let _camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
     daemon.wait_until_playable("cam");
     std::fs::write(&fault, "hang").unwrap();
-    // What is told has to be read meanwhile, or the daemon would wait for that.
     wait_for("it is noticed", Duration::from_secs(30), || {
         manager.next_within(Duration::from_millis(200));
         daemon.log().contains(stands_still).then_some(())

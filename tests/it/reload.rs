@@ -1,16 +1,19 @@
 //! A config that is read again: what it changes is done, and no other stream notices.
 
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use ringgear::status::StreamState;
 use rustix::process::Signal;
 
+use crate::harness::broken_ffmpeg::BrokenFfmpeg;
 use crate::harness::daemon::Daemon;
-use crate::harness::place::{Place, Who};
+use crate::harness::place::{Place, Who, give_to_daemon};
 use crate::harness::process::{Outcome, run};
 use crate::harness::service_manager::ServiceManager;
 use crate::harness::streams::small_stream;
-use crate::harness::{beside_others, hls, tick_log, wait_for};
+use crate::harness::{beside_others, hls, http, tick_log, wait_for};
 
 /// `ringgear` with these arguments, as the daemon's user.
 fn ringgear(daemon: &Daemon, arguments: &[&str]) -> Outcome {
@@ -82,6 +85,10 @@ fn unchanged_streams_go_on_and_each_other_gets_what_its_change_needs() {
         let log = tick_log::read(&daemon.place.tick_logs(), name);
         let ticks = log.windows(2).all(|two| two[0].tick + 1 == two[1].tick);
         assert!(ticks, "{name} has missed no tick");
+        assert_eq!(after.restarts, 0, "{name} itself");
+        // Whether any was late is the machine's affair, too: it may have had much to do meanwhile.
+        let overdue = after.ticks.overdue - before.ticks.overdue;
+        eprintln!("{name}: {overdue} ticks were overdue over the reload");
     }
     // Its producer has come back by itself, and its numbers go on.
     let restarted = wait_for("it is fed again", Duration::from_secs(20), || {
@@ -128,6 +135,62 @@ fn unchanged_streams_go_on_and_each_other_gets_what_its_change_needs() {
 }
 
 #[test]
+fn another_token_of_administrators_counts_at_once_and_is_told_of_once() {
+    let _machine = beside_others();
+    let mut place = Place::new();
+    let admin = {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let tokens = ["the-first-of-two-tokens", "the-second-of-two-tokens"];
+    let now_is = |place: &Place, token: &str| {
+        let path = place.write("tokens", token);
+        give_to_daemon(&path);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    now_is(&place, tokens[0]);
+    place.http = format!("admin_listen = \"127.0.0.1:{admin}\"\nadmin_token_file = \"tokens\"\n");
+    let daemon = Daemon::start_in(place, &small_stream("cam", ""), &[]);
+    let answers = |token: &str| {
+        let shown = format!("Bearer {token}");
+        let headers = [("Authorization", shown.as_str())];
+        http::request(admin, "GET", "/api/v1/streams", &headers)
+            .unwrap()
+            .status
+    };
+    assert_eq!(tokens.map(answers), [200, 401]);
+    now_is(&daemon.place, tokens[1]);
+    let told = "the daemon goes on, changed: [http] admin_token_file or what it holds\n";
+    assert_eq!(reload(&daemon).stdout, told);
+    assert_eq!(tokens.map(answers), [401, 200]);
+    assert_eq!(reload(&daemon).stdout, "nothing has changed\n");
+}
+
+#[test]
+fn when_the_slate_is_shown_is_changed_on_the_way() {
+    let _machine = beside_others();
+    let keys = |stale_after: &str| format!("window = \"12s\"\nstale_after = \"{stale_after}\"");
+    let daemon = Daemon::start(&small_stream("cam", &keys("1h")));
+    let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    let before = daemon.wait_until_playable("cam");
+    drop(camera);
+    wait_for("its picture is repeated", Duration::from_secs(20), || {
+        let stream = daemon.stream("cam");
+        let repeated = stream.ticks.repeated > before.ticks.repeated;
+        (stream.session.is_none() && repeated).then_some(())
+    });
+    daemon
+        .place
+        .write_config(&small_stream("cam", &keys("100ms")));
+    let done = reload(&daemon);
+    let told = "stream cam goes on, changed: stale_after\n";
+    assert_eq!((done.code, &*done.stdout), (Some(0), told), "{done:?}");
+    let after = daemon.wait_for_state("cam", StreamState::NoSignal, Duration::from_secs(20));
+    assert_eq!(after.encoder.pid, before.encoder.pid);
+    assert_eq!(after.restarts, 0);
+}
+
+#[test]
 fn a_wrong_config_changes_nothing_and_says_what_is_wrong() {
     let _machine = beside_others();
     let daemon = Daemon::start(&small_stream("cam", &window("12s")));
@@ -167,6 +230,38 @@ fn a_wrong_config_changes_nothing_and_says_what_is_wrong() {
     let mut stranger = daemon.place.command(Who::Camera);
     let refused = run(stranger.arg("reload"), Duration::from_secs(20));
     assert_eq!(refused.code, Some(1), "{refused:?}");
+}
+
+#[test]
+fn a_reload_while_the_start_is_not_over_does_not_end_it() {
+    let _machine = beside_others();
+    let place = Place::new();
+    let manager = ServiceManager::listen(&place);
+    let environment = [manager.variable()];
+    let slow = BrokenFfmpeg::new("while [ -e BROKEN ]; do sleep 0.1; done; false");
+    let config = slow.config("") + &small_stream("cam", &window("12s"));
+    let mut daemon = Daemon::start_in(place, &config, &environment);
+    assert_eq!(manager.next(), "READY=1");
+    let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    drop(camera);
+    daemon.stop();
+    assert_eq!(manager.next(), "STOPPING=1");
+    // What to encode is remembered, so the encoder is tried at once, and does not answer yet.
+    slow.break_it();
+    daemon.restart();
+    daemon
+        .place
+        .write_config(&(config + &small_stream("new", &window("12s"))));
+    let done = reload(&daemon);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(daemon.stream("new").state, StreamState::Waiting);
+    slow.mend_it();
+    assert_eq!(manager.next(), "READY=1");
+    // Of the next one it is told.
+    assert_eq!(reload(&daemon).stdout, "nothing has changed\n");
+    assert!(manager.next().starts_with("RELOADING=1"));
+    assert_eq!(manager.next(), "READY=1");
 }
 
 #[test]

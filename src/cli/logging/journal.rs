@@ -4,6 +4,7 @@
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 use tracing::Level;
@@ -15,8 +16,12 @@ pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 /// No datagram is larger. The journal takes more, but by a file; a line of fields that long says nothing more to anybody.
 const MAX_DATAGRAM: usize = 64 * 1024;
 
-/// The way to the journal.
-pub(super) struct Journal(UnixDatagram);
+/// The way to the journal. Nobody waits for it: what it does not take at once is lost, and counted.
+pub(super) struct Journal {
+    datagrams: UnixDatagram,
+    /// How many lines are lost that it was not told of yet.
+    lost: AtomicU64,
+}
 
 impl Journal {
     /// # Errors
@@ -27,22 +32,50 @@ impl Journal {
 
     fn at(socket: &Path) -> io::Result<Self> {
         let datagrams = UnixDatagram::unbound()?;
+        datagrams.set_nonblocking(true)?;
         datagrams.connect(socket)?;
-        Ok(Self(datagrams))
+        Ok(Self {
+            datagrams,
+            lost: AtomicU64::new(0),
+        })
     }
 
     /// Sends a line. Without a journal, as while it is started again, standard error has it, which its stream leads back there.
     pub(super) fn send(&self, line: &Line) {
-        let sent = self.0.send(&datagram(line));
-        // The socket of a journal that was started again is another.
-        let again = sent.or_else(|_| {
-            self.0.connect(SOCKET)?;
-            self.0.send(&datagram(line))
-        });
-        if again.is_err() {
-            eprint!("{}", line.text(None, false));
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 && self.write(&of_lost(lost)).is_err() {
+            self.lost.fetch_add(lost, Ordering::Relaxed);
+        }
+        match self.write(&datagram(line)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => eprint!("{}", line.text(None, false)),
         }
     }
+
+    fn write(&self, datagram: &[u8]) -> io::Result<()> {
+        let sent = match self.datagrams.send(datagram) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                // The socket of a journal that was started again is another.
+                self.datagrams.connect(SOCKET)?;
+                self.datagrams.send(datagram)
+            }
+            sent => sent,
+        };
+        sent.map(drop)
+    }
+}
+
+/// The line about so many that are lost.
+fn of_lost(lost: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let message = format!("the journal was too slow: {lost} lines before this one are lost");
+    put(&mut bytes, "MESSAGE", &message);
+    put(&mut bytes, "PRIORITY", priority(Level::WARN));
+    put(&mut bytes, "SYSLOG_IDENTIFIER", "ringgear");
+    bytes
 }
 
 fn datagram(line: &Line) -> Vec<u8> {
@@ -137,6 +170,36 @@ mod tests {
             has(b"RINGGEAR_LAST_WORDS\n\x0c\0\0\0\0\0\0\0first\nsecond\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_journal_that_takes_nothing_holds_nobody_up_and_is_told_later_what_it_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listening = UnixDatagram::bind(&path).unwrap();
+        let line = &lines_of(|| tracing::info!("on and on"))[0];
+        let journal = Journal::at(&path).unwrap();
+        // As many as the kernel keeps for it, and some more.
+        let mut sent = 0_u64;
+        while journal.lost.load(Ordering::Relaxed) < 7 {
+            journal.send(line);
+            sent += 1;
+        }
+        listening.set_nonblocking(true).unwrap();
+        let mut bytes = vec![0; MAX_DATAGRAM];
+        let mut taken = || {
+            let length = listening.recv(&mut bytes).ok()?;
+            Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+        };
+        let kept = std::iter::from_fn(&mut taken).count() as u64;
+        assert_eq!(kept, sent - 7);
+        journal.send(line);
+        let told = taken().unwrap();
+        assert!(told.contains("too slow: 7 lines before"), "{told}");
+        assert!(taken().unwrap().contains("MESSAGE=on and on\n"));
+        journal.send(line);
+        assert!(taken().unwrap().contains("MESSAGE=on and on\n"));
+        assert_eq!(taken(), None);
     }
 
     #[test]
