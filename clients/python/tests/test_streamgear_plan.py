@@ -4,6 +4,7 @@ import logging
 import re
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -101,6 +102,15 @@ def test_a_framerate_that_is_no_fraction_counts_for_the_bitrate_alone(told):
     assert len(told()) == 1 and "-framerate 20 counts for the bitrate alone" in told()[0]
 
 
+@pytest.mark.row("-streams")
+def test_a_framerate_beside_a_bitrate_is_true_or_left_out_and_told(told):
+    stream = {"-resolution": "640x360", "-video_bitrate": "800k"}
+    half, third, double = renditions(config({"-streams": [{**stream, "-framerate": rate} for rate in (15.0, 20, 60)]}, rate=30))[1:]
+    assert half["framerate"] == '"15/1"' and "framerate" not in third and "framerate" not in double
+    assert {entry["bitrate"] for entry in (half, third, double)} == {"800000"}
+    assert [words.split(":")[0] for words in told()] == ["-framerate 20 is left out", "-framerate 60 is left out"]
+
+
 @pytest.mark.parametrize(
     "stream, reason",
     [
@@ -195,6 +205,9 @@ def test_settings_of_one_stream_go_to_that_one():
         ({"-clones": "invalid"}, "a list"),
         ({"-maxrate": "1M"}, "bitrate"),
         ({"-ar": 44100}, "audio"),
+        ({"-vbr": 4}, "audio"),
+        ({"-vaapi_device": "/dev/dri/renderD128"}, "h264_vaapi"),
+        ({"-r": 10}, "-r 10 is left out"),
         ({"-window_size": 5}, "a recording lists all"),
         ({"-seg_duration": -334.23}, "from 0.5 to 20"),
         ({"-gop": "unknown"}, "keyframes"),
@@ -271,6 +284,17 @@ def test_audio_has_a_bitrate_for_each_stream_that_names_one():
     assert carried.startswith("[[streams.live-1.audio.renditions]]\n")
 
 
+def test_bitrates_of_audio_are_those_that_are_possible(told):
+    wanted = ["8k", "96k", "1M", "512k", "64k", "48k"]
+    params = {"-streams": [{"-resolution": "320x180", "-video_bitrate": "200k", "-audio_bitrate": bits} for bits in wanted]}
+    text = config(params, audio=_plan.Audio("hw:1"))
+    table = text.split("[streams.live-1.audio]\n")[1].split("[[streams.live-1.renditions]]")[0]
+    assert re.findall(r"bitrate = (\d+)", table) == ["128000", "16000", "96000", "512000"]
+    changed = ["8000 becomes 16000", "1000000 becomes 512000", "64000 is left out", "48000 is left out"]
+    assert len(told()) == 4 and all(words in line for words, line in zip(changed, told()))
+
+
+@pytest.mark.row("-input_framerate")
 @pytest.mark.parametrize(
     "given, fraction",
     [
@@ -281,6 +305,9 @@ def test_audio_has_a_bitrate_for_each_stream_that_names_one():
         (12.5, "25/2"),
         (1000 / 33, "1000/33"),
         ("30000/1001", "30000/1001"),
+        (np.float32(29.97), "30000/1001"),
+        (np.int64(25), "25"),
+        (1.002, "1"),
     ],
 )
 def test_framerates_are_exact(given, fraction):
@@ -293,9 +320,10 @@ def test_what_is_no_framerate_is_left_out_and_told(given, told):
     assert "-input_framerate" in told()[0]
 
 
-def test_a_framerate_that_no_stream_has_is_refused():
-    with pytest.raises(ValueError, match="0.5 is out of range"):
-        config({}, rate="1/2")
+@pytest.mark.parametrize("given, near", [(0.5, 1), (np.float32(1e-9), 1), (1000, 240), ("90000", 240)])
+def test_a_framerate_that_no_stream_has_becomes_the_nearest_and_is_told(given, near, told):
+    assert _wishes.framerate_of(given, "-input_framerate") == near
+    assert len(told()) == 1 and f"becomes {near}: a stream has 1 to 240" in told()[0]
 
 
 def test_text_is_quoted_as_toml():

@@ -229,7 +229,6 @@ class StreamGear:
             source=self._source is not None,
             shown=self._logging,
         )
-        _plan.check_framerate(picture.framerate)
         home = Home.make(task)
         try:
             place = _plan.Place(home.control, home.assets.path, home.stream, self._ffmpeg, str(self._listen) if self._listen else None)
