@@ -361,6 +361,47 @@ def test_a_source_that_is_copied_is_whole(film, caplog):
     assert "becomes" not in caplog.text and "left out" not in caplog.text
 
 
+@pytest.fixture(scope="session")
+def sparse(tmp_path_factory):
+    """A file with a keyframe each 10 s, as x264 makes them if nobody says otherwise."""
+    path = tmp_path_factory.mktemp("media") / "sparse.mp4"
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=size={W}x{H}:rate=5", "-t", "24", "-c:v", "libx264", "-g", "50", "-sc_threshold", "0", "-pix_fmt", "yuv420p", path)
+    return str(path)
+
+
+@pytest.mark.row("source: -vcodec copy")
+def test_a_source_with_few_keyframes_is_copied_in_longer_segments(sparse, place, format, caplog):
+    transcode(format, **{"-video_source": sparse, "-vcodec": "copy"})
+    assert packets(out(format)) == packets(sparse)
+    assert "segments last up to 10" in caplog.text and "becomes" not in caplog.text
+    assert len([path for path in place.iterdir() if path.is_dir()]) == 2, "nothing is left of the first try"
+
+
+def test_segments_have_the_length_that_is_named_though_the_source_has_to_be_encoded(sparse, caplog):
+    transcode("hls", **{"-video_source": sparse, "-vcodec": "copy", "-hls_time": 4, **SMALL})
+    assert decoded(out("hls")) == 120
+    assert "-vcodec copy becomes libx264" in caplog.text and "segments last" not in caplog.text
+
+
+@pytest.mark.row("source: -vcodec copy")
+@pytest.mark.parametrize("name, codec", [("foo.avi", "mpeg4"), ("foo.webm", "libvpx")])
+def test_a_source_that_cant_be_copied_is_encoded(movie, place, format, caplog, name, codec):
+    ffmpeg("-i", movie, "-c:v", codec, name)
+    transcode(format, **{"-video_source": name, "-vcodec": "copy", **SMALL})
+    assert tracks(out(format)) == [("h264", W, H)] and decoded(out(format)) == FRAMES
+    assert caplog.text.count("-vcodec copy becomes libx264") == 1
+
+
+@pytest.mark.row("source: -vcodec copy")
+def test_audio_that_cant_be_copied_is_encoded_and_its_pictures_are_copied(movie, sound, place, format, caplog):
+    ffmpeg("-i", movie, "-i", sound, "-c:v", "copy", "-c:a", "pcm_s16le", "-shortest", "foo.mkv")
+    transcode(format, **{"-video_source": "foo.mkv", "-vcodec": "copy", "-acodec": "copy"})
+    assert packets(out(format)) == packets("foo.mkv")
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"] and heard(out(format)) > FRAMES / RATE - 0.2
+    assert "-acodec copy becomes aac" in caplog.text and "-vcodec" not in caplog.text
+
+
+@pytest.mark.row("source: progress and failure")
 def test_a_source_that_is_gone_raises_what_subprocess_would(film, place):
     (place / "gone.mp4").write_bytes(pathlib.Path(film).read_bytes())
     streamer = StreamGear(output="x.mpd", **{"-video_source": "gone.mp4"})

@@ -239,6 +239,33 @@ def test_a_source_that_is_copied_has_nothing_of_an_encoder(told):
     assert [rendition["codec"] for rendition in several] == ['"libx264"'] * 2
 
 
+SPARSE = (
+    "the keyframes of /films/a.mp4 are 3.2 s apart: segments of stream 'a' would be too long; set segment = \"3200ms\" in [streams.a], or a shorter"
+    " keyframe interval (GOP) at the source, or write an encoder instead of codec = \"copy\""
+)
+
+
+@pytest.mark.row("source: -vcodec copy")
+def test_what_cant_be_copied_is_encoded_or_has_longer_segments(told):
+    wishes = read({"-vcodec": "copy", "-acodec": "copy"}, hls=True)
+    heard = _plan.eased(wishes, 'its sound is pcm_s16le: only AAC can be copied; write codec = "aac" in [[streams.a.audio.renditions]]', has_length=False)
+    assert heard == wishes._replace(audio_codec=None)
+    longer = _plan.eased(heard, SPARSE, has_length=False)
+    assert longer == heard._replace(segment=3.2)
+    # Few tries, whatever comes.
+    lengths = []
+    while longer.codec == "copy":
+        lengths.append(longer.segment)
+        longer = _plan.eased(longer, SPARSE.replace("3200", "3500"), has_length=False)
+    assert lengths == [3.2, 6.4, 12.8, 20.0] and longer == heard._replace(codec=None)
+    named = heard._replace(segment=2.0)
+    assert _plan.eased(named, SPARSE, has_length=True) == named._replace(codec=None)
+    assert _plan.eased(heard, "No space left on device", has_length=False) is None
+    assert _plan.eased(heard._replace(codec=None), SPARSE, has_length=False) is None
+    assert [words.split(":")[0] for words in told()][:2] == ["-acodec copy becomes aac", "segments last up to 3.2 s"]
+
+
+@pytest.mark.row("-clones, -core, any other key")
 def test_words_for_the_command_line_go_on():
     clones = ["-map", "0:v:0", "-strict", "-2", "-y", "-level", "4.0", "-x265-params", "rd=2:keyint=9"]
     (primary,) = renditions(config({"-clones": clones, "-core0": ["-dump_attachment:t", "x", "-profile:v", "main"]}))

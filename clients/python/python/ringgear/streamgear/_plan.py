@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 from typing import Iterator, NamedTuple
 
@@ -74,6 +75,23 @@ def mode(wishes: Wishes) -> str:
     return "vod" if wishes.vod else "event"
 
 
+def eased(wishes: Wishes, words: str, *, has_length: bool) -> Wishes | None:
+    """What to try next with a source that is not copied as `wishes` have it, which the daemon's ``words`` tell; None if they tell of something
+    else. ``has_length``: the script says how long segments are."""
+    if wishes.audio_codec == "copy" and 'codec = "aac"' in words:
+        log.error("-acodec copy becomes aac: %s", words)
+        return wishes._replace(audio_codec=None)
+    if wishes.codec != "copy" or 'codec = "copy"' not in words:
+        return None
+    needed = re.search(r'set segment = "(\d+)ms"', words)
+    before = wishes.segment or 0.0
+    # Further on there may be keyframes that are further apart still: at least twice as long each time is not often.
+    segment = min(max(int(needed[1]) / 1000, 2 * before), _SEGMENT_RANGE[1]) if needed else before
+    if segment > before and not has_length:
+        log.warning("segments last up to %g s: %s", segment, words)
+        return wishes._replace(segment=segment)
+    log.error("-vcodec copy becomes libx264: %s", words)
+    return wishes._replace(codec=None, segment=wishes.segment if has_length else None)
 
 
 def config(wishes: Wishes, picture: Picture, place: Place, audio: Audio | None = None, source: str | None = None) -> str:
