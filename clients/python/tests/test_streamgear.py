@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from conftest import BINARY, wait_until
 
-from ringgear.streamgear import EncodingFailed, StreamGear
+from ringgear.streamgear import EncodingFailed, StreamGear, _checks, _plan
+from ringgear.streamgear._keeper import upload
 
 W, H, FRAMES, RATE = 192, 108, 30, 25
 SMALL = {"-preset": "ultrafast"}
@@ -413,6 +414,20 @@ def test_a_source_that_is_gone_raises_what_subprocess_would(film, place):
 
 
 # What it promises beside the examples.
+
+
+@pytest.mark.row("-audio")
+def test_audio_as_a_list_may_be_a_file_by_its_relative_path(sound, place, caplog):
+    (place / "tone.aac").write_bytes(pathlib.Path(sound).read_bytes())
+    with StreamGear(output="x.mpd", **{"-audio": ["-f", "aac", "-i", "tone.aac"], **SMALL}) as streamer:
+        feed(streamer, 25)
+    assert decoded("x.mpd") == 25 and 0.9 < heard("x.mpd") < 1.1
+    assert caplog.text == ""
+
+
+def test_a_device_may_be_called_like_a_file(place):
+    (place / "sine").write_text("no graph of filters")
+    assert _checks.audio("ffmpeg", ["-f", "lavfi", "-i", "sine"]) == _plan.Audio("sine", ("-f", "lavfi"))
 
 
 def feed(streamer, count, shape=(H, W, 3), step=8):
