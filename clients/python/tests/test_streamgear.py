@@ -253,7 +253,8 @@ def heard(manifest):
     return (np.abs(blocks).max(axis=1) > 0.01).sum() / 100
 
 
-def test_hardware_encoder(movie, caplog):
+@pytest.mark.row("example: hardware encoder", "-vcodec and its settings")
+def test_hardware_encoder(movie, format, caplog):
     """There is no graphics card here: the encoder that stands in, and that somebody is told."""
     stream = cv2.VideoCapture(movie)
     stream_params = {
@@ -262,8 +263,10 @@ def test_hardware_encoder(movie, caplog):
         "-vaapi_device": "/dev/dri/renderD128",
         "-vf": "format=nv12,hwupload",
     }
-    read_all(stream, StreamGear(output="dash_out.mpd", **stream_params))
-    assert decoded("dash_out.mpd") == FRAMES and len(tracks("dash_out.mpd")) == 2
+    read_all(stream, StreamGear(output=out(format), format=format, **stream_params))
+    assert decoded(out(format)) == FRAMES and len(tracks(out(format))) == 2
+    for name in ("stream0", "stream1"):
+        assert caplog.text.count(f"{name} is encoded by libx264 instead: ") == 1
 
 
 class PiGear:
@@ -428,6 +431,19 @@ def test_audio_as_a_list_may_be_a_file_by_its_relative_path(sound, place, caplog
 def test_a_device_may_be_called_like_a_file(place):
     (place / "sine").write_text("no graph of filters")
     assert _checks.audio("ffmpeg", ["-f", "lavfi", "-i", "sine"]) == _plan.Audio("sine", ("-f", "lavfi"))
+
+
+@pytest.mark.row("logging")
+def test_a_script_is_told_of_a_fault_while_it_runs(movie, caplog):
+    """The device is gone after a while."""
+    streamer = StreamGear(output="x.m3u8", format="hls", **{"-livestream": True, "-audio": ["-f", "lavfi", "-i", "sine=duration=0.2"], **SMALL})
+
+    def told():
+        feed(streamer, 1)
+        return "the audio source ended" in caplog.text
+
+    wait_until("the script is told", told)
+    streamer.close()
 
 
 def feed(streamer, count, shape=(H, W, 3), step=8):

@@ -10,6 +10,7 @@ from conftest import ROOT
 
 from ringgear.streamgear import _plan, _reasons, _wishes
 from ringgear.streamgear._keeper import assets, mirror
+from ringgear.streamgear._keeper.notes import Notes
 from ringgear.streamgear._progress import Progress
 
 PLACE = _plan.Place("/run/x/control.sock", "/srv/www", "live-1", "/usr/bin/ffmpeg", None)
@@ -419,3 +420,18 @@ def test_progress_is_logged_by_tenths_with_the_rate_and_what_is_left(caplog):
     told = [record.getMessage().split(", ")[0] for record in caplog.records]
     assert told == [f"foo.mp4: {share} %" for share in (10, 55, 100)]
     assert progress.words(50, 10.0) == "foo.mp4: 25 %, 50 frames, 5 a second, 30 s left"
+@pytest.mark.row("logging")
+def test_a_script_is_told_of_each_thing_that_is_not_well_once():
+    notes = Notes()
+    renditions = [{"name": name, "codec": "libx264", "fallback": f"h264_vaapi: no device for {name}"} for name in ("stream0", "stream1")]
+    status = {"renditions": renditions, "detail": renditions[0]["fallback"], "audio": {"detail": "the audio source ended: [alsa @ 0x55d0] gone"}}
+    assert notes.new(status) == [
+        "stream0 is encoded by libx264 instead: h264_vaapi: no device for stream0",
+        "stream1 is encoded by libx264 instead: h264_vaapi: no device for stream1",
+        "the audio source ended: [alsa @ 0x55d0] gone",
+    ]
+    assert notes.new({**status, "audio": {"detail": "the audio source ended: [alsa @ 0x77af] gone"}}) == []
+    slow = "stream0 at veryfast reaches {} of 30 fps here"
+    assert [notes.new({"detail": slow.format(rate)}) for rate in (21, 22)] == [[slow.format(21)], []]
+    assert notes.new({"detail": "its source has ended: a.mp4", "audio": {"detail": "the file has ended: silence follows"}}) == []
+    assert notes.new({"detail": None}) == [] == notes.new({})
