@@ -1,6 +1,7 @@
 """StreamGear against private daemons: vidgear's documented examples, with the import line changed and files in place of cameras, and what
 it promises beside them. FFmpeg is the judge of what is published."""
 
+import base64
 import http.server
 import json
 import os
@@ -12,6 +13,7 @@ import tempfile
 import textwrap
 import threading
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -586,7 +588,14 @@ def test_a_base_url_stands_before_each_segment(place):
 class Store(http.server.BaseHTTPRequestHandler):
     """A server that keeps what is put, and fails at first."""
 
+    def do_DELETE(self):
+        (self.server.root / self.path.lstrip("/")).unlink()
+        self.server.allowed.append(self.headers["Authorization"])
+        self.send_response(204)
+        self.end_headers()
+
     def do_PUT(self):
+        self.server.allowed.append(self.headers["Authorization"])
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.refusals -= 1
         if self.server.refusals < 0:
@@ -602,18 +611,59 @@ class Store(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_url_gets_every_file_by_put_the_manifest_last(place):
+@pytest.fixture
+def store(place):
+    """A server that takes what is put, but for the first two files."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Store) as server:
-        server.root, server.order, server.refusals = place / "store", [], 2
+        server.root, server.order, server.allowed, server.refusals = place / "store", [], [], 2
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        output = f"http://127.0.0.1:{server.server_port}/live/x.m3u8"
-        with StreamGear(output=output, format="hls", **SMALL) as streamer:
-            feed(streamer, 25)
+        yield server
         server.shutdown()
-    manifest = place / "store" / "live" / "x.m3u8"
-    assert decoded(manifest) == 25 and ended(manifest)
-    assert server.order[0] in (".mp4", ".m4s") and server.order[-1] == manifest.suffix
+
+
+@pytest.mark.row("output to a URL")
+@pytest.mark.parametrize("live", [False, True])
+def test_a_url_gets_every_file_by_put_the_manifest_last(place, store, format, live):
+    output = f"http://127.0.0.1:{store.server_port}/live/{out(format)}"
+    with StreamGear(output=output, format=format, **{"-livestream": live, **SMALL}) as streamer:
+        feed(streamer, 25)
+    manifest = place / "store" / "live" / out(format)
+    assert ended(manifest)
+    # A machine that stands still for long makes the clock of a live stream pass frames over.
+    assert decoded(manifest) >= 15 if live else decoded(manifest) == 25
+    assert store.order[0] in (".mp4", ".m4s") and store.order[-1] == manifest.suffix
     assert sorted(path.name for path in place.iterdir()) == ["run", "store"] and list((place / "run").iterdir()) == []
+
+
+@pytest.mark.row("output to a URL")
+def test_what_leaves_the_folder_leaves_the_server_by_delete_with_the_urls_user_and_password(place, store):
+    for name in ("x.m3u8", "x-1/x/stream0/init-1f6a.mp4", "x-1/x/stream0/0.m4s", "x-1/x/stream0/1.m4s", "x-1/x/index.m3u8", "x-1/x/state.json"):
+        (place / "here" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "here" / name).write_text(name)
+    uploading = upload.Upload(str(place / "here"), f"http://me:s%40cret@127.0.0.1:{store.server_port}/live/x.m3u8")
+    assert uploading.finish() is None
+    found = lambda: sorted(str(path.relative_to(store.root)) for path in store.root.rglob("*.*"))
+    media = "live/x-1/x/stream0"
+    assert found() == [f"{media}/0.m4s", f"{media}/1.m4s", f"{media}/init-1f6a.mp4", "live/x.m3u8"]
+    (place / "here/x-1/x/stream0/0.m4s").unlink()
+    uploading.pass_over()
+    assert found() == [f"{media}/1.m4s", f"{media}/init-1f6a.mp4", "live/x.m3u8"]
+    uploading.remove()
+    assert found() == []
+    assert {base64.b64decode(words.split(" ")[1]) for words in store.allowed} == {b"me:s@cret"}
+
+
+@pytest.mark.row("output to a URL")
+def test_a_server_that_takes_nothing_for_half_a_minute_is_given_up(place, store, monkeypatch):
+    store.refusals = 1000
+    clock = SimpleNamespace(now=0.0)
+    clock.sleep = lambda seconds: setattr(clock, "now", clock.now + seconds)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(upload, "time", clock)
+    (place / "x.mpd").write_text("<MPD/>")
+    wrong = upload.Upload(str(place), f"http://127.0.0.1:{store.server_port}/x.mpd").finish()
+    assert "nothing has been taken for 30 s" in wrong and "PUT of x.mpd with status 503" in wrong
+    assert 30 < clock.now < 32 and len(store.allowed) > 50
 
 
 SCRIPT = """
