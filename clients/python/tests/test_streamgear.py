@@ -2,10 +2,12 @@
 it promises beside them. FFmpeg is the judge of what is published."""
 
 import base64
+import contextlib
 import http.server
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +15,13 @@ import tempfile
 import textwrap
 import threading
 import time
+import urllib.request
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from conftest import BINARY, wait_until
+from conftest import BINARY, free_port, wait_until
 
 from ringgear.streamgear import EncodingFailed, StreamGear, _checks, _plan
 from ringgear.streamgear._keeper import upload
@@ -109,6 +112,7 @@ def ended(manifest):
 # Real-time frames: vidgear's documented examples.
 
 
+@pytest.mark.row("example: bare minimum")
 def test_bare_minimum(movie, format):
     stream = cv2.VideoCapture(movie)
     streamer = StreamGear(output=out(format), format=format)
@@ -123,16 +127,18 @@ def test_bare_minimum(movie, format):
     assert decoded(out(format)) == FRAMES and ended(out(format))
 
 
-def test_controlled_framerate(movie):
+@pytest.mark.row("example: controlled framerate", "-input_framerate")
+def test_controlled_framerate(movie, format):
     stream = cv2.VideoCapture(movie)
     stream_params = {"-input_framerate": stream.get(cv2.CAP_PROP_FPS) * 1.2, **SMALL}
-    streamer = StreamGear(output="hls_out.m3u8", format="hls", **stream_params)
+    streamer = StreamGear(output=out(format), format=format, **stream_params)
     read_all(stream, streamer)
-    times = ffmpeg("-i", "hls_out.m3u8", "-map", "0:v:0", "-f", "framecrc", "-").decode()
+    times = ffmpeg("-i", out(format), "-map", "0:v:0", "-f", "framecrc", "-").decode()
     assert times.count("\n0,") == FRAMES
-    assert "30/1" in subprocess.run(["ffprobe", "-v", "error", "-show_entries", "stream=r_frame_rate", "-of", "csv=p=0", "hls_out.m3u8"], capture_output=True, text=True).stdout
+    assert "30/1" in subprocess.run(["ffprobe", "-v", "error", "-show_entries", "stream=r_frame_rate", "-of", "csv=p=0", out(format)], capture_output=True, text=True).stdout
 
 
+@pytest.mark.row("example: live from a webcam", "-livestream")
 def test_live_streaming(movie, format):
     stream = cv2.VideoCapture(movie)
     stream_params = {"-input_framerate": stream.get(cv2.CAP_PROP_FPS), "-livestream": True, "-seg_duration" if format == "dash" else "-hls_time": 1, **SMALL}
@@ -157,9 +163,10 @@ def test_live_streaming(movie, format):
     assert decoded(out(format)) >= FRAMES * 0.8
 
 
-def test_opencv_frames_in_gray(movie):
+@pytest.mark.row("example: OpenCV frames in gray")
+def test_opencv_frames_in_gray(movie, format):
     stream = cv2.VideoCapture(movie)
-    streamer = StreamGear(output="dash_out.mpd", **SMALL)
+    streamer = StreamGear(output=out(format), format=format, **SMALL)
     while True:
         grabbed, frame = stream.read()
         if not grabbed:
@@ -168,11 +175,12 @@ def test_opencv_frames_in_gray(movie):
         streamer.stream(gray)
     stream.release()
     streamer.close()
-    assert decoded("dash_out.mpd") == FRAMES
-    chroma = np.frombuffer(ffmpeg("-i", "dash_out.mpd", "-map", "0:v:0", "-frames:v", "3", "-vf", "format=yuv420p,extractplanes=u", "-pix_fmt", "gray", "-f", "rawvideo", "-"), np.uint8)
+    assert decoded(out(format)) == FRAMES
+    chroma = np.frombuffer(ffmpeg("-i", out(format), "-map", "0:v:0", "-frames:v", "3", "-vf", "format=yuv420p,extractplanes=u", "-pix_fmt", "gray", "-f", "rawvideo", "-"), np.uint8)
     assert abs(chroma.astype(int) - 128).max() <= 1, "gray has no colour"
 
 
+@pytest.mark.row("example: three renditions", "-streams")
 def test_three_renditions(movie, format):
     stream = cv2.VideoCapture(movie)
     stream_params = {
@@ -200,37 +208,38 @@ def read_all(stream, streamer):
     streamer.close()
 
 
-def test_audio_from_a_file(movie, sound, place):
+@pytest.mark.row("example: audio from a file", "-audio")
+def test_audio_from_a_file(movie, sound, format):
     stream = cv2.VideoCapture(movie)
     stream_params = {
         "-streams": [
             {"-resolution": "160x90", "-video_bitrate": "100k"},
             {"-resolution": "128x72", "-framerate": 30.0},
+            {"-resolution": "64x36", "-framerate": 60.0},
         ],
-        "-input_framerate": stream.get(cv2.CAP_PROP_FPS) / 2,
+        "-input_framerate": stream.get(cv2.CAP_PROP_FPS),
         "-audio": sound,
-        "-livestream": True,
-        "-hls_time": 1,
         **SMALL,
     }
-    read_until_heard(stream, StreamGear(output="hls_out.m3u8", format="hls", **stream_params), place)
-    assert len(tracks("hls_out.m3u8")) == 3 and [codec for codec, _, _ in tracks("hls_out.m3u8", "a")] == ["aac"]
-    assert heard("hls_out.m3u8") > 0.1
+    read_all(stream, StreamGear(output=out(format), format=format, **stream_params))
+    assert counted(out(format)) == [FRAMES] * 4 and [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"]
+    assert abs(heard(out(format)) - FRAMES / RATE) < 0.2
 
 
-def test_audio_from_a_device(movie, place):
+@pytest.mark.row("example: audio from a device", "-audio")
+def test_audio_from_a_device(movie, place, format):
     """There is no sound card here: a tone of FFmpeg's own stands in, as ["-f", "alsa", "-i", "hw:1"] would."""
     stream = cv2.VideoCapture(movie)
     stream_params = {
         "-streams": [{"-resolution": "128x72", "-framerate": 30.0}],
         "-input_framerate": stream.get(cv2.CAP_PROP_FPS) / 2,
         "-livestream": True,
-        "-seg_duration": 1,
+        "-seg_duration" if format == "dash" else "-hls_time": 1,
         "-audio": ["-f", "lavfi", "-i", "sine=frequency=440"],
         **SMALL,
     }
-    read_until_heard(stream, StreamGear(output="dash_out.mpd", **stream_params), place)
-    assert [codec for codec, _, _ in tracks("dash_out.mpd", "a")] == ["aac"] and heard("dash_out.mpd") > 0.1
+    read_until_heard(stream, StreamGear(output=out(format), format=format, **stream_params), place)
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"] and heard(out(format)) > 0.1
 
 
 def read_until_heard(stream, streamer, place):
@@ -287,17 +296,18 @@ class PiGear:
         return np.full((120, 160, 4), self._left * 10, np.uint8) if self._left >= 0 else None
 
 
-def test_raspberry_pi_camera():
+@pytest.mark.row("example: Raspberry Pi camera")
+def test_raspberry_pi_camera(format):
     stream = PiGear()
     stream_params = {"-input_framerate": stream.framerate, "-livestream": True, **SMALL}
-    streamer = StreamGear(output="hls_out.m3u8", format="hls", **stream_params)
+    streamer = StreamGear(output=out(format), format=format, **stream_params)
     while True:
         frame = stream.read()
         if frame is None:
             break
         streamer.stream(frame)
     streamer.close()
-    assert decoded("hls_out.m3u8") >= 12 and ended("hls_out.m3u8")
+    assert decoded(out(format)) >= 12 and ended(out(format))
 
 
 # A whole file: vidgear's documented examples of its single-source mode.
@@ -318,6 +328,7 @@ def transcode(format, **stream_params):
     assert ended(out(format))
 
 
+@pytest.mark.row("example: single source", "source: what is in it")
 def test_single_source(film, format, caplog):
     transcode(format, **{"-video_source": film})
     assert decoded(out(format)) == FRAMES and tracks(out(format)) == [("h264", W, H)]
@@ -325,7 +336,8 @@ def test_single_source(film, format, caplog):
     assert "audio" not in caplog.text
 
 
-def test_single_source_with_streams(movie):
+@pytest.mark.row("example: single source with streams")
+def test_single_source_with_streams(movie, format):
     stream_params = {
         "-video_source": movie,
         "-streams": [
@@ -333,10 +345,27 @@ def test_single_source_with_streams(movie):
             {"-resolution": "128x72", "-framerate": 60.0},
         ],
     }
-    transcode("dash", **stream_params)
-    assert counted("dash_out.mpd") == [FRAMES] * 3
+    transcode(format, **stream_params)
+    assert counted(out(format)) == [FRAMES] * 3
 
 
+@pytest.mark.row("example: single source with audio")
+def test_single_source_with_audio_of_another_file(movie, sound, format):
+    stream_params = {
+        "-video_source": movie,
+        "-streams": [
+            {"-resolution": "160x90", "-video_bitrate": "100k"},
+            {"-resolution": "128x72", "-framerate": 60.0},
+        ],
+        "-audio": sound,
+        "-acodec": "copy",
+    }
+    transcode(format, **stream_params)
+    assert counted(out(format)) == [FRAMES] * 3
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"] and heard(out(format)) > FRAMES / RATE - 0.2
+
+
+@pytest.mark.row("-audio", "close, terminate, with")
 def test_a_recording_has_the_audio_of_another_file_as_long_as_its_frames(movie, sound):
     with StreamGear(output="x.mpd", **{"-audio": sound, **SMALL}) as streamer:
         feed(streamer, 25)
@@ -345,20 +374,28 @@ def test_a_recording_has_the_audio_of_another_file_as_long_as_its_frames(movie, 
     assert decoded(out("dash")) == FRAMES and heard(out("dash")) > FRAMES / RATE - 0.2
 
 
-def test_single_source_with_another_encoder(film):
+@pytest.mark.row("example: single source with another encoder", "-vcodec and its settings")
+def test_single_source_with_another_encoder(film, sound, format):
     stream_params = {
         "-video_source": film,
         "-vcodec": "libx265",
-        "-x265-params": "aq-mode=1",
-        "-preset": "ultrafast",
-        "-bpp": 0.15,
-        "-streams": [{"-resolution": "128x72", "-video_bitrate": "400k"}],
-        "-acodec": "aac",
+        "-x265-params": "lossless=1",
+        "-crf": 25,
+        "-bpp": "0.15",
+        "-streams": [
+            {"-resolution": "128x72", "-video_bitrate": "400k"},
+            {"-resolution": "64x36", "-framerate": 60.0},
+        ],
+        "-audio": sound,
+        "-acodec": "libfdk_aac",
+        "-vbr": 4,
     }
-    transcode("hls", **stream_params)
-    assert {codec for codec, _, _ in tracks("hls_out.m3u8")} == {"hevc"} and decoded("hls_out.m3u8") == FRAMES
+    transcode(format, **stream_params)
+    assert {codec for codec, _, _ in tracks(out(format))} == {"hevc"} and counted(out(format)) == [FRAMES] * 3
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"] and heard(out(format)) > FRAMES / RATE - 0.2
 
 
+@pytest.mark.row("source: -vcodec copy")
 def test_a_source_that_is_copied_is_whole(film, caplog):
     transcode("hls", **{"-video_source": film, "-vcodec": "copy", "-acodec": "copy"})
     assert decoded("hls_out.m3u8") == FRAMES
@@ -454,6 +491,7 @@ def feed(streamer, count, shape=(H, W, 3), step=8):
         streamer.stream(np.full(shape, 10 + number * step, np.uint8))
 
 
+@pytest.mark.row("stream")
 @pytest.mark.parametrize("shape", [(H, W, 1), (H, W, 2), (H, W, 4)])
 def test_every_layout_is_published_once_and_in_order(shape):
     with StreamGear(output="x.mpd", **SMALL) as streamer:
@@ -463,19 +501,23 @@ def test_every_layout_is_published_once_and_in_order(shape):
     assert len(shown) == 25 and all(before + 4 < after for before, after in zip(shown, shown[1:]))
 
 
-def test_rgb_frames_keep_their_colours():
+@pytest.mark.row("stream")
+@pytest.mark.parametrize("pixel", [(250, 10, 10), (250, 10, 10, 255)])
+def test_rgb_frames_keep_their_colours(pixel):
     with StreamGear(output="x.m3u8", format="hls", **SMALL) as streamer:
-        streamer.stream(np.full((H, W, 3), (250, 10, 10), np.uint8), rgb_mode=True)
+        streamer.stream(np.full((H, W, len(pixel)), pixel, np.uint8), rgb_mode=True)
     red, _, blue = np.frombuffer(ffmpeg("-i", "x.m3u8", "-frames:v", "1", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"), np.uint8)[:3]
     assert red > 200 and blue < 60
 
 
+@pytest.mark.row("odd sizes")
 def test_odd_sizes_are_padded():
     with StreamGear(output="x.mpd", **SMALL) as streamer:
         feed(streamer, 5, (H + 1, W + 1, 3))
     assert tracks("x.mpd") == [("h264", W + 2, H + 2)] and decoded("x.mpd") == 5
 
 
+@pytest.mark.row("stream")
 def test_a_frame_that_does_not_fit_is_refused_and_the_others_are_published():
     with StreamGear(output="x.mpd", **SMALL) as streamer:
         feed(streamer, 3)
@@ -489,6 +531,7 @@ def test_a_frame_that_does_not_fit_is_refused_and_the_others_are_published():
         streamer.stream(np.zeros((H, W, 3), np.uint8))
 
 
+@pytest.mark.row("stream")
 @pytest.mark.parametrize("frame", [np.zeros((H, W, 5), np.uint8), np.zeros((H,), np.uint8), np.zeros((0, W, 3), np.uint8), np.zeros((H, W, 3), np.uint16)])
 def test_a_first_frame_that_is_none_writes_nothing(frame, place):
     with StreamGear(output="x.mpd") as streamer, pytest.raises(ValueError):
@@ -496,12 +539,14 @@ def test_a_first_frame_that_is_none_writes_nothing(frame, place):
     assert [path.name for path in place.iterdir()] == ["run"]
 
 
+@pytest.mark.row("close, terminate, with")
 def test_without_frames_nothing_is_written(place):
     StreamGear(output="x.mpd").close()
     StreamGear(output="x.mpd").terminate()
     assert [path.name for path in place.iterdir()] == ["run"]
 
 
+@pytest.mark.row("constructor")
 @pytest.mark.parametrize(
     "arguments, error, words",
     [
@@ -513,6 +558,7 @@ def test_without_frames_nothing_is_written(place):
         ({"output": "x.mpd", "format": "mp4v"}, ValueError, "'dash' or 'hls'"),
         ({"output": "x.mpd", "format": None}, ValueError, "'dash' or 'hls'"),
         ({"output": "nowhere/x.mpd"}, ValueError, "no folder"),
+        ({"output": "rtmp://127.0.0.1/x.mpd"}, ValueError, "http or https"),
         ({"output": "x.mpd", "custom_ffmpeg": "nowhere"}, RuntimeError, "no FFmpeg"),
         ({"output": "x.mpd", "-video_source": __file__}, AssertionError, "no video"),
     ],
@@ -522,12 +568,27 @@ def test_errors_are_of_vidgears_types(arguments, error, words):
         StreamGear(**arguments)
 
 
+@pytest.mark.row("constructor", "close, terminate, with")
+@pytest.mark.parametrize("named", ["own", "own/ffmpeg"])
+def test_another_ffmpeg_is_named_by_its_program_or_its_folder(named, place):
+    (place / "own").mkdir()
+    (place / "own/ffmpeg").write_text(f'#!/bin/sh\necho "$@" >>{place}/lines\nexec {shutil.which("ffmpeg")} "$@"\n')
+    (place / "own/ffmpeg").chmod(0o755)
+    streamer = StreamGear(output="x.mpd", custom_ffmpeg=named, **SMALL)
+    feed(streamer, 3)
+    streamer.terminate()
+    assert decoded("x.mpd") == 3 and ended("x.mpd")
+    assert "libx264" in (place / "lines").read_text()
+
+
+@pytest.mark.row("constructor")
 def test_a_missing_daemon_is_told_at_once(monkeypatch):
     monkeypatch.setenv("RINGGEAR_BINARY", "/nowhere")
     with pytest.raises(RuntimeError, match="RINGGEAR_BINARY"):
         StreamGear(output="x.mpd")
 
 
+@pytest.mark.row("methods of the other mode")
 def test_methods_of_the_other_mode_are_refused(movie):
     with pytest.raises(RuntimeError, match="-video_source"):
         StreamGear(output="x.mpd").transcode_source()
@@ -535,6 +596,7 @@ def test_methods_of_the_other_mode_are_refused(movie):
         StreamGear(output="x.mpd", **{"-video_source": movie}).stream(np.zeros((H, W, 3), np.uint8))
 
 
+@pytest.mark.row("logging")
 def test_an_option_that_ffmpeg_refuses_is_told_with_its_words(place):
     streamer = StreamGear(output="x.mpd", **{"-preset": "warp"})
     with pytest.raises(EncodingFailed, match="warp"):
@@ -549,6 +611,7 @@ def test_an_option_that_the_daemon_refuses_is_told_with_its_words(place):
     assert [path.name for path in place.iterdir()] == ["run"]
 
 
+@pytest.mark.row("-clear_prev_assets")
 def test_a_rerun_replaces_what_it_has_written_and_nothing_else(place):
     for name in ("chunk-stream0-00001.m4s", "other.mpd"):
         (place / name).write_text("somebody else's")
@@ -562,6 +625,35 @@ def test_a_rerun_replaces_what_it_has_written_and_nothing_else(place):
     assert sorted(path.name for path in place.iterdir()) == ["chunk-stream0-00001.m4s", "other.mpd", "run"]
 
 
+@pytest.mark.row("not live")
+def test_a_recording_can_be_watched_while_it_grows(format):
+    streamer = StreamGear(output=out(format), format=format, **{"-seg_duration" if format == "dash" else "-hls_time": 1, **SMALL})
+    feed(streamer, 75, step=1)
+    wait_until("some of it is published", lambda: os.path.exists(out(format)))
+    if format == "dash":
+        # The MPD of a recording says at any time how long it is.
+        assert decoded(out(format)) >= 25
+    else:
+        assert not ended(out(format))
+    streamer.close()
+    assert ended(out(format)) and decoded(out(format)) == 75
+
+
+@pytest.mark.row("wish: low latency")
+def test_a_private_daemon_serves_its_stream_at_low_latency():
+    port = free_port()
+    streamer = StreamGear(output="x.mpd", **{"-livestream": True, "-ringgear_listen": f"127.0.0.1:{port}", **SMALL})
+
+    def in_parts():
+        feed(streamer, 1)
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/x/stream0/media.m3u8", timeout=5) as answer:
+            return b"#EXT-X-PART:" in answer.read()
+
+    wait_until("the playlist has parts", in_parts)
+    streamer.close()
+
+
+@pytest.mark.row("constructor")
 def test_a_folder_as_output_gets_a_dated_manifest(place):
     (place / "www").mkdir()
     with StreamGear(output="www", format="hls", **SMALL) as streamer:
@@ -570,12 +662,14 @@ def test_a_folder_as_output_gets_a_dated_manifest(place):
     assert decoded(manifest) == 3
 
 
+@pytest.mark.row("settings of the muxers")
 def test_nothing_stays_if_it_is_to_be_removed_at_exit(place):
     with StreamGear(output="x.mpd", **{"-remove_at_exit": 1}, **SMALL) as streamer:
         feed(streamer, 3)
     assert [path.name for path in place.iterdir()] == ["run"]
 
 
+@pytest.mark.row("settings of the muxers")
 def test_a_base_url_stands_before_each_segment(place):
     base = f"{place}/"
     with StreamGear(output="x.m3u8", format="hls", **{"-hls_base_url": base}, **SMALL) as streamer:
@@ -692,6 +786,7 @@ def daemons(place):
     return found
 
 
+@pytest.mark.row("close, terminate, with")
 @pytest.mark.parametrize("mode, end", [("live", "killed"), ("recorded", "forgotten")])
 def test_the_daemon_ends_with_the_script_and_the_stream_in_good_order(mode, end, place):
     """A script that is killed, and one that never calls close()."""
@@ -721,6 +816,7 @@ def test_the_keepers_death_ends_the_daemon(place):
     streamer.close()
 
 
+@pytest.mark.row("-enable_force_termination")
 def test_force_termination_ends_a_daemon_that_hangs(place):
     streamer = StreamGear(output="x.mpd", **{"-seg_duration": 1, "-enable_force_termination": True}, **SMALL)
     feed(streamer, 75, step=1)
@@ -734,6 +830,7 @@ def test_force_termination_ends_a_daemon_that_hangs(place):
     assert decoded("x.mpd") >= 25
 
 
+@pytest.mark.row("logging")
 def test_logging_shows_what_happens(caplog, capfd):
     with StreamGear(output="x.mpd", logging=True, **SMALL) as streamer:
         feed(streamer, 3)

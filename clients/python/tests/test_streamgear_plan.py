@@ -1,5 +1,6 @@
 """How StreamGear's parameters are read, and the daemon's config that they become: without a daemon."""
 
+import io
 import logging
 import re
 from fractions import Fraction
@@ -43,6 +44,7 @@ def test_without_parameters_a_recording_grows_and_has_vidgears_quality(told):
     assert told() == []
 
 
+@pytest.mark.row("-livestream", "settings of the muxers")
 @pytest.mark.parametrize(
     "params, hls, segment, window",
     [
@@ -73,11 +75,13 @@ def test_a_window_that_is_too_short_for_players_is_told(told):
     assert told() == ["the playlists list 24 s, not 12: they hold at least 6 segments, and at most 3600 s"]
 
 
+@pytest.mark.row("not live")
 def test_a_live_stream_that_lists_everything_is_a_recording_that_grows():
     assert 'mode = "event"' in config({"-hls_list_size": 0}, live=True, hls=True)
     assert 'mode = "vod"' in config({"-hls_playlist_type": "vod"}, hls=True)
 
 
+@pytest.mark.row("-streams", "-bpp, -gop")
 def test_streams_have_bitrates_that_hold_and_true_framerates(told):
     params = {
         "-streams": [
@@ -133,6 +137,7 @@ def test_streams_of_another_type_are_left_out_and_told(streams, told):
     assert "-streams" in told()[0]
 
 
+@pytest.mark.row("-bpp, -gop", "-vcodec and its settings")
 @pytest.mark.parametrize(
     "params, codec, rate",
     [
@@ -153,6 +158,7 @@ def test_the_primary_stream_has_a_quality_or_a_bitrate(params, codec, rate, told
     assert told() == []
 
 
+@pytest.mark.row("-vcodec and its settings")
 def test_a_hardware_encoder_gets_its_device_and_needs_no_filters_of_its_own(told):
     (primary,) = renditions(config({"-vcodec": "h264_vaapi", "-vaapi_device": "/dev/dri/renderD128", "-vf": "format=nv12,hwupload"}))
     assert primary["device"] == '"/dev/dri/renderD128"' and "filter" not in primary
@@ -284,6 +290,7 @@ def owned_by_the_daemon():
     return set(re.findall(quoted, names)), {a: set(re.findall(quoted, owned)) for lists, owned in rows for a in re.findall(quoted, lists)}
 
 
+@pytest.mark.row("-clones, -core, any other key")
 def test_nothing_goes_on_that_the_daemon_refuses():
     extras = (ROOT / "src" / "config" / "extras.rs").read_text()
     of_time = re.findall(r'"([^"]+)"', re.search(r"const OF_TIME: .*?\];", extras, re.S)[0])
@@ -300,6 +307,7 @@ def test_nothing_goes_on_that_the_daemon_refuses():
             assert not {"options", "output_args"} & set(primary), (name, primary)
 
 
+@pytest.mark.row("-audio")
 def test_audio_has_a_bitrate_for_each_stream_that_names_one():
     audio = _plan.Audio("hw:1", ("-f", "alsa"))
     params = {"-streams": [{"-resolution": "320x180", "-video_bitrate": "200k", "-audio_bitrate": "96k"}]}
@@ -379,6 +387,7 @@ def write(path, text="x"):
     path.write_text(text)
 
 
+@pytest.mark.row("-clear_prev_assets")
 def test_only_what_this_class_wrote_is_removed(tmp_path):
     folder = assets.make(str(tmp_path / "Out Put.mpd"), "dash")
     inside = tmp_path / folder.path
@@ -412,6 +421,7 @@ def test_a_strange_marker_marks_nothing(tmp_path, content):
     assert list(assets.found(str(tmp_path), "dash")) == []
 
 
+@pytest.mark.row("source: progress and failure")
 def test_progress_is_logged_by_tenths_with_the_rate_and_what_is_left(caplog):
     caplog.set_level(logging.INFO, "ringgear.streamgear")
     progress = Progress("/films/foo.mp4", 200.0)
@@ -420,6 +430,21 @@ def test_progress_is_logged_by_tenths_with_the_rate_and_what_is_left(caplog):
     told = [record.getMessage().split(", ")[0] for record in caplog.records]
     assert told == [f"foo.mp4: {share} %" for share in (10, 55, 100)]
     assert progress.words(50, 10.0) == "foo.mp4: 25 %, 50 frames, 5 a second, 30 s left"
+
+
+@pytest.mark.row("source: progress and failure")
+def test_progress_is_one_line_of_a_terminal(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    progress = Progress("/films/foo.mp4", 200.0)
+    progress.show(50)
+    progress.show(200)
+    progress.close()
+    *_, last = terminal.getvalue().split("\r")
+    assert terminal.getvalue().count("\r") == 2 and last.startswith("foo.mp4: 100 %") and last.endswith("\x1b[K\n")
+
+
 @pytest.mark.row("logging")
 def test_a_script_is_told_of_each_thing_that_is_not_well_once():
     notes = Notes()
