@@ -121,10 +121,19 @@ fn sound_has_its_defaults_and_its_files_are_found_from_the_configs_folder() {
     for (input, rest) in [
         ("https://a/b.mp3", ""),
         ("hw:0", "input_args = [\"-f\", \"alsa\"]"),
+        ("sine", "input_args = [\"-f\", \"lavfi\"]"),
     ] {
         let text = stream(&format!("[streams.door.audio]\nsource = {input:?}\n{rest}"));
         let given = own(&parse(&text).audio.unwrap());
         assert_eq!(given.input, input);
+    }
+    for (input, rest) in [
+        ("a.pcm", "input_args = [\"-f\", \"s16le\"]"),
+        ("file:a.pcm", ""),
+    ] {
+        let text = stream(&format!("[streams.door.audio]\nsource = {input:?}\n{rest}"));
+        let given = own(&parse(&text).audio.unwrap());
+        assert_eq!(given.input, "/etc/here/a.pcm");
     }
     let fed = parse(&stream("[streams.door.audio]\nsource = \"producer\""));
     assert_eq!(fed.audio.unwrap().source, AudioInput::Producer);

@@ -21,6 +21,8 @@ const MOST_AHEAD: u64 = 600 * 48_000;
 const BEHIND: u64 = 30 * 48_000;
 /// Nothing comes if it hasn't for so long.
 const QUIET: Duration = Duration::from_secs(2);
+/// A file that is being opened is waited for so long: on a busy machine that takes its time, and short pictures may be over before.
+const OPENED: Duration = Duration::from_secs(10);
 /// A place that is no further off is what rounding makes of it, in samples.
 const TOLERANCE: i64 = 960;
 /// So much is placed at once.
@@ -123,7 +125,11 @@ impl Recorded {
             Kind::File | Kind::Unending => limit = limit.min(video.saturating_add(AHEAD)),
         }
         self.take(timeline, supply, limit, now);
-        let starved = now.saturating_since(self.moved) > QUIET
+        let patience = match self.taken {
+            0 if supply.is_being_opened() => OPENED,
+            _ => QUIET,
+        };
+        let starved = now.saturating_since(self.moved) > patience
             && (video.saturating_sub(timeline.end()) > BEHIND
                 || self.beside.is_held()
                 || self.end.is_some());
@@ -291,6 +297,21 @@ mod tests {
         bench.beside.note(9 * SECOND, false);
         assert_eq!((bench.turn(2), bench.turn(3)), (9, 9));
         assert_eq!((bench.heard(0), bench.heard(8)), (0.5, 0.5));
+    }
+
+    #[test]
+    fn a_file_that_is_slowly_opened_is_waited_for_at_the_end() {
+        for (comes, heard) in [(true, 0.5), (false, 0.0)] {
+            let mut bench = Bench::new(Kind::File);
+            bench.beside.note(2 * SECOND, false);
+            bench.recorded.end_at(2 * SECOND);
+            assert_eq!((bench.turn(0), bench.turn(9)), (0, 0));
+            if comes {
+                bench.give(0.5, 60, None);
+            }
+            assert_eq!(bench.turn(11), 2);
+            assert_eq!(bench.heard(1), heard);
+        }
     }
 
     #[test]

@@ -212,6 +212,11 @@ impl Supply {
         self.inlet.is_none() && (self.finished || self.kind == Kind::Given)
     }
 
+    /// Whether it is a file that is read for the first time, from which nothing may have come yet.
+    pub(super) fn is_being_opened(&self) -> bool {
+        self.kind == Kind::File && self.inlet.is_some() && self.restarts == 0
+    }
+
     /// Whether more is there than is taken.
     pub(super) fn is_held_back(&self, now: MonotonicTime) -> bool {
         let inlet = self.inlet.as_ref();

@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::error::{Offset, Report};
 use super::sections::{Audio, AudioRendition};
+use super::source::SourceInput;
 use super::table::{self, Section};
 use super::{RenditionPlan, defaults, source, stream};
 
@@ -92,8 +93,8 @@ impl AudioPlan {
     /// Makes a source that is a file's path one from the folder of the config.
     pub(super) fn resolve(&mut self, folder: &Path) {
         if let AudioInput::Own(source) = &mut self.source
-            && source.is_path()
-            && let Some(path) = folder.join(&source.input).to_str()
+            && let Ok(SourceInput::File(file)) = SourceInput::of(&source.input, &source.input_args)
+            && let Some(path) = folder.join(file).to_str()
         {
             source.input = path.to_owned();
         }
@@ -110,11 +111,6 @@ impl AudioPlan {
 }
 
 impl AudioSource {
-    /// Whether it can only be a file's path: no URL, and nothing that input arguments make of it.
-    fn is_path(&self) -> bool {
-        self.input_args.is_empty() && !self.input.contains("://")
-    }
-
     /// As people may see it: a URL without passwords and without its query.
     pub(crate) fn shown(&self) -> String {
         source::without(&self.secrets(), &self.input)

@@ -132,7 +132,10 @@ impl SourcePlan {
 
 impl SourceInput {
     /// What `text` means, with these arguments before it; else why it can't be opened and how to mend that.
-    fn of(text: &str, arguments: &[String]) -> Result<Self, (&'static str, &'static str)> {
+    pub(super) fn of(
+        text: &str,
+        arguments: &[String],
+    ) -> Result<Self, (&'static str, &'static str)> {
         let format = value_of(arguments, "-f");
         if let Some(format) = format.filter(|format| DEVICES.contains(format)) {
             return Ok(Self::Device {

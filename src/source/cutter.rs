@@ -77,7 +77,7 @@ impl Uncut {
         let (distance, beyond, needs, open) = match *self {
             Self::Large(bytes) => {
                 return format!(
-                    "{shown} has a segment of {} MiB, more than is published: make segment of [streams.{stream}] shorter, or lower the source's bitrate",
+                    "{shown} has a segment of {} MiB, more than is published: make segment of [streams.{stream}] shorter, lower the source's bitrate, or write an encoder instead of codec = \"copy\"",
                     bytes >> 20
                 );
             }

@@ -105,6 +105,8 @@ fn keyframes_that_are_too_far_apart_are_an_error_that_says_how_far() {
         far.contains("2.44 s apart") && far.contains("\"2590ms\""),
         "{far}"
     );
+    let large = Uncut::Large(300 << 20).told("cam", "door");
+    assert!(large.contains("300 MiB") && large.ends_with("codec = \"copy\""));
     let never = lengths(2000, &[0], 80_000).unwrap_err();
     assert_eq!(never, sparse(Duration::from_millis(60_040), true));
     assert_eq!(lengths(10_000, &[0], 9000), Ok(vec![9000]));

@@ -80,6 +80,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "write it into MP4 or Matroska first (ffmpeg -i ... -c copy), or name another codec in audio of {}",
     ),
     (
+        "codec not currently supported in container",
+        "its pictures are neither H.264 nor HEVC, and can't be copied",
+        "write an encoder instead of codec = \"copy\" in {}",
+    ),
+    (
         "Permission denied",
         "the daemon's user may not open it",
         "let it (devices mostly belong to the group video), or write another source in {}",
@@ -141,6 +146,12 @@ mod tests {
         assert_eq!(
             explain(&file, "door", "file:/x/a.mp4: No such file or directory"),
             "there is no such file as /x/a.mp4: put it there, or name another in source of [streams.door]"
+        );
+        let words = "Could not find tag for codec vp8 in stream #0, codec not currently supported in container";
+        let told = explain(&file, "door", words);
+        assert!(
+            told.ends_with("write an encoder instead of codec = \"copy\" in [streams.door]"),
+            "{told}"
         );
         let camera = SourceInput::Url {
             scheme: "rtsp".into(),

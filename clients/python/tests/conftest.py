@@ -56,13 +56,17 @@ def wait_until(what, condition, within=20.0):
     pytest.fail(f"after {within} s still not: {what}")
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Daemon:
     def __init__(self, place, more=""):
         self.place = place
         (place / "ticks").mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.config = place / "ringgear.toml"
         self.config.write_text(CONFIG.format(place=place, port=self.port) + more)
         self.socket = str(place / "control.sock")

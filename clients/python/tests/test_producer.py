@@ -99,6 +99,7 @@ def shows_quarters(picture, gray=False):
     return all(np.abs(spot - want).max() < 40 for spot, want in zip(spots, wanted))
 
 
+@pytest.mark.row("stream")
 @pytest.mark.parametrize("format", "bgr24 rgb24 bgra rgba gray yuv420p nv12 yuyv422 uyvy422".split())
 def test_every_format_is_shown_in_its_true_colours(daemon, format):
     with producer(daemon, format) as feeder:
@@ -117,6 +118,7 @@ def test_deep_and_unshared_formats_are_shown_in_their_true_colours_too(daemon):
             feed_until(feeder, lambda: shows_quarters(snapshot(daemon), gray), frame)
 
 
+@pytest.mark.row("odd sizes")
 def test_frames_of_odd_sizes_are_taken_whole(daemon):
     for format in "nv12 bgr24 ya8 gray16le uyvy422 yuv422p yuv444p10le yuv420p10".split():
         with ringgear.Producer("cam", W + 1, H + 1, format, socket=daemon.socket) as feeder:
@@ -129,6 +131,7 @@ def test_frames_of_odd_sizes_are_taken_whole(daemon):
     assert "padded" in daemon.log()
 
 
+@pytest.mark.row("wish: timestamps")
 def test_frames_and_their_capture_times_arrive_and_are_accounted_for(daemon):
     with producer(daemon, client="test/1") as feeder:
         assert (feeder.framerate, feeder.connected, feeder.sessions) == (25, True, 1)

@@ -1,10 +1,13 @@
 """StreamGear against private daemons: vidgear's documented examples, with the import line changed and files in place of cameras, and what
 it promises beside them. FFmpeg is the judge of what is published."""
 
+import base64
+import contextlib
 import http.server
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,13 +15,16 @@ import tempfile
 import textwrap
 import threading
 import time
+import urllib.request
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from conftest import BINARY, wait_until
+from conftest import BINARY, free_port, wait_until
 
-from ringgear.streamgear import EncodingFailed, StreamGear
+from ringgear.streamgear import EncodingFailed, StreamGear, _checks, _plan
+from ringgear.streamgear._keeper import upload
 
 W, H, FRAMES, RATE = 192, 108, 30, 25
 SMALL = {"-preset": "ultrafast"}
@@ -106,6 +112,7 @@ def ended(manifest):
 # Real-time frames: vidgear's documented examples.
 
 
+@pytest.mark.row("example: bare minimum")
 def test_bare_minimum(movie, format):
     stream = cv2.VideoCapture(movie)
     streamer = StreamGear(output=out(format), format=format)
@@ -120,16 +127,18 @@ def test_bare_minimum(movie, format):
     assert decoded(out(format)) == FRAMES and ended(out(format))
 
 
-def test_controlled_framerate(movie):
+@pytest.mark.row("example: controlled framerate", "-input_framerate")
+def test_controlled_framerate(movie, format):
     stream = cv2.VideoCapture(movie)
     stream_params = {"-input_framerate": stream.get(cv2.CAP_PROP_FPS) * 1.2, **SMALL}
-    streamer = StreamGear(output="hls_out.m3u8", format="hls", **stream_params)
+    streamer = StreamGear(output=out(format), format=format, **stream_params)
     read_all(stream, streamer)
-    times = ffmpeg("-i", "hls_out.m3u8", "-map", "0:v:0", "-f", "framecrc", "-").decode()
+    times = ffmpeg("-i", out(format), "-map", "0:v:0", "-f", "framecrc", "-").decode()
     assert times.count("\n0,") == FRAMES
-    assert "30/1" in subprocess.run(["ffprobe", "-v", "error", "-show_entries", "stream=r_frame_rate", "-of", "csv=p=0", "hls_out.m3u8"], capture_output=True, text=True).stdout
+    assert "30/1" in subprocess.run(["ffprobe", "-v", "error", "-show_entries", "stream=r_frame_rate", "-of", "csv=p=0", out(format)], capture_output=True, text=True).stdout
 
 
+@pytest.mark.row("example: live from a webcam", "-livestream")
 def test_live_streaming(movie, format):
     stream = cv2.VideoCapture(movie)
     stream_params = {"-input_framerate": stream.get(cv2.CAP_PROP_FPS), "-livestream": True, "-seg_duration" if format == "dash" else "-hls_time": 1, **SMALL}
@@ -154,9 +163,10 @@ def test_live_streaming(movie, format):
     assert decoded(out(format)) >= FRAMES * 0.8
 
 
-def test_opencv_frames_in_gray(movie):
+@pytest.mark.row("example: OpenCV frames in gray")
+def test_opencv_frames_in_gray(movie, format):
     stream = cv2.VideoCapture(movie)
-    streamer = StreamGear(output="dash_out.mpd", **SMALL)
+    streamer = StreamGear(output=out(format), format=format, **SMALL)
     while True:
         grabbed, frame = stream.read()
         if not grabbed:
@@ -165,11 +175,12 @@ def test_opencv_frames_in_gray(movie):
         streamer.stream(gray)
     stream.release()
     streamer.close()
-    assert decoded("dash_out.mpd") == FRAMES
-    chroma = np.frombuffer(ffmpeg("-i", "dash_out.mpd", "-map", "0:v:0", "-frames:v", "3", "-vf", "format=yuv420p,extractplanes=u", "-pix_fmt", "gray", "-f", "rawvideo", "-"), np.uint8)
+    assert decoded(out(format)) == FRAMES
+    chroma = np.frombuffer(ffmpeg("-i", out(format), "-map", "0:v:0", "-frames:v", "3", "-vf", "format=yuv420p,extractplanes=u", "-pix_fmt", "gray", "-f", "rawvideo", "-"), np.uint8)
     assert abs(chroma.astype(int) - 128).max() <= 1, "gray has no colour"
 
 
+@pytest.mark.row("example: three renditions", "-streams")
 def test_three_renditions(movie, format):
     stream = cv2.VideoCapture(movie)
     stream_params = {
@@ -197,37 +208,38 @@ def read_all(stream, streamer):
     streamer.close()
 
 
-def test_audio_from_a_file(movie, sound, place):
+@pytest.mark.row("example: audio from a file", "-audio")
+def test_audio_from_a_file(movie, sound, format):
     stream = cv2.VideoCapture(movie)
     stream_params = {
         "-streams": [
             {"-resolution": "160x90", "-video_bitrate": "100k"},
             {"-resolution": "128x72", "-framerate": 30.0},
+            {"-resolution": "64x36", "-framerate": 60.0},
         ],
-        "-input_framerate": stream.get(cv2.CAP_PROP_FPS) / 2,
+        "-input_framerate": stream.get(cv2.CAP_PROP_FPS),
         "-audio": sound,
-        "-livestream": True,
-        "-hls_time": 1,
         **SMALL,
     }
-    read_until_heard(stream, StreamGear(output="hls_out.m3u8", format="hls", **stream_params), place)
-    assert len(tracks("hls_out.m3u8")) == 3 and [codec for codec, _, _ in tracks("hls_out.m3u8", "a")] == ["aac"]
-    assert heard("hls_out.m3u8") > 0.1
+    read_all(stream, StreamGear(output=out(format), format=format, **stream_params))
+    assert counted(out(format)) == [FRAMES] * 4 and [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"]
+    assert abs(heard(out(format)) - FRAMES / RATE) < 0.2
 
 
-def test_audio_from_a_device(movie, place):
+@pytest.mark.row("example: audio from a device", "-audio")
+def test_audio_from_a_device(movie, place, format):
     """There is no sound card here: a tone of FFmpeg's own stands in, as ["-f", "alsa", "-i", "hw:1"] would."""
     stream = cv2.VideoCapture(movie)
     stream_params = {
         "-streams": [{"-resolution": "128x72", "-framerate": 30.0}],
         "-input_framerate": stream.get(cv2.CAP_PROP_FPS) / 2,
         "-livestream": True,
-        "-seg_duration": 1,
+        "-seg_duration" if format == "dash" else "-hls_time": 1,
         "-audio": ["-f", "lavfi", "-i", "sine=frequency=440"],
         **SMALL,
     }
-    read_until_heard(stream, StreamGear(output="dash_out.mpd", **stream_params), place)
-    assert [codec for codec, _, _ in tracks("dash_out.mpd", "a")] == ["aac"] and heard("dash_out.mpd") > 0.1
+    read_until_heard(stream, StreamGear(output=out(format), format=format, **stream_params), place)
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"] and heard(out(format)) > 0.1
 
 
 def read_until_heard(stream, streamer, place):
@@ -252,7 +264,8 @@ def heard(manifest):
     return (np.abs(blocks).max(axis=1) > 0.01).sum() / 100
 
 
-def test_hardware_encoder(movie, caplog):
+@pytest.mark.row("example: hardware encoder", "-vcodec and its settings")
+def test_hardware_encoder(movie, format, caplog):
     """There is no graphics card here: the encoder that stands in, and that somebody is told."""
     stream = cv2.VideoCapture(movie)
     stream_params = {
@@ -261,8 +274,10 @@ def test_hardware_encoder(movie, caplog):
         "-vaapi_device": "/dev/dri/renderD128",
         "-vf": "format=nv12,hwupload",
     }
-    read_all(stream, StreamGear(output="dash_out.mpd", **stream_params))
-    assert decoded("dash_out.mpd") == FRAMES and len(tracks("dash_out.mpd")) == 2
+    read_all(stream, StreamGear(output=out(format), format=format, **stream_params))
+    assert decoded(out(format)) == FRAMES and len(tracks(out(format))) == 2
+    for name in ("stream0", "stream1"):
+        assert caplog.text.count(f"{name} is encoded by libx264 instead: ") == 1
 
 
 class PiGear:
@@ -281,17 +296,18 @@ class PiGear:
         return np.full((120, 160, 4), self._left * 10, np.uint8) if self._left >= 0 else None
 
 
-def test_raspberry_pi_camera():
+@pytest.mark.row("example: Raspberry Pi camera")
+def test_raspberry_pi_camera(format):
     stream = PiGear()
     stream_params = {"-input_framerate": stream.framerate, "-livestream": True, **SMALL}
-    streamer = StreamGear(output="hls_out.m3u8", format="hls", **stream_params)
+    streamer = StreamGear(output=out(format), format=format, **stream_params)
     while True:
         frame = stream.read()
         if frame is None:
             break
         streamer.stream(frame)
     streamer.close()
-    assert decoded("hls_out.m3u8") >= 12 and ended("hls_out.m3u8")
+    assert decoded(out(format)) >= 12 and ended(out(format))
 
 
 # A whole file: vidgear's documented examples of its single-source mode.
@@ -312,6 +328,7 @@ def transcode(format, **stream_params):
     assert ended(out(format))
 
 
+@pytest.mark.row("example: single source", "source: what is in it")
 def test_single_source(film, format, caplog):
     transcode(format, **{"-video_source": film})
     assert decoded(out(format)) == FRAMES and tracks(out(format)) == [("h264", W, H)]
@@ -319,7 +336,8 @@ def test_single_source(film, format, caplog):
     assert "audio" not in caplog.text
 
 
-def test_single_source_with_streams(movie):
+@pytest.mark.row("example: single source with streams")
+def test_single_source_with_streams(movie, format):
     stream_params = {
         "-video_source": movie,
         "-streams": [
@@ -327,10 +345,27 @@ def test_single_source_with_streams(movie):
             {"-resolution": "128x72", "-framerate": 60.0},
         ],
     }
-    transcode("dash", **stream_params)
-    assert counted("dash_out.mpd") == [FRAMES] * 3
+    transcode(format, **stream_params)
+    assert counted(out(format)) == [FRAMES] * 3
 
 
+@pytest.mark.row("example: single source with audio")
+def test_single_source_with_audio_of_another_file(movie, sound, format):
+    stream_params = {
+        "-video_source": movie,
+        "-streams": [
+            {"-resolution": "160x90", "-video_bitrate": "100k"},
+            {"-resolution": "128x72", "-framerate": 60.0},
+        ],
+        "-audio": sound,
+        "-acodec": "copy",
+    }
+    transcode(format, **stream_params)
+    assert counted(out(format)) == [FRAMES] * 3
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"] and heard(out(format)) > FRAMES / RATE - 0.2
+
+
+@pytest.mark.row("-audio", "close, terminate, with")
 def test_a_recording_has_the_audio_of_another_file_as_long_as_its_frames(movie, sound):
     with StreamGear(output="x.mpd", **{"-audio": sound, **SMALL}) as streamer:
         feed(streamer, 25)
@@ -339,20 +374,28 @@ def test_a_recording_has_the_audio_of_another_file_as_long_as_its_frames(movie, 
     assert decoded(out("dash")) == FRAMES and heard(out("dash")) > FRAMES / RATE - 0.2
 
 
-def test_single_source_with_another_encoder(film):
+@pytest.mark.row("example: single source with another encoder", "-vcodec and its settings")
+def test_single_source_with_another_encoder(film, sound, format):
     stream_params = {
         "-video_source": film,
         "-vcodec": "libx265",
-        "-x265-params": "aq-mode=1",
-        "-preset": "ultrafast",
-        "-bpp": 0.15,
-        "-streams": [{"-resolution": "128x72", "-video_bitrate": "400k"}],
-        "-acodec": "aac",
+        "-x265-params": "lossless=1",
+        "-crf": 25,
+        "-bpp": "0.15",
+        "-streams": [
+            {"-resolution": "128x72", "-video_bitrate": "400k"},
+            {"-resolution": "64x36", "-framerate": 60.0},
+        ],
+        "-audio": sound,
+        "-acodec": "libfdk_aac",
+        "-vbr": 4,
     }
-    transcode("hls", **stream_params)
-    assert {codec for codec, _, _ in tracks("hls_out.m3u8")} == {"hevc"} and decoded("hls_out.m3u8") == FRAMES
+    transcode(format, **stream_params)
+    assert {codec for codec, _, _ in tracks(out(format))} == {"hevc"} and counted(out(format)) == [FRAMES] * 3
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"] and heard(out(format)) > FRAMES / RATE - 0.2
 
 
+@pytest.mark.row("source: -vcodec copy")
 def test_a_source_that_is_copied_is_whole(film, caplog):
     transcode("hls", **{"-video_source": film, "-vcodec": "copy", "-acodec": "copy"})
     assert decoded("hls_out.m3u8") == FRAMES
@@ -361,6 +404,47 @@ def test_a_source_that_is_copied_is_whole(film, caplog):
     assert "becomes" not in caplog.text and "left out" not in caplog.text
 
 
+@pytest.fixture(scope="session")
+def sparse(tmp_path_factory):
+    """A file with a keyframe each 10 s, as x264 makes them if nobody says otherwise."""
+    path = tmp_path_factory.mktemp("media") / "sparse.mp4"
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=size={W}x{H}:rate=5", "-t", "24", "-c:v", "libx264", "-g", "50", "-sc_threshold", "0", "-pix_fmt", "yuv420p", path)
+    return str(path)
+
+
+@pytest.mark.row("source: -vcodec copy")
+def test_a_source_with_few_keyframes_is_copied_in_longer_segments(sparse, place, format, caplog):
+    transcode(format, **{"-video_source": sparse, "-vcodec": "copy"})
+    assert packets(out(format)) == packets(sparse)
+    assert "segments last up to 10" in caplog.text and "becomes" not in caplog.text
+    assert len([path for path in place.iterdir() if path.is_dir()]) == 2, "nothing is left of the first try"
+
+
+def test_segments_have_the_length_that_is_named_though_the_source_has_to_be_encoded(sparse, caplog):
+    transcode("hls", **{"-video_source": sparse, "-vcodec": "copy", "-hls_time": 4, **SMALL})
+    assert decoded(out("hls")) == 120
+    assert "-vcodec copy becomes libx264" in caplog.text and "segments last" not in caplog.text
+
+
+@pytest.mark.row("source: -vcodec copy")
+@pytest.mark.parametrize("name, codec", [("foo.avi", "mpeg4"), ("foo.webm", "libvpx")])
+def test_a_source_that_cant_be_copied_is_encoded(movie, place, format, caplog, name, codec):
+    ffmpeg("-i", movie, "-c:v", codec, name)
+    transcode(format, **{"-video_source": name, "-vcodec": "copy", **SMALL})
+    assert tracks(out(format)) == [("h264", W, H)] and decoded(out(format)) == FRAMES
+    assert caplog.text.count("-vcodec copy becomes libx264") == 1
+
+
+@pytest.mark.row("source: -vcodec copy")
+def test_audio_that_cant_be_copied_is_encoded_and_its_pictures_are_copied(movie, sound, place, format, caplog):
+    ffmpeg("-i", movie, "-i", sound, "-c:v", "copy", "-c:a", "pcm_s16le", "-shortest", "foo.mkv")
+    transcode(format, **{"-video_source": "foo.mkv", "-vcodec": "copy", "-acodec": "copy"})
+    assert packets(out(format)) == packets("foo.mkv")
+    assert [codec for codec, _, _ in tracks(out(format), "a")] == ["aac"] and heard(out(format)) > FRAMES / RATE - 0.2
+    assert "-acodec copy becomes aac" in caplog.text and "-vcodec" not in caplog.text
+
+
+@pytest.mark.row("source: progress and failure")
 def test_a_source_that_is_gone_raises_what_subprocess_would(film, place):
     (place / "gone.mp4").write_bytes(pathlib.Path(film).read_bytes())
     streamer = StreamGear(output="x.mpd", **{"-video_source": "gone.mp4"})
@@ -374,12 +458,40 @@ def test_a_source_that_is_gone_raises_what_subprocess_would(film, place):
 # What it promises beside the examples.
 
 
+@pytest.mark.row("-audio")
+def test_audio_as_a_list_may_be_a_file_by_its_relative_path(sound, place, caplog):
+    (place / "tone.aac").write_bytes(pathlib.Path(sound).read_bytes())
+    with StreamGear(output="x.mpd", **{"-audio": ["-f", "aac", "-i", "tone.aac"], **SMALL}) as streamer:
+        feed(streamer, 25)
+    assert decoded("x.mpd") == 25 and 0.9 < heard("x.mpd") < 1.1
+    assert caplog.text == ""
+
+
+def test_a_device_may_be_called_like_a_file(place):
+    (place / "sine").write_text("no graph of filters")
+    assert _checks.audio("ffmpeg", ["-f", "lavfi", "-i", "sine"]) == _plan.Audio("sine", ("-f", "lavfi"))
+
+
+@pytest.mark.row("logging")
+def test_a_script_is_told_of_a_fault_while_it_runs(movie, caplog):
+    """The device is gone after a while."""
+    streamer = StreamGear(output="x.m3u8", format="hls", **{"-livestream": True, "-audio": ["-f", "lavfi", "-i", "sine=duration=0.2"], **SMALL})
+
+    def told():
+        feed(streamer, 1)
+        return "the audio source ended" in caplog.text
+
+    wait_until("the script is told", told)
+    streamer.close()
+
+
 def feed(streamer, count, shape=(H, W, 3), step=8):
     """Frames of rising brightness."""
     for number in range(count):
         streamer.stream(np.full(shape, 10 + number * step, np.uint8))
 
 
+@pytest.mark.row("stream")
 @pytest.mark.parametrize("shape", [(H, W, 1), (H, W, 2), (H, W, 4)])
 def test_every_layout_is_published_once_and_in_order(shape):
     with StreamGear(output="x.mpd", **SMALL) as streamer:
@@ -389,19 +501,23 @@ def test_every_layout_is_published_once_and_in_order(shape):
     assert len(shown) == 25 and all(before + 4 < after for before, after in zip(shown, shown[1:]))
 
 
-def test_rgb_frames_keep_their_colours():
+@pytest.mark.row("stream")
+@pytest.mark.parametrize("pixel", [(250, 10, 10), (250, 10, 10, 255)])
+def test_rgb_frames_keep_their_colours(pixel):
     with StreamGear(output="x.m3u8", format="hls", **SMALL) as streamer:
-        streamer.stream(np.full((H, W, 3), (250, 10, 10), np.uint8), rgb_mode=True)
+        streamer.stream(np.full((H, W, len(pixel)), pixel, np.uint8), rgb_mode=True)
     red, _, blue = np.frombuffer(ffmpeg("-i", "x.m3u8", "-frames:v", "1", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"), np.uint8)[:3]
     assert red > 200 and blue < 60
 
 
+@pytest.mark.row("odd sizes")
 def test_odd_sizes_are_padded():
     with StreamGear(output="x.mpd", **SMALL) as streamer:
         feed(streamer, 5, (H + 1, W + 1, 3))
     assert tracks("x.mpd") == [("h264", W + 2, H + 2)] and decoded("x.mpd") == 5
 
 
+@pytest.mark.row("stream")
 def test_a_frame_that_does_not_fit_is_refused_and_the_others_are_published():
     with StreamGear(output="x.mpd", **SMALL) as streamer:
         feed(streamer, 3)
@@ -415,6 +531,7 @@ def test_a_frame_that_does_not_fit_is_refused_and_the_others_are_published():
         streamer.stream(np.zeros((H, W, 3), np.uint8))
 
 
+@pytest.mark.row("stream")
 @pytest.mark.parametrize("frame", [np.zeros((H, W, 5), np.uint8), np.zeros((H,), np.uint8), np.zeros((0, W, 3), np.uint8), np.zeros((H, W, 3), np.uint16)])
 def test_a_first_frame_that_is_none_writes_nothing(frame, place):
     with StreamGear(output="x.mpd") as streamer, pytest.raises(ValueError):
@@ -422,12 +539,14 @@ def test_a_first_frame_that_is_none_writes_nothing(frame, place):
     assert [path.name for path in place.iterdir()] == ["run"]
 
 
+@pytest.mark.row("close, terminate, with")
 def test_without_frames_nothing_is_written(place):
     StreamGear(output="x.mpd").close()
     StreamGear(output="x.mpd").terminate()
     assert [path.name for path in place.iterdir()] == ["run"]
 
 
+@pytest.mark.row("constructor")
 @pytest.mark.parametrize(
     "arguments, error, words",
     [
@@ -439,6 +558,7 @@ def test_without_frames_nothing_is_written(place):
         ({"output": "x.mpd", "format": "mp4v"}, ValueError, "'dash' or 'hls'"),
         ({"output": "x.mpd", "format": None}, ValueError, "'dash' or 'hls'"),
         ({"output": "nowhere/x.mpd"}, ValueError, "no folder"),
+        ({"output": "rtmp://127.0.0.1/x.mpd"}, ValueError, "http or https"),
         ({"output": "x.mpd", "custom_ffmpeg": "nowhere"}, RuntimeError, "no FFmpeg"),
         ({"output": "x.mpd", "-video_source": __file__}, AssertionError, "no video"),
     ],
@@ -448,12 +568,27 @@ def test_errors_are_of_vidgears_types(arguments, error, words):
         StreamGear(**arguments)
 
 
+@pytest.mark.row("constructor", "close, terminate, with")
+@pytest.mark.parametrize("named", ["own", "own/ffmpeg"])
+def test_another_ffmpeg_is_named_by_its_program_or_its_folder(named, place):
+    (place / "own").mkdir()
+    (place / "own/ffmpeg").write_text(f'#!/bin/sh\necho "$@" >>{place}/lines\nexec {shutil.which("ffmpeg")} "$@"\n')
+    (place / "own/ffmpeg").chmod(0o755)
+    streamer = StreamGear(output="x.mpd", custom_ffmpeg=named, **SMALL)
+    feed(streamer, 3)
+    streamer.terminate()
+    assert decoded("x.mpd") == 3 and ended("x.mpd")
+    assert "libx264" in (place / "lines").read_text()
+
+
+@pytest.mark.row("constructor")
 def test_a_missing_daemon_is_told_at_once(monkeypatch):
     monkeypatch.setenv("RINGGEAR_BINARY", "/nowhere")
     with pytest.raises(RuntimeError, match="RINGGEAR_BINARY"):
         StreamGear(output="x.mpd")
 
 
+@pytest.mark.row("methods of the other mode")
 def test_methods_of_the_other_mode_are_refused(movie):
     with pytest.raises(RuntimeError, match="-video_source"):
         StreamGear(output="x.mpd").transcode_source()
@@ -461,6 +596,7 @@ def test_methods_of_the_other_mode_are_refused(movie):
         StreamGear(output="x.mpd", **{"-video_source": movie}).stream(np.zeros((H, W, 3), np.uint8))
 
 
+@pytest.mark.row("logging")
 def test_an_option_that_ffmpeg_refuses_is_told_with_its_words(place):
     streamer = StreamGear(output="x.mpd", **{"-preset": "warp"})
     with pytest.raises(EncodingFailed, match="warp"):
@@ -475,6 +611,7 @@ def test_an_option_that_the_daemon_refuses_is_told_with_its_words(place):
     assert [path.name for path in place.iterdir()] == ["run"]
 
 
+@pytest.mark.row("-clear_prev_assets")
 def test_a_rerun_replaces_what_it_has_written_and_nothing_else(place):
     for name in ("chunk-stream0-00001.m4s", "other.mpd"):
         (place / name).write_text("somebody else's")
@@ -488,6 +625,35 @@ def test_a_rerun_replaces_what_it_has_written_and_nothing_else(place):
     assert sorted(path.name for path in place.iterdir()) == ["chunk-stream0-00001.m4s", "other.mpd", "run"]
 
 
+@pytest.mark.row("not live")
+def test_a_recording_can_be_watched_while_it_grows(format):
+    streamer = StreamGear(output=out(format), format=format, **{"-seg_duration" if format == "dash" else "-hls_time": 1, **SMALL})
+    feed(streamer, 75, step=1)
+    wait_until("some of it is published", lambda: os.path.exists(out(format)))
+    if format == "dash":
+        # The MPD of a recording says at any time how long it is.
+        assert decoded(out(format)) >= 25
+    else:
+        assert not ended(out(format))
+    streamer.close()
+    assert ended(out(format)) and decoded(out(format)) == 75
+
+
+@pytest.mark.row("wish: low latency")
+def test_a_private_daemon_serves_its_stream_at_low_latency():
+    port = free_port()
+    streamer = StreamGear(output="x.mpd", **{"-livestream": True, "-ringgear_listen": f"127.0.0.1:{port}", **SMALL})
+
+    def in_parts():
+        feed(streamer, 1)
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/x/stream0/media.m3u8", timeout=5) as answer:
+            return b"#EXT-X-PART:" in answer.read()
+
+    wait_until("the playlist has parts", in_parts)
+    streamer.close()
+
+
+@pytest.mark.row("constructor")
 def test_a_folder_as_output_gets_a_dated_manifest(place):
     (place / "www").mkdir()
     with StreamGear(output="www", format="hls", **SMALL) as streamer:
@@ -496,12 +662,14 @@ def test_a_folder_as_output_gets_a_dated_manifest(place):
     assert decoded(manifest) == 3
 
 
+@pytest.mark.row("settings of the muxers")
 def test_nothing_stays_if_it_is_to_be_removed_at_exit(place):
     with StreamGear(output="x.mpd", **{"-remove_at_exit": 1}, **SMALL) as streamer:
         feed(streamer, 3)
     assert [path.name for path in place.iterdir()] == ["run"]
 
 
+@pytest.mark.row("settings of the muxers")
 def test_a_base_url_stands_before_each_segment(place):
     base = f"{place}/"
     with StreamGear(output="x.m3u8", format="hls", **{"-hls_base_url": base}, **SMALL) as streamer:
@@ -514,7 +682,14 @@ def test_a_base_url_stands_before_each_segment(place):
 class Store(http.server.BaseHTTPRequestHandler):
     """A server that keeps what is put, and fails at first."""
 
+    def do_DELETE(self):
+        (self.server.root / self.path.lstrip("/")).unlink()
+        self.server.allowed.append(self.headers["Authorization"])
+        self.send_response(204)
+        self.end_headers()
+
     def do_PUT(self):
+        self.server.allowed.append(self.headers["Authorization"])
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.refusals -= 1
         if self.server.refusals < 0:
@@ -530,18 +705,59 @@ class Store(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_url_gets_every_file_by_put_the_manifest_last(place):
+@pytest.fixture
+def store(place):
+    """A server that takes what is put, but for the first two files."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Store) as server:
-        server.root, server.order, server.refusals = place / "store", [], 2
+        server.root, server.order, server.allowed, server.refusals = place / "store", [], [], 2
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        output = f"http://127.0.0.1:{server.server_port}/live/x.m3u8"
-        with StreamGear(output=output, format="hls", **SMALL) as streamer:
-            feed(streamer, 25)
+        yield server
         server.shutdown()
-    manifest = place / "store" / "live" / "x.m3u8"
-    assert decoded(manifest) == 25 and ended(manifest)
-    assert server.order[0] in (".mp4", ".m4s") and server.order[-1] == manifest.suffix
+
+
+@pytest.mark.row("output to a URL")
+@pytest.mark.parametrize("live", [False, True])
+def test_a_url_gets_every_file_by_put_the_manifest_last(place, store, format, live):
+    output = f"http://127.0.0.1:{store.server_port}/live/{out(format)}"
+    with StreamGear(output=output, format=format, **{"-livestream": live, **SMALL}) as streamer:
+        feed(streamer, 25)
+    manifest = place / "store" / "live" / out(format)
+    assert ended(manifest)
+    # A machine that stands still for long makes the clock of a live stream pass frames over.
+    assert decoded(manifest) >= 15 if live else decoded(manifest) == 25
+    assert store.order[0] in (".mp4", ".m4s") and store.order[-1] == manifest.suffix
     assert sorted(path.name for path in place.iterdir()) == ["run", "store"] and list((place / "run").iterdir()) == []
+
+
+@pytest.mark.row("output to a URL")
+def test_what_leaves_the_folder_leaves_the_server_by_delete_with_the_urls_user_and_password(place, store):
+    for name in ("x.m3u8", "x-1/x/stream0/init-1f6a.mp4", "x-1/x/stream0/0.m4s", "x-1/x/stream0/1.m4s", "x-1/x/index.m3u8", "x-1/x/state.json"):
+        (place / "here" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "here" / name).write_text(name)
+    uploading = upload.Upload(str(place / "here"), f"http://me:s%40cret@127.0.0.1:{store.server_port}/live/x.m3u8")
+    assert uploading.finish() is None
+    found = lambda: sorted(str(path.relative_to(store.root)) for path in store.root.rglob("*.*"))
+    media = "live/x-1/x/stream0"
+    assert found() == [f"{media}/0.m4s", f"{media}/1.m4s", f"{media}/init-1f6a.mp4", "live/x.m3u8"]
+    (place / "here/x-1/x/stream0/0.m4s").unlink()
+    uploading.pass_over()
+    assert found() == [f"{media}/1.m4s", f"{media}/init-1f6a.mp4", "live/x.m3u8"]
+    uploading.remove()
+    assert found() == []
+    assert {base64.b64decode(words.split(" ")[1]) for words in store.allowed} == {b"me:s@cret"}
+
+
+@pytest.mark.row("output to a URL")
+def test_a_server_that_takes_nothing_for_half_a_minute_is_given_up(place, store, monkeypatch):
+    store.refusals = 1000
+    clock = SimpleNamespace(now=0.0)
+    clock.sleep = lambda seconds: setattr(clock, "now", clock.now + seconds)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(upload, "time", clock)
+    (place / "x.mpd").write_text("<MPD/>")
+    wrong = upload.Upload(str(place), f"http://127.0.0.1:{store.server_port}/x.mpd").finish()
+    assert "nothing has been taken for 30 s" in wrong and "PUT of x.mpd with status 503" in wrong
+    assert 30 < clock.now < 32 and len(store.allowed) > 50
 
 
 SCRIPT = """
@@ -570,6 +786,7 @@ def daemons(place):
     return found
 
 
+@pytest.mark.row("close, terminate, with")
 @pytest.mark.parametrize("mode, end", [("live", "killed"), ("recorded", "forgotten")])
 def test_the_daemon_ends_with_the_script_and_the_stream_in_good_order(mode, end, place):
     """A script that is killed, and one that never calls close()."""
@@ -599,6 +816,7 @@ def test_the_keepers_death_ends_the_daemon(place):
     streamer.close()
 
 
+@pytest.mark.row("-enable_force_termination")
 def test_force_termination_ends_a_daemon_that_hangs(place):
     streamer = StreamGear(output="x.mpd", **{"-seg_duration": 1, "-enable_force_termination": True}, **SMALL)
     feed(streamer, 75, step=1)
@@ -612,6 +830,7 @@ def test_force_termination_ends_a_daemon_that_hangs(place):
     assert decoded("x.mpd") >= 25
 
 
+@pytest.mark.row("logging")
 def test_logging_shows_what_happens(caplog, capfd):
     with StreamGear(output="x.mpd", logging=True, **SMALL) as streamer:
         feed(streamer, 3)

@@ -1,14 +1,17 @@
 """How StreamGear's parameters are read, and the daemon's config that they become: without a daemon."""
 
+import io
 import logging
 import re
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
 from ringgear.streamgear import _plan, _reasons, _wishes
 from ringgear.streamgear._keeper import assets, mirror
+from ringgear.streamgear._keeper.notes import Notes
 from ringgear.streamgear._progress import Progress
 
 PLACE = _plan.Place("/run/x/control.sock", "/srv/www", "live-1", "/usr/bin/ffmpeg", None)
@@ -41,6 +44,7 @@ def test_without_parameters_a_recording_grows_and_has_vidgears_quality(told):
     assert told() == []
 
 
+@pytest.mark.row("-livestream", "settings of the muxers")
 @pytest.mark.parametrize(
     "params, hls, segment, window",
     [
@@ -71,11 +75,13 @@ def test_a_window_that_is_too_short_for_players_is_told(told):
     assert told() == ["the playlists list 24 s, not 12: they hold at least 6 segments, and at most 3600 s"]
 
 
+@pytest.mark.row("not live")
 def test_a_live_stream_that_lists_everything_is_a_recording_that_grows():
     assert 'mode = "event"' in config({"-hls_list_size": 0}, live=True, hls=True)
     assert 'mode = "vod"' in config({"-hls_playlist_type": "vod"}, hls=True)
 
 
+@pytest.mark.row("-streams", "-bpp, -gop")
 def test_streams_have_bitrates_that_hold_and_true_framerates(told):
     params = {
         "-streams": [
@@ -101,6 +107,15 @@ def test_a_framerate_that_is_no_fraction_counts_for_the_bitrate_alone(told):
     assert len(told()) == 1 and "-framerate 20 counts for the bitrate alone" in told()[0]
 
 
+@pytest.mark.row("-streams")
+def test_a_framerate_beside_a_bitrate_is_true_or_left_out_and_told(told):
+    stream = {"-resolution": "640x360", "-video_bitrate": "800k"}
+    half, third, double = renditions(config({"-streams": [{**stream, "-framerate": rate} for rate in (15.0, 20, 60)]}, rate=30))[1:]
+    assert half["framerate"] == '"15/1"' and "framerate" not in third and "framerate" not in double
+    assert {entry["bitrate"] for entry in (half, third, double)} == {"800000"}
+    assert [words.split(":")[0] for words in told()] == ["-framerate 20 is left out", "-framerate 60 is left out"]
+
+
 @pytest.mark.parametrize(
     "stream, reason",
     [
@@ -122,6 +137,7 @@ def test_streams_of_another_type_are_left_out_and_told(streams, told):
     assert "-streams" in told()[0]
 
 
+@pytest.mark.row("-bpp, -gop", "-vcodec and its settings")
 @pytest.mark.parametrize(
     "params, codec, rate",
     [
@@ -142,6 +158,7 @@ def test_the_primary_stream_has_a_quality_or_a_bitrate(params, codec, rate, told
     assert told() == []
 
 
+@pytest.mark.row("-vcodec and its settings")
 def test_a_hardware_encoder_gets_its_device_and_needs_no_filters_of_its_own(told):
     (primary,) = renditions(config({"-vcodec": "h264_vaapi", "-vaapi_device": "/dev/dri/renderD128", "-vf": "format=nv12,hwupload"}))
     assert primary["device"] == '"/dev/dri/renderD128"' and "filter" not in primary
@@ -195,6 +212,9 @@ def test_settings_of_one_stream_go_to_that_one():
         ({"-clones": "invalid"}, "a list"),
         ({"-maxrate": "1M"}, "bitrate"),
         ({"-ar": 44100}, "audio"),
+        ({"-vbr": 4}, "audio"),
+        ({"-vaapi_device": "/dev/dri/renderD128"}, "h264_vaapi"),
+        ({"-r": 10}, "-r 10 is left out"),
         ({"-window_size": 5}, "a recording lists all"),
         ({"-seg_duration": -334.23}, "from 0.5 to 20"),
         ({"-gop": "unknown"}, "keyframes"),
@@ -226,6 +246,33 @@ def test_a_source_that_is_copied_has_nothing_of_an_encoder(told):
     assert [rendition["codec"] for rendition in several] == ['"libx264"'] * 2
 
 
+SPARSE = (
+    "the keyframes of /films/a.mp4 are 3.2 s apart: segments of stream 'a' would be too long; set segment = \"3200ms\" in [streams.a], or a shorter"
+    " keyframe interval (GOP) at the source, or write an encoder instead of codec = \"copy\""
+)
+
+
+@pytest.mark.row("source: -vcodec copy")
+def test_what_cant_be_copied_is_encoded_or_has_longer_segments(told):
+    wishes = read({"-vcodec": "copy", "-acodec": "copy"}, hls=True)
+    heard = _plan.eased(wishes, 'its sound is pcm_s16le: only AAC can be copied; write codec = "aac" in [[streams.a.audio.renditions]]', has_length=False)
+    assert heard == wishes._replace(audio_codec=None)
+    longer = _plan.eased(heard, SPARSE, has_length=False)
+    assert longer == heard._replace(segment=3.2)
+    # Few tries, whatever comes.
+    lengths = []
+    while longer.codec == "copy":
+        lengths.append(longer.segment)
+        longer = _plan.eased(longer, SPARSE.replace("3200", "3500"), has_length=False)
+    assert lengths == [3.2, 6.4, 12.8, 20.0] and longer == heard._replace(codec=None)
+    named = heard._replace(segment=2.0)
+    assert _plan.eased(named, SPARSE, has_length=True) == named._replace(codec=None)
+    assert _plan.eased(heard, "No space left on device", has_length=False) is None
+    assert _plan.eased(heard._replace(codec=None), SPARSE, has_length=False) is None
+    assert [words.split(":")[0] for words in told()][:2] == ["-acodec copy becomes aac", "segments last up to 3.2 s"]
+
+
+@pytest.mark.row("-clones, -core, any other key")
 def test_words_for_the_command_line_go_on():
     clones = ["-map", "0:v:0", "-strict", "-2", "-y", "-level", "4.0", "-x265-params", "rd=2:keyint=9"]
     (primary,) = renditions(config({"-clones": clones, "-core0": ["-dump_attachment:t", "x", "-profile:v", "main"]}))
@@ -243,6 +290,7 @@ def owned_by_the_daemon():
     return set(re.findall(quoted, names)), {a: set(re.findall(quoted, owned)) for lists, owned in rows for a in re.findall(quoted, lists)}
 
 
+@pytest.mark.row("-clones, -core, any other key")
 def test_nothing_goes_on_that_the_daemon_refuses():
     extras = (ROOT / "src" / "config" / "extras.rs").read_text()
     of_time = re.findall(r'"([^"]+)"', re.search(r"const OF_TIME: .*?\];", extras, re.S)[0])
@@ -259,6 +307,7 @@ def test_nothing_goes_on_that_the_daemon_refuses():
             assert not {"options", "output_args"} & set(primary), (name, primary)
 
 
+@pytest.mark.row("-audio")
 def test_audio_has_a_bitrate_for_each_stream_that_names_one():
     audio = _plan.Audio("hw:1", ("-f", "alsa"))
     params = {"-streams": [{"-resolution": "320x180", "-video_bitrate": "200k", "-audio_bitrate": "96k"}]}
@@ -271,6 +320,17 @@ def test_audio_has_a_bitrate_for_each_stream_that_names_one():
     assert carried.startswith("[[streams.live-1.audio.renditions]]\n")
 
 
+def test_bitrates_of_audio_are_those_that_are_possible(told):
+    wanted = ["8k", "96k", "1M", "512k", "64k", "48k"]
+    params = {"-streams": [{"-resolution": "320x180", "-video_bitrate": "200k", "-audio_bitrate": bits} for bits in wanted]}
+    text = config(params, audio=_plan.Audio("hw:1"))
+    table = text.split("[streams.live-1.audio]\n")[1].split("[[streams.live-1.renditions]]")[0]
+    assert re.findall(r"bitrate = (\d+)", table) == ["128000", "16000", "96000", "512000"]
+    changed = ["8000 becomes 16000", "1000000 becomes 512000", "64000 is left out", "48000 is left out"]
+    assert len(told()) == 4 and all(words in line for words, line in zip(changed, told()))
+
+
+@pytest.mark.row("-input_framerate")
 @pytest.mark.parametrize(
     "given, fraction",
     [
@@ -281,6 +341,9 @@ def test_audio_has_a_bitrate_for_each_stream_that_names_one():
         (12.5, "25/2"),
         (1000 / 33, "1000/33"),
         ("30000/1001", "30000/1001"),
+        (np.float32(29.97), "30000/1001"),
+        (np.int64(25), "25"),
+        (1.002, "1"),
     ],
 )
 def test_framerates_are_exact(given, fraction):
@@ -293,9 +356,10 @@ def test_what_is_no_framerate_is_left_out_and_told(given, told):
     assert "-input_framerate" in told()[0]
 
 
-def test_a_framerate_that_no_stream_has_is_refused():
-    with pytest.raises(ValueError, match="0.5 is out of range"):
-        config({}, rate="1/2")
+@pytest.mark.parametrize("given, near", [(0.5, 1), (np.float32(1e-9), 1), (1000, 240), ("90000", 240)])
+def test_a_framerate_that_no_stream_has_becomes_the_nearest_and_is_told(given, near, told):
+    assert _wishes.framerate_of(given, "-input_framerate") == near
+    assert len(told()) == 1 and f"becomes {near}: a stream has 1 to 240" in told()[0]
 
 
 def test_text_is_quoted_as_toml():
@@ -323,6 +387,7 @@ def write(path, text="x"):
     path.write_text(text)
 
 
+@pytest.mark.row("-clear_prev_assets")
 def test_only_what_this_class_wrote_is_removed(tmp_path):
     folder = assets.make(str(tmp_path / "Out Put.mpd"), "dash")
     inside = tmp_path / folder.path
@@ -356,6 +421,7 @@ def test_a_strange_marker_marks_nothing(tmp_path, content):
     assert list(assets.found(str(tmp_path), "dash")) == []
 
 
+@pytest.mark.row("source: progress and failure")
 def test_progress_is_logged_by_tenths_with_the_rate_and_what_is_left(caplog):
     caplog.set_level(logging.INFO, "ringgear.streamgear")
     progress = Progress("/films/foo.mp4", 200.0)
@@ -364,3 +430,33 @@ def test_progress_is_logged_by_tenths_with_the_rate_and_what_is_left(caplog):
     told = [record.getMessage().split(", ")[0] for record in caplog.records]
     assert told == [f"foo.mp4: {share} %" for share in (10, 55, 100)]
     assert progress.words(50, 10.0) == "foo.mp4: 25 %, 50 frames, 5 a second, 30 s left"
+
+
+@pytest.mark.row("source: progress and failure")
+def test_progress_is_one_line_of_a_terminal(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    progress = Progress("/films/foo.mp4", 200.0)
+    progress.show(50)
+    progress.show(200)
+    progress.close()
+    *_, last = terminal.getvalue().split("\r")
+    assert terminal.getvalue().count("\r") == 2 and last.startswith("foo.mp4: 100 %") and last.endswith("\x1b[K\n")
+
+
+@pytest.mark.row("logging")
+def test_a_script_is_told_of_each_thing_that_is_not_well_once():
+    notes = Notes()
+    renditions = [{"name": name, "codec": "libx264", "fallback": f"h264_vaapi: no device for {name}"} for name in ("stream0", "stream1")]
+    status = {"renditions": renditions, "detail": renditions[0]["fallback"], "audio": {"detail": "the audio source ended: [alsa @ 0x55d0] gone"}}
+    assert notes.new(status) == [
+        "stream0 is encoded by libx264 instead: h264_vaapi: no device for stream0",
+        "stream1 is encoded by libx264 instead: h264_vaapi: no device for stream1",
+        "the audio source ended: [alsa @ 0x55d0] gone",
+    ]
+    assert notes.new({**status, "audio": {"detail": "the audio source ended: [alsa @ 0x77af] gone"}}) == []
+    slow = "stream0 at veryfast reaches {} of 30 fps here"
+    assert [notes.new({"detail": slow.format(rate)}) for rate in (21, 22)] == [[slow.format(21)], []]
+    assert notes.new({"detail": "its source has ended: a.mp4", "audio": {"detail": "the file has ended: silence follows"}}) == []
+    assert notes.new({"detail": None}) == [] == notes.new({})

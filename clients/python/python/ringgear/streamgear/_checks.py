@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import time
-from typing import Any
+from typing import Any, Sequence
 
 from . import _ffmpeg, _plan
 from ._daemon import binary, manifest_of
@@ -78,7 +78,8 @@ def audio(ffmpeg: str, given: Any) -> _plan.Audio | None:
     elif isinstance(given, list) and "-i" in given[:-1]:
         words = [str(word) for word in given]
         at = words.index("-i")
-        audio = _plan.Audio(words[at + 1], tuple(words[:at]))
+        arguments, input = tuple(words[:at]), words[at + 1]
+        audio = _plan.Audio(_absolute(ffmpeg, arguments, input), arguments)
         if words[at + 2 :]:
             log.warning("-audio's words after its -i are left out: %s", " ".join(words[at + 2 :]))
     if not given:
@@ -87,6 +88,12 @@ def audio(ffmpeg: str, given: Any) -> _plan.Audio | None:
         log.warning("-audio %r is left out, as there is no audio in it: give a file, a URL, or a list like ['-f', 'alsa', '-i', 'hw:1']", given)
         return None
     return audio
+
+
+def _absolute(ffmpeg: str, arguments: Sequence[str], input: str) -> str:
+    """What stands after -i, for a daemon that works elsewhere: a file's path from the root on, unless it is a device that is called like a file."""
+    path = os.path.abspath(input.removeprefix("file:"))
+    return path if os.path.isfile(path) and _ffmpeg.has_audio(ffmpeg, arguments, path) else input
 
 
 def source(ffmpeg: str, given: Any) -> tuple[str | None, _ffmpeg.Video | None]:

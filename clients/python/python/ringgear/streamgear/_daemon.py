@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import queue
 import shutil
 import subprocess
 import tempfile
-import time
-from typing import Callable, NamedTuple
+import threading
+from typing import IO, Callable, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from . import _keeper
@@ -115,7 +115,8 @@ class PrivateDaemon:
         self._keeper = subprocess.Popen(
             _keeper.command(job), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/"
         )
-        self._heard = b""
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=_listen, args=(self._keeper.stdout, self._lines), daemon=True).start()
         first = self._line(_START)
         if first != "up":
             wrong = self._wrong(first) or f"its keeper said {first!r} and no more"
@@ -155,30 +156,39 @@ class PrivateDaemon:
         return wrong
 
     def _line(self, seconds: float | None) -> str | None:
-        """The keeper's next line but its notes, which are logged; None at its end, or after so many seconds."""
-        while (line := self._any_line(seconds)) is not None and line.startswith("note "):
-            log.warning("%s", json.loads(line[len("note ") :]))
+        """The keeper's next line but its notes; None at its end, or after so many seconds."""
+        try:
+            line = self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if line is None:
+            # Whoever asks again learns it, too.
+            self._lines.put(None)
         return line
-
-    def _any_line(self, seconds: float | None) -> str | None:
-        out = self._keeper.stdout
-        deadline = None if seconds is None else time.monotonic() + seconds
-        while out is not None and b"\n" not in self._heard:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([out], [], [], left)[0]:
-                return None
-            piece = os.read(out.fileno(), 1 << 16)
-            if not piece:
-                return None
-            self._heard += piece
-        line, _, self._heard = self._heard.partition(b"\n")
-        return line.decode("utf-8", "replace")
 
     @staticmethod
     def _wrong(line: str | None) -> str | None:
         if line is None or not line.startswith("failed "):
             return None
         return str(json.loads(line[len("failed ") :]))
+
+
+def _listen(out: IO[bytes], lines: queue.SimpleQueue[str | None]) -> None:
+    """Passes on the keeper's lines, and None at their end. Its notes are logged as they come: the script may be waiting for the encoder."""
+    heard = b""
+    try:
+        # Past its buffer, whose lock a fork of the script would never get.
+        while piece := os.read(out.fileno(), 1 << 16):
+            *whole, heard = (heard + piece).split(b"\n")
+            for line in whole:
+                text = line.decode("utf-8", "replace")
+                if text.startswith("note "):
+                    log.warning("%s", json.loads(text[len("note ") :]))
+                else:
+                    lines.put(text)
+    finally:
+        lines.put(None)
+        out.close()
 
 
 def is_live(control: str | None, stream: str) -> bool:

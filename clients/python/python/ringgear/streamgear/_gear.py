@@ -129,20 +129,16 @@ class StreamGear:
             raise RuntimeError("this StreamGear is closed: make another one for another run")
         framerate = _wishes.framerate_of(self._video.framerate, "the source's framerate") or _FRAMERATE
         frames = self._video.duration * float(framerate) if self._video.duration else None
-        bar = Progress(self._source, frames)
-        try:
-            daemon = self._start_source(_plan.Picture(self._video.width, self._video.height, framerate), self._video.has_audio)
-            try:
-                wrong = daemon.follow(bar.show)
-            finally:
-                late = daemon.stop()
-            wrong = wrong or late
-        except EncodingFailed as error:
-            wrong = str(error)
-        finally:
-            bar.close()
-        if wrong is not None:
-            raise TranscodingFailed(f"{self._source} could not be transcoded as a whole: {wrong}", self._program)
+        picture = _plan.Picture(self._video.width, self._video.height, framerate)
+        if self._audio is None and self._video.has_audio:
+            # The source's own.
+            self._audio = _plan.Audio()
+        wishes = self._wishes
+        while (wrong := self._transcode(wishes, picture, Progress(self._source, frames))) is not None:
+            eased = _plan.eased(wishes, wrong, has_length=self._wishes.segment is not None)
+            if eased is None:
+                raise TranscodingFailed(f"{self._source} could not be transcoded as a whole: {wrong}", self._program)
+            wishes = eased
         log.info("%s is published as a whole", self._output)
 
     def close(self) -> None:
@@ -183,7 +179,7 @@ class StreamGear:
         format = _RGB.get(format, format) if rgb else format
         if self._joins is None:
             picture = _plan.Picture(kind.width, kind.height, self._framerate or _FRAMERATE)
-            self._daemon, home = self._start(picture)
+            self._daemon, home = self._start(self._wishes, picture)
             control, stream = home.control, home.stream
         else:
             control, stream = self._socket, str(self._joins)
@@ -199,41 +195,35 @@ class StreamGear:
         live = _plan.mode(self._wishes) == "live" if self._joins is None else is_live(control, stream)
         self._due = 0.0 if live else None
 
-    def _start_source(self, picture: _plan.Picture, has_audio: bool) -> PrivateDaemon:
-        """Starts the private daemon of a source, whose own audio is published unless there is another. What this daemon can't do with a
-        source is left out, and told."""
-        if self._audio is None and has_audio:
-            self._audio = _plan.Audio()
-        while True:
+    def _transcode(self, wishes: _wishes.Wishes, picture: _plan.Picture, bar: Progress) -> str | None:
+        """Publishes the source by a private daemon: what went wrong, or None."""
+        try:
+            daemon, _ = self._start(wishes, picture)
             try:
-                return self._start(picture)[0]
-            except EncodingFailed as error:
-                words = str(error)
-                if self._wishes.audio_codec == "copy" and "its sound is" in words:
-                    self._wishes = self._wishes._replace(audio_codec=None)
-                    log.error("-acodec copy becomes aac: %s", words)
-                elif self._wishes.codec == "copy" and '"copy"' in words:
-                    self._wishes = self._wishes._replace(codec=None)
-                    log.error("-vcodec copy becomes libx264: %s", words)
-                else:
-                    raise
+                wrong = daemon.follow(bar.show)
+            finally:
+                late = daemon.stop()
+            return wrong or late
+        except EncodingFailed as error:
+            return str(error)
+        finally:
+            bar.close()
 
-    def _start(self, picture: _plan.Picture) -> tuple[PrivateDaemon, Home]:
+    def _start(self, wishes: _wishes.Wishes, picture: _plan.Picture) -> tuple[PrivateDaemon, Home]:
         """Starts the private daemon."""
         task = Task(
             output=self._output,
             format=self._format,
-            base_url=self._wishes.base_url,
-            remove_at_exit=self._wishes.remove_at_exit,
+            base_url=wishes.base_url,
+            remove_at_exit=wishes.remove_at_exit,
             force=self._force,
             source=self._source is not None,
             shown=self._logging,
         )
-        _plan.check_framerate(picture.framerate)
         home = Home.make(task)
         try:
             place = _plan.Place(home.control, home.assets.path, home.stream, self._ffmpeg, str(self._listen) if self._listen else None)
-            config = _plan.config(self._wishes, picture, place, self._audio, self._source)
+            config = _plan.config(wishes, picture, place, self._audio, self._source)
             log.debug("the daemon's config:\n%s", config)
             return PrivateDaemon(self._program, config, home, task), home
         except BaseException:

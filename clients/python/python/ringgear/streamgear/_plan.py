@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 from typing import Iterator, NamedTuple
 
@@ -33,7 +34,12 @@ _ANY_PORT = "127.0.0.1:0"
 _BITRATE_RANGE = (16_000, 1_000_000_000)
 #: What stands in where a graphics card's encoder does not work, by the codec in its name.
 _STAND_INS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libaom-av1"}
-_FRAMERATE_RANGE = (Fraction(1), Fraction(240))
+#: The encoders that can be told where they are.
+_WITH_DEVICES = ("_vaapi", "_qsv")
+#: Bits per second of audio, and how many of them there can be.
+_AUDIO_RANGE = (16_000, 512_000)
+_AUDIO = 128_000
+_MOST_AUDIO = 4
 
 
 class Place(NamedTuple):
@@ -69,16 +75,27 @@ def mode(wishes: Wishes) -> str:
     return "vod" if wishes.vod else "event"
 
 
-def check_framerate(framerate: Fraction) -> None:
-    """Raises ValueError for a framerate that no stream can have."""
-    low, high = _FRAMERATE_RANGE
-    if not low <= framerate <= high:
-        raise ValueError(f"a framerate of {float(framerate):g} is out of range: {low} to {high} frames per second")
+def eased(wishes: Wishes, words: str, *, has_length: bool) -> Wishes | None:
+    """What to try next with a source that is not copied as `wishes` have it, which the daemon's ``words`` tell; None if they tell of something
+    else. ``has_length``: the script says how long segments are."""
+    if wishes.audio_codec == "copy" and 'codec = "aac"' in words:
+        log.error("-acodec copy becomes aac: %s", words)
+        return wishes._replace(audio_codec=None)
+    if wishes.codec != "copy" or 'codec = "copy"' not in words:
+        return None
+    needed = re.search(r'set segment = "(\d+)ms"', words)
+    before = wishes.segment or 0.0
+    # Further on there may be keyframes that are further apart still: at least twice as long each time is not often.
+    segment = min(max(int(needed[1]) / 1000, 2 * before), _SEGMENT_RANGE[1]) if needed else before
+    if segment > before and not has_length:
+        log.warning("segments last up to %g s: %s", segment, words)
+        return wishes._replace(segment=segment)
+    log.error("-vcodec copy becomes libx264: %s", words)
+    return wishes._replace(codec=None, segment=wishes.segment if has_length else None)
 
 
 def config(wishes: Wishes, picture: Picture, place: Place, audio: Audio | None = None, source: str | None = None) -> str:
     """The daemon's config, as TOML. With ``source`` the pictures come from there."""
-    check_framerate(picture.framerate)
     lines = [
         "[daemon]",
         f"socket = {_quoted(place.socket)}",
@@ -180,6 +197,9 @@ def _renditions(wishes: Wishes, picture: Picture, source: str | None) -> Iterato
         wishes = wishes._replace(preset=None)
     if codec not in _QUALITY and wishes.crf is not None:
         log.warning("-crf %s is left out: %s is given a bitrate, by -b:v or -bpp", wishes.crf, codec)
+    if wishes.device is not None and not codec.endswith(_WITH_DEVICES):
+        log.warning("-vaapi_device %s is left out: it is for encoders like h264_vaapi, and not for %s", wishes.device, codec)
+        wishes = wishes._replace(device=None)
     yield [*_head(wishes, 0, codec), *_primary(wishes, picture, codec)]
     for index, stream in enumerate(wishes.streams, 1):
         yield [*_head(wishes, index, codec), *_secondary(wishes, picture, stream)]
@@ -209,7 +229,7 @@ def _primary(wishes: Wishes, picture: Picture, codec: str) -> Iterator[str]:
     size = wishes.size or (picture.width, picture.height)
     if wishes.size is not None:
         yield f'size = "{size[0]}x{size[1]}"'
-    yield from _framerate(wishes.output_framerate, picture)
+    yield from _framerate("-r", wishes.output_framerate, picture)
     by_pixels = _bitrate(wishes.bpp, *size, picture.framerate)
     if codec not in _QUALITY:
         yield f"bitrate = {_clamped(wishes.bitrate or by_pixels)}"
@@ -226,24 +246,29 @@ def _secondary(wishes: Wishes, picture: Picture, stream: Secondary) -> Iterator[
     if abs(width * picture.height - height * picture.width) > picture.height * 2:
         log.warning("the stream of %dx%d has another shape than the source's %dx%d: it is shown whole, with black beside it", width, height, picture.width, picture.height)
     yield f'size = "{width}x{height}"'
-    yield from _framerate(stream.framerate if stream.bitrate is None else wishes.output_framerate, picture)
+    if stream.framerate is None:
+        yield from _framerate("-r", wishes.output_framerate, picture)
+    else:
+        yield from _framerate("-framerate", stream.framerate, picture, counts=stream.bitrate is None)
     if stream.bitrate is not None:
         yield f"bitrate = {_clamped(stream.bitrate)}"
     else:
         yield f"bitrate = {_clamped(_bitrate(wishes.bpp, width, height, stream.framerate or picture.framerate))}"
 
 
-def _framerate(wanted: Fraction | None, picture: Picture) -> Iterator[str]:
-    """A rendition's own framerate: the source's by a whole number. Another one counts for the bitrate alone, as in vidgear."""
-    if wanted is None or wanted >= picture.framerate:
+def _framerate(key: str, wanted: Fraction | None, picture: Picture, *, counts: bool = False) -> Iterator[str]:
+    """A rendition's own framerate: the source's by a whole number. Another one is left out, or ``counts`` for the bitrate alone, as in vidgear."""
+    if wanted is None or wanted == picture.framerate or counts and wanted > picture.framerate:
         return
     divisor = picture.framerate / wanted
     if divisor.denominator == 1:
         yield f'framerate = "{wanted.numerator}/{wanted.denominator}"'
     else:
         log.warning(
-            "-framerate %g counts for the bitrate alone: a rendition can have %g frames per second, or a half, a third... of them",
+            "%s %g %s: a rendition can have %g frames per second, or a half, a third... of them",
+            key,
             float(wanted),
+            "counts for the bitrate alone" if counts else "is left out",
             float(picture.framerate),
         )
 
@@ -265,12 +290,28 @@ def _audio(wishes: Wishes, audio: Audio, stream: str, copied: bool) -> Iterator[
     if codec not in ("aac", "libopus"):
         log.warning("-acodec %s becomes aac: audio is encoded as aac or libopus", codec)
         codec = "aac"
-    bitrates = {wishes.audio_bitrate or 128_000: None, **{stream.audio_bitrate: None for stream in wishes.streams if stream.audio_bitrate}}
-    for index, bitrate in enumerate(bitrates):
+    for index, bitrate in enumerate(_audio_bitrates(wishes)):
         yield f"[[streams.{stream}.audio.renditions]]"
         yield f'name = "audio{index}"'
         yield f'codec = "{codec}"'
         yield f"bitrate = {bitrate}"
+
+
+def _audio_bitrates(wishes: Wishes) -> list[int]:
+    """The different bitrates of the audio."""
+    low, high = _AUDIO_RANGE
+    bitrates: list[int] = []
+    for wanted in (wishes.audio_bitrate or _AUDIO, *(stream.audio_bitrate for stream in wishes.streams)):
+        if wanted is None:
+            continue
+        bitrate = min(max(wanted, low), high)
+        if bitrate != wanted:
+            log.warning("an audio bitrate of %d becomes %d: %d to %d bits per second are possible", wanted, bitrate, low, high)
+        if bitrate not in bitrates:
+            bitrates.append(bitrate)
+    for bitrate in bitrates[_MOST_AUDIO:]:
+        log.warning("an audio bitrate of %d is left out: there are %d different ones at most", bitrate, _MOST_AUDIO)
+    return bitrates[:_MOST_AUDIO]
 
 
 def _bitrate(bpp: float, width: int, height: int, framerate: Fraction) -> int:

@@ -89,7 +89,7 @@ INAPPLICABLE: _Table = (
     (_names("hls_flags"), "a live stream's old segments go, a recording's stay, and files are replaced whole, whatever the flags"),
     (_names("hls_allow_cache method http_user_agent http_persistent timeout ignore_io_errors headers"), "files are written to the disk, where servers find them"),
     (_names("y n loglevel v hide_banner report progress stats nostdin re stream_loop ss t to vsync fps_mode copyts"), "frames are taken as they come, and FFmpeg's words are kept by the daemon"),
-    (_names("ac ar af acodec_tag aq q:a"), "of the audio, -acodec and the bitrate can be chosen"),
+    (_names("ac ar af acodec_tag aq q:a vbr"), "of the audio, -acodec and the bitrate can be chosen"),
     (_names("init_hw_device filter_hw_device hwaccel hwaccel_device hwaccel_output_format"), "the daemon chooses what a hardware encoder needs"),
 )
 

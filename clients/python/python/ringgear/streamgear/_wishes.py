@@ -15,6 +15,8 @@ from ._reasons import FLAGS, INAPPLICABLE, OF_TIME, OWNED, OWNED_WITHIN, SATISFI
 
 log = logging.getLogger("ringgear.streamgear")
 
+#: Frames per second that a stream can have.
+_FRAMERATE_RANGE = (Fraction(1), Fraction(240))
 #: Bits per pixel without `-bpp`.
 _BPP = 0.1
 #: FFmpeg's names of codecs, and those of encoders that make what no browser plays, by the encoder that stands in.
@@ -169,13 +171,24 @@ def read(params: Params, *, live: bool, hls: bool) -> Wishes:
 
 
 def framerate_of(value: Any, key: str) -> Fraction | None:
-    """A framerate as a fraction, or None if `value` is none: OpenCV's 29.97002997 is 30000/1001."""
+    """A framerate as a fraction that a stream can have, or None if `value` is none: OpenCV's 29.97002997 is 30000/1001."""
     if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?|\d+/0*[1-9]\d*", value):
         value = Fraction(value)
     if not _is_number(value) or not 0 < value < float("inf"):
         log.warning("%s is %r and is left out: give frames per second, like 25 or 29.97", key, value)
         return None
-    rate = Fraction(value)
+    # Those of numpy are no float.
+    rate = _exact(Fraction(value if isinstance(value, (int, Fraction)) else float(value)))
+    low, high = _FRAMERATE_RANGE
+    if low <= rate <= high:
+        return rate
+    near = low if rate < low else high
+    log.warning("%s %s becomes %s: a stream has %s to %s frames per second", key, value, near, low, high)
+    return near
+
+
+def _exact(rate: Fraction) -> Fraction:
+    """The framerate that is meant by one that was rounded."""
     whole, broken = Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)
     if whole and abs(whole - rate) < Fraction(1, 1000):
         return whole

@@ -1,4 +1,5 @@
-"""The keeper's life. Its job is a JSON file; it says `up`, or one line `failed ...`, on standard output, and takes `stop` on standard input."""
+"""The keeper's life. Its job is a JSON file; it says `up`, then lines like `note ...`, or one line `failed ...`, on standard output, and takes
+`stop` on standard input."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from typing import IO, Any
 
 from . import assets, mirror
 from .daemon import Daemon, gone
+from .notes import Notes
 from .upload import Upload
 
 #: How often the manifest, the script and the daemon are looked at, and how often the daemon is asked.
@@ -39,7 +41,7 @@ class Keeper:
         self.asked = 0.0
         self.replaced = False
         self.done = False
-        self.noted: set[str] = set()
+        self.notes = Notes()
         self.told_to_stop = False
 
     def told(self, *_: object) -> None:
@@ -51,6 +53,9 @@ class Keeper:
         if wrong is None:
             tell("up")
             wrong = self.watch()
+            if wrong is None and not self.job["force"]:
+                # A short script may end before it is asked for the first time.
+                self.note(self.daemon.status())
         late = self.stop(force=self.job["force"] or wrong is not None)
         return wrong or late
 
@@ -101,10 +106,6 @@ class Keeper:
         if status.get("state") == "failed":
             words = status.get("encoder", {}).get("last_error", [])
             return "\n".join([f"the encoder does not run: {status.get('detail', 'it fails again and again')}", *words])
-        for rendition in status.get("renditions", []):
-            if rendition.get("fallback") and rendition["name"] not in self.noted:
-                self.noted.add(rendition["name"])
-                tell("note " + json.dumps(f"{rendition['name']} is encoded by {rendition['codec']} instead: {rendition['fallback']}"))
         if self.job["source"] and not self.done:
             source = status.get("source") or {}
             if source.get("state") == "waiting" or source.get("error"):
@@ -114,7 +115,13 @@ class Keeper:
             self.done = status.get("recording") is None and bool(status.get("recordings"))
             if self.done:
                 tell("done")
+        self.note(status)
         return None
+
+    def note(self, status: dict[str, Any] | None) -> None:
+        """Tells the script what is not well, though the stream goes on."""
+        for words in self.notes.new(status or {}):
+            tell("note " + json.dumps(words))
 
     def mirror(self) -> None:
         if self.copies.update() and not self.replaced:
