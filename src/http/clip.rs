@@ -50,11 +50,16 @@ pub(super) async fn answer(site: &Site, port: &StreamPort, query: Option<&str>) 
     };
     let rendition = moment::value(query, "rendition");
     let stocks = stocks(port, stretch).await;
-    let cut = cut::cut(&port.name, &stocks, stretch, rendition.as_deref());
-    drop(stocks);
-    match cut {
-        Ok(cut) => sent(port, cut, permit),
-        Err(error) => no_cut(&error),
+    let name = port.name.clone();
+    // Of an hour of short segments it takes longer than an async thread should be held.
+    let cut = move || cut::cut(&name, &stocks, stretch, rendition.as_deref());
+    match tokio::task::spawn_blocking(cut).await {
+        Ok(Ok(cut)) => sent(port, cut, permit),
+        Ok(Err(error)) => no_cut(&error),
+        Err(cause) => {
+            let message = format!("the clip could not be cut: {cause}");
+            reply::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &message)
+        }
     }
 }
 
