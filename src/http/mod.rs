@@ -52,6 +52,7 @@ use crate::window::Snapshot;
 
 pub(crate) use route::is_recording;
 pub use serve::serve;
+pub(crate) use text::Rendered;
 pub use tls::{Tls, TlsError};
 pub use viewers::Viewers;
 

@@ -374,6 +374,24 @@ fn a_playlist_is_rendered_once_per_snapshot() {
 }
 
 #[test]
+fn a_recordings_playlist_is_rendered_once_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = Origin::start_recording("127.0.0.1:0", Some(&dir.path().join("reels")));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Four that have left the window, and the six that are listed.
+    while origin.get("/door/recordings/index.json").json()["recordings"][0]["segments"] != 10 {
+        assert!(Instant::now() < deadline, "they were not recorded");
+    }
+    let path = "/door/recordings/19700101t000000z/360p/media.m3u8";
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| assert_eq!(origin.get(path).status, 200));
+        }
+    });
+    assert_eq!(origin.manifests.rendered.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn a_stream_without_media_asks_for_patience() {
     let origin = Origin::start();
     for path in [
