@@ -23,6 +23,8 @@ mod range;
 mod reply;
 mod route;
 mod serve;
+#[cfg(test)]
+mod site_tests;
 mod stalled;
 mod stills;
 mod stored;
@@ -40,7 +42,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use tokio::sync::{Semaphore, watch};
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::access::Access;
 use crate::archive::Archive;
@@ -200,6 +201,4 @@ pub fn router(site: Site) -> Router {
     Router::new()
         .fallback(origin::answer)
         .with_state(Arc::new(site))
-        .layer(CatchPanicLayer::custom(reply::panicked))
-        .layer(reply::cors())
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, AUTHORIZATION,
-    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-    ETAG, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER, VARY,
+    ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
+    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER, VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::response::Response;
 use bytes::Bytes;
-use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 
 use super::range::{ByteRange, Slices};
 use super::text::{Coding, Effort, Text};
@@ -257,10 +257,9 @@ pub(super) fn too_many_requests() -> Response {
     let message = "too many requests from this address: ask more slowly";
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     let mut response = error(unavailable, "too_many_requests", message);
-    let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    // It is said before the layer that lets other origins read the rest.
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let second = HeaderValue::from_static("1");
+    response.headers_mut().insert(RETRY_AFTER, second);
+    open_to_all_origins(&mut response);
     response
 }
 
@@ -290,12 +289,12 @@ pub(super) fn method_not_allowed(method: &Method) -> Response {
     response
 }
 
-/// The answer to a request whose handling panicked.
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
-pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+/// The answer to a request for `path`, without what is secret in it, whose handling panicked.
+pub(super) fn panicked(panic: &(dyn Any + Send), path: &str) -> Response {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(
+        path,
         panic = text.unwrap_or("no text"),
         "a request's handling panicked"
     );
@@ -303,22 +302,26 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     error(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
 }
 
-/// Any page may read everything that it may ask for (rule 24): it shows what it knows itself, for cookies are not sent from other sites.
-pub(super) fn cors() -> CorsLayer {
-    CorsLayer::new()
-        .allow_origin(AnyOrigin)
-        .allow_methods([Method::GET, Method::HEAD, Method::OPTIONS])
-        // The asterisk does not stand for this one.
-        .allow_headers([HeaderName::from_static("*"), AUTHORIZATION])
-        .expose_headers([
-            ACCEPT_RANGES,
-            CACHE_CONTROL,
-            CONTENT_ENCODING,
-            CONTENT_LENGTH,
-            CONTENT_RANGE,
-            DATE,
-            ETAG,
-            RETRY_AFTER,
-        ])
-        .max_age(Duration::from_secs(86_400))
+/// Lets pages of all origins read it (rule 24). They show what they know themselves, for cookies are not sent from other sites.
+pub(super) fn open_to_all_origins(response: &mut Response) {
+    const EXPOSED: &str = "accept-ranges,cache-control,content-encoding,content-length,content-range,date,etag,retry-after";
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let exposed = HeaderValue::from_static(EXPOSED);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+}
+
+/// What such a page may ask for.
+pub(super) fn preflight() -> Response {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET,HEAD,OPTIONS"),
+        // The asterisk does not stand for the second one (Fetch, 4.8).
+        (ACCESS_CONTROL_ALLOW_HEADERS, "*,authorization"),
+        (ACCESS_CONTROL_MAX_AGE, "86400"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
