@@ -23,6 +23,7 @@ mod range;
 mod reply;
 mod route;
 mod serve;
+mod shares;
 #[cfg(test)]
 mod site_tests;
 mod stalled;
@@ -41,7 +42,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::archive::Archive;
@@ -53,6 +54,7 @@ use crate::window::Snapshot;
 
 pub(crate) use route::is_recording;
 pub use serve::serve;
+use shares::Shares;
 pub(crate) use text::Rendered;
 pub use tls::{Tls, TlsError};
 pub use viewers::Viewers;
@@ -108,7 +110,7 @@ pub struct StreamPort {
     /// The FFmpeg that decodes pictures of the past, where there is a past.
     pub(crate) ffmpeg: Option<Arc<Path>>,
     waiting: Arc<waiting::Waiting>,
-    texts: Arc<text::Rendered>,
+    texts: Arc<Rendered>,
     stills: Arc<stills::Stills>,
 }
 
@@ -158,9 +160,9 @@ pub struct Site {
     /// Whether there is such an address.
     has_administrators: bool,
     /// The clips that may be sent at once.
-    clips: Arc<Semaphore>,
+    clips: Arc<Shares>,
     /// The pictures of the past that may be decoded at once.
-    decoders: Arc<Semaphore>,
+    decoders: Arc<Shares>,
 }
 
 impl Site {
@@ -173,8 +175,8 @@ impl Site {
             started,
             administrators: None,
             has_administrators: false,
-            clips: Arc::new(Semaphore::new(clip::MOST_AT_ONCE)),
-            decoders: Arc::new(Semaphore::new(then::MOST_AT_ONCE)),
+            clips: Shares::new(clip::MOST_AT_ONCE, clip::MOST_OF_ONE),
+            decoders: Shares::new(then::MOST_AT_ONCE, then::MOST_OF_ONE),
         }
     }
 

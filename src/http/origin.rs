@@ -64,6 +64,7 @@ async fn answer_asked(site: Arc<Site>, request: Request<Body>) -> Response {
         method: head.method,
         version: head.version,
         headers: head.headers,
+        counted: client.and_then(|client| client.counted),
         depth: head.uri.path().matches('/').count().saturating_sub(1),
     };
     let streams = Arc::clone(&site.streams.borrow());
@@ -255,7 +256,7 @@ pub(super) async fn answer_item(
             Ok(Some(at)) => then::answer(site, asked, port, at, query).await,
             Err(error) => clip::bad_moment(&error),
         },
-        Item::Clip => clip::answer(site, port, query).await,
+        Item::Clip => clip::answer(site, asked, port, query).await,
         Item::Multivariant | Item::Media(_) if !port.hls => not_published("HLS", port),
         Item::Mpd | Item::LowLatencyMpd if !port.dash => not_published("DASH", port),
         Item::Multivariant | Item::Mpd | Item::LowLatencyMpd => {
@@ -293,7 +294,7 @@ pub(super) async fn answer_item(
             if let (Item::Segment(_, number), Some(folder)) = (item, &port.folder)
                 && let Some(segment) = track.segment(number).filter(|segment| segment.stored > 0)
             {
-                return stored::answer(asked, folder, rendition, segment).await;
+                return stored::answer(site, asked, folder, rendition, segment).await;
             }
             if let Some((slices, life)) = media_bytes(now, &snapshot, index, track, item) {
                 return reply::media(asked, MP4, Cache::Immutable(life), slices);

@@ -1,6 +1,7 @@
 //! Answers: status, headers and body of everything that the origin says, so that rules 7 and 24 are kept in one place.
 
 use std::any::Any;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -25,6 +26,8 @@ pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) version: Version,
     pub(super) headers: HeaderMap,
+    /// The address that its share of what is dear is counted by; none if it stands for many.
+    pub(super) counted: Option<IpAddr>,
     /// How many folders its path goes down.
     pub(super) depth: usize,
 }

@@ -44,6 +44,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
     pub(super) address: IpAddr,
+    /// The address that its share of what is dear is counted by; none if it stands for many.
+    pub(super) counted: Option<IpAddr>,
     /// Whether it asked over TLS.
     pub(super) encrypted: bool,
 }
@@ -185,6 +187,7 @@ impl Door {
             let (address, forwarded) = crowd.viewer(peer, request.headers());
             let client = Client {
                 address,
+                counted: crowd.counted(address),
                 encrypted: encrypted || forwarded,
             };
             request.extensions_mut().insert(client);
