@@ -1,5 +1,5 @@
 //! Connections: accepting them, and bounding what each may cost. HTTP/1.1 and HTTP/2 share one port, in cleartext and, with a certificate,
-//! over TLS: the first byte tells. A first request has to come in time, and who reads nothing is dropped (`stalled`); till then hyper and the kernel buffer
+//! over TLS: the first byte tells. A first request has to come in time, and who reads nothing or too little is dropped (`stalled`); till then hyper and the kernel buffer
 //! little, and media is shared memory.
 
 use std::convert::Infallible;
@@ -180,10 +180,15 @@ impl Door {
         let answers: Arc<OnceLock<Arc<Answers>>> = Arc::default();
         let (router, crowd) = (self.router.clone(), Arc::clone(&self.crowd));
         let (has_asked, books) = (Arc::clone(&asked), Arc::clone(&answers));
+        let ViewerLimits {
+            header_timeout,
+            stall_timeout: patience,
+            ..
+        } = self.limits;
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             has_asked.store(true, Ordering::Relaxed);
             let under_way = (request.version() == Version::HTTP_2)
-                .then(|| books.get_or_init(Arc::default).begin());
+                .then(|| books.get_or_init(|| Answers::new(patience)).begin());
             let (address, forwarded) = crowd.viewer(peer, request.headers());
             let client = Client {
                 address,
@@ -213,11 +218,6 @@ impl Door {
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
         let mut connection = std::pin::pin!(watcher.watch(connection));
-        let ViewerLimits {
-            header_timeout,
-            stall_timeout,
-            ..
-        } = self.limits;
         let mut look_after = header_timeout;
         loop {
             // Until the version is known hyper has no timer of its own, and HTTP/2 has none for headers.
@@ -230,10 +230,10 @@ impl Door {
             let Some(answers) = answers.get() else {
                 return connection.await;
             };
-            if let Some(why) = answers.over(Instant::now(), stall_timeout, header_timeout) {
+            if let Some(why) = answers.over(tokio::time::Instant::now(), header_timeout) {
                 return Err(why.into());
             }
-            look_after = stall_timeout.min(header_timeout) / 2;
+            look_after = patience.min(header_timeout) / 2;
         }
     }
 }
