@@ -47,6 +47,7 @@ use tokio::sync::watch;
 use crate::access::Access;
 use crate::archive::Archive;
 use crate::clock::{Anchor, MonotonicTime};
+use crate::descriptors;
 use crate::manifest::hls::Extent;
 use crate::picture::Picture;
 use crate::status::StreamStatus;
@@ -163,7 +164,12 @@ pub struct Site {
     clips: Arc<Shares>,
     /// The pictures of the past that may be decoded at once.
     decoders: Arc<Shares>,
+    /// The files of recordings that may be sent at once.
+    files: Arc<Shares>,
 }
+
+// A clip has a descriptor, a decoder so many until it runs.
+const _: () = assert!(clip::MOST_AT_ONCE + 8 * then::MOST_AT_ONCE == descriptors::PAST);
 
 impl Site {
     /// A site for viewers, whose uptime counts from now. As long as no stream is guarded, those of this machine may see everything.
@@ -177,7 +183,14 @@ impl Site {
             has_administrators: false,
             clips: Shares::new(clip::MOST_AT_ONCE, clip::MOST_OF_ONE),
             decoders: Shares::new(then::MOST_AT_ONCE, then::MOST_OF_ONE),
+            files: Shares::new(64, 16),
         }
+    }
+
+    /// This site, which may send `files` of recordings at once, a quarter of them to one address.
+    pub fn sending(self, files: usize) -> Self {
+        let files = Shares::new(files, files.div_ceil(4));
+        Self { files, ..self }
     }
 
     /// This site, of which viewers see only what is theirs, and the same for administrators.
@@ -192,6 +205,7 @@ impl Site {
             administrators: Some(administrators),
             clips: Arc::clone(&viewers.clips),
             decoders: Arc::clone(&viewers.decoders),
+            files: Arc::clone(&viewers.files),
             ..viewers
         };
         (viewers, theirs)
