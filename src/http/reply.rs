@@ -9,12 +9,14 @@ use axum::http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
     CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER, VARY,
+    HeaderName, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::Response;
 use bytes::Bytes;
 
+use super::guard;
 use super::range::{ByteRange, Slices};
 use super::text::{Coding, Effort, Text};
 
@@ -266,6 +268,34 @@ pub(super) fn too_many_requests() -> Response {
     response
 }
 
+/// To the same by TLS, which is spoken on the same port: 308, or 403 where a redirect leads nowhere.
+pub(super) fn to_tls<B>(request: &Request<B>) -> Response {
+    let place = || {
+        let host: Authority = guard::host(request.uri(), request.headers())?
+            .parse()
+            .ok()?;
+        let port = host.port_u16().unwrap_or(80);
+        let is_plain = !host.host().is_empty() && !host.as_str().contains('@');
+        let path = request.uri().path_and_query()?;
+        let may_follow = [Method::GET, Method::HEAD].contains(request.method());
+        let place = format!("https://{}:{port}{path}", host.host());
+        HeaderValue::from_str(&place)
+            .ok()
+            .filter(|_| is_plain && may_follow)
+    };
+    let message = "this is served by TLS alone: ask by https://, on the same port";
+    let mut response = match place() {
+        Some(place) => {
+            let mut response = error(StatusCode::PERMANENT_REDIRECT, "moved", message);
+            response.headers_mut().insert(LOCATION, place);
+            response
+        }
+        None => error(StatusCode::FORBIDDEN, "needs_tls", message),
+    };
+    open_to_all_origins(&mut response);
+    response
+}
+
 /// 400, and the end of the connection: no request here has a body, and where one begins and ends is what proxies and servers disagree on.
 pub(super) fn no_body_wanted() -> Response {
     let message = "a request has no body here";
@@ -327,4 +357,50 @@ pub(super) fn preflight() -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_in_cleartext_is_sent_to_tls() {
+        let asked = |method: &str, uri: &str, host: Option<&str>| {
+            let request = Request::builder().method(method).uri(uri);
+            let request = host
+                .into_iter()
+                .fold(request, |request, host| request.header("host", host));
+            let answer = to_tls(&request.body(()).unwrap());
+            let place = answer.headers().get(LOCATION);
+            let place = place.map(|place| place.to_str().unwrap().to_owned());
+            (answer.status().as_u16(), place)
+        };
+        let to = |place: &str| (308, Some(place.to_owned()));
+        let host = Some("cam.example:8080");
+        assert_eq!(
+            asked("GET", "/door/index.m3u8?_HLS_msn=7", host),
+            to("https://cam.example:8080/door/index.m3u8?_HLS_msn=7")
+        );
+        assert_eq!(
+            asked("HEAD", "/", Some("[2001:db8::1]")),
+            to("https://[2001:db8::1]:80/")
+        );
+        // As HTTP/2 has it.
+        assert_eq!(
+            asked("GET", "http://cam.example:8080/", None),
+            to("https://cam.example:8080/")
+        );
+        for (method, host) in [
+            ("POST", host),
+            ("OPTIONS", host),
+            ("GET", None),
+            ("GET", Some("")),
+            ("GET", Some("cam example")),
+            ("GET", Some("cam.example/x")),
+            ("GET", Some("somebody@cam.example")),
+        ] {
+            let answer = asked(method, "/door/", host);
+            assert_eq!(answer, (403, None), "{method} {host:?}");
+        }
+    }
 }
