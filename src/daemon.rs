@@ -193,12 +193,13 @@ impl Daemon {
             turns: Turns::new(),
         });
         let mut limits = plan.http.limits.clone();
-        limits.connections = house.descriptors.viewers(limits.connections);
+        let (connections, files) = house.descriptors.viewers(limits.connections);
+        limits.connections = connections;
         let (stopping, told) = watch::channel(false);
         let (closing, closed) = watch::channel(false);
         let (streams, ports) = Streams::start(plan, file, address, Arc::clone(&house))?;
         let streams = Arc::new(streams);
-        let mut site = Site::new(anchor, ports);
+        let mut site = Site::new(anchor, ports).sending(files);
         let desk: Arc<dyn Desk> = Arc::<Streams>::clone(&streams);
         let control = runtime.spawn(control::serve(
             control,

@@ -7,6 +7,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Logs, listeners, the runtime's own, the one slate that is encoded at a time, and a reserve.
 const HOUSE: u64 = 64;
+/// Clips, each of which has a file open, and the pipes of what decodes pictures of the past.
+pub(crate) const PAST: usize = 32;
+/// For so many viewers' connections there is a file of a recording that is sent.
+const VIEWERS_OF_A_FILE: u64 = 4;
 /// The fewest viewers' connections that are worth a start.
 const LEAST_VIEWERS: u64 = 64;
 /// A stream's claim, publisher, log, session and the ends of its encoder's stdin and stderr, at a restart twice.
@@ -29,7 +33,7 @@ pub(crate) struct TooFew {
 /// The books of who has taken how many.
 #[derive(Debug)]
 pub(crate) struct Descriptors {
-    /// Taken by the house, the control socket's clients and the least of viewers.
+    /// Taken by the house, clips and pictures of the past, and the control socket's clients.
     base: u64,
     by_streams: Mutex<u64>,
     limit: fn() -> u64,
@@ -50,7 +54,7 @@ impl Descriptors {
 
     fn with_limit(connections: u32, limit: fn() -> u64) -> Arc<Self> {
         Arc::new(Self {
-            base: HOUSE + LEAST_VIEWERS + u64::from(connections),
+            base: HOUSE + PAST as u64 + u64::from(connections),
             by_streams: Mutex::new(0),
             limit,
         })
@@ -64,7 +68,7 @@ impl Descriptors {
         let count = STREAM + RENDITION * renditions as u64;
         let limit = (self.limit)();
         let mut by_streams = self.by_streams();
-        let taken = self.base + *by_streams;
+        let taken = self.base + with_files(LEAST_VIEWERS) + *by_streams;
         if taken + count > limit {
             return Err(TooFew {
                 needed: count,
@@ -80,11 +84,15 @@ impl Descriptors {
         })
     }
 
-    /// How many of `most` viewers' connections there is room for, beside what streams have taken.
-    pub(crate) fn viewers(&self, most: u32) -> u32 {
-        let taken = self.base - LEAST_VIEWERS + *self.by_streams();
+    /// How many of `most` viewers' connections there is room for, beside what streams have taken, and how many files for them.
+    pub(crate) fn viewers(&self, most: u32) -> (u32, usize) {
+        let taken = self.base + *self.by_streams();
         let left = (self.limit)().saturating_sub(taken);
-        u32::try_from(left.max(LEAST_VIEWERS)).map_or(most, |left| left.min(most))
+        let connections = left / (VIEWERS_OF_A_FILE + 1) * VIEWERS_OF_A_FILE;
+        let connections = u32::try_from(connections.max(LEAST_VIEWERS));
+        let connections = connections.map_or(most, |connections| connections.min(most));
+        let files = u64::from(connections) / VIEWERS_OF_A_FILE;
+        (connections, usize::try_from(files).unwrap_or(usize::MAX))
     }
 
     fn by_streams(&self) -> MutexGuard<'_, u64> {
@@ -98,6 +106,11 @@ impl Drop for Share {
     fn drop(&mut self) {
         *self.books.by_streams() -= self.count;
     }
+}
+
+/// So many connections, and files that are sent by them.
+const fn with_files(connections: u64) -> u64 {
+    connections + connections / VIEWERS_OF_A_FILE
 }
 
 /// Raises the soft limit of open files to the hard one: the low one is for programs that use `select`.
@@ -122,20 +135,20 @@ mod tests {
 
     #[test]
     fn streams_that_do_not_fit_are_refused_with_the_figures_and_what_is_left_is_the_viewers() {
-        let books = Descriptors::with_limit(8, || 200);
+        let books = Descriptors::with_limit(8, || 248);
         let first = books.take(1).unwrap();
         let second = books.take(1).unwrap();
         let refused = books.take(1).unwrap_err();
         assert_eq!(
             (refused.needed, refused.left, refused.limit, refused.enough),
-            (28, 8, 200, 220)
+            (28, 8, 248, 268)
         );
         assert!(refused.to_string().contains("LimitNOFILE"), "{refused}");
-        assert_eq!(books.viewers(4096), 72);
+        assert_eq!(books.viewers(4096), (68, 17));
         drop(first);
         let _third = books.take(1).unwrap();
         drop(second);
         let many = Descriptors::with_limit(256, || u64::MAX);
-        assert_eq!(many.viewers(4096), 4096);
+        assert_eq!(many.viewers(4096), (4096, 1024));
     }
 }

@@ -29,6 +29,8 @@ use crate::window::Snapshot;
 
 /// So many reels are kept at hand for who watches them.
 const MOST_VIEWED: usize = 8;
+/// One that nobody has asked for in this time is let go of.
+const UNWATCHED: Duration = Duration::from_secs(60);
 /// A pass that takes so long is worth a word.
 const STALLED: Duration = Duration::from_secs(5);
 
@@ -59,8 +61,8 @@ struct Shared {
     /// Oldest first.
     reels: Mutex<Vec<Summary>>,
     trouble: Mutex<Trouble>,
-    /// The one that was asked for last at the end.
-    viewed: Mutex<Vec<Arc<ReelView>>>,
+    /// Those that were asked for, and when: the last one at the end.
+    viewed: Mutex<Vec<(Instant, Arc<ReelView>)>>,
 }
 
 /// A reel in a few words.
@@ -161,19 +163,24 @@ impl Archive {
             return None;
         }
         let ended = !is_newest || view::hour_is_over(&summary, self.shared.anchor.now());
-        let mut viewed = lock(&self.shared.viewed);
-        let known = viewed.iter().position(|view| view.is_of(&summary, ended));
-        let view = match known {
-            Some(at) => viewed.remove(at),
-            None => {
-                drop(viewed);
-                let loaded = self.load(&summary, ended)?;
-                viewed = lock(&self.shared.viewed);
-                viewed.retain(|view| view.name() != name);
-                loaded
-            }
+        let known = |viewed: &[(Instant, Arc<ReelView>)]| {
+            let mut views = viewed.iter().map(|(_, view)| view);
+            views.position(|view| view.is_of(&summary, ended))
         };
-        viewed.push(Arc::clone(&view));
+        let mut viewed = lock(&self.shared.viewed);
+        if known(&viewed).is_none() {
+            drop(viewed);
+            let loaded = self.load(&summary, ended)?;
+            viewed = lock(&self.shared.viewed);
+            // Whoever was quicker has the one that all share.
+            if known(&viewed).is_none() {
+                viewed.retain(|(_, view)| view.name() != name);
+                viewed.push((Instant::now(), loaded));
+            }
+        }
+        let at = known(&viewed)?;
+        let (_, view) = viewed.remove(at);
+        viewed.push((Instant::now(), Arc::clone(&view)));
         if viewed.len() > MOST_VIEWED {
             viewed.remove(0);
         }
@@ -203,6 +210,11 @@ impl Archive {
 }
 
 impl Shared {
+    /// Lets go of the reels that nobody has asked for lately at `now`.
+    fn let_go(&self, now: Instant) {
+        lock(&self.viewed).retain(|(asked, _)| now.saturating_duration_since(*asked) < UNWATCHED);
+    }
+
     /// What there is to say of a pass that takes long, which is logged the first time.
     fn stalled(&self) -> Option<String> {
         let mut trouble = lock(&self.trouble);

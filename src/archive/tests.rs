@@ -485,6 +485,26 @@ fn what_a_full_disk_refuses_is_kept_once_there_is_room_if_the_window_still_has_i
     assert_eq!(numbers(&archive), Vec::from_iter(first..first + 6));
 }
 
+#[test]
+fn a_reel_that_nobody_asks_for_any_more_is_let_go_of() {
+    let (scene, mut window) = Scene::since(SEGMENT * 30);
+    let mut writer = scene.writer();
+    writer.bring(&Scene::push(&mut window, 4)).unwrap();
+    drop(writer);
+    let (archive, _dir) = scene.archive();
+    let name = archive.reels()[0].name.clone();
+    let view = archive.view(&name).unwrap();
+    let again = archive.view(&name).unwrap();
+    assert!(Arc::ptr_eq(view.snapshot(), again.snapshot()));
+    assert!(Arc::ptr_eq(view.texts(), again.texts()));
+    let asked = Instant::now();
+    let held = || lock(&archive.shared.viewed).len();
+    archive.shared.let_go(asked + UNWATCHED / 2);
+    assert_eq!(held(), 1);
+    archive.shared.let_go(asked + UNWATCHED);
+    assert_eq!(held(), 0);
+}
+
 proptest! {
     #[test]
     fn an_index_that_anybody_wrote_is_read_without_harm(text in proptest::collection::vec(any::<u8>(), 0..400), cut in 0_usize..400) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::writer::Writer;
-use super::{Shared, lock};
+use super::{Shared, UNWATCHED, lock};
 use crate::faults;
 use crate::window::Snapshot;
 
@@ -104,10 +104,13 @@ async fn run(
         if last {
             return;
         }
+        shared.let_go(Instant::now());
         tokio::select! {
             _ = stopped.changed() => {}
             _ = window.changed() => {}
             () = tokio::time::sleep(RETRY), if failed => {}
+            // Of a stream that stands still, too, what is too old goes.
+            () = tokio::time::sleep(UNWATCHED) => {}
         }
         // Parts come many times a second.
         if failed && window.has_changed().is_ok() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Summary;
 use super::index::{Column, Index};
 use super::reel::read_index;
+use crate::http::Rendered;
 use crate::publish::{Folder, MAX_FILE_BYTES, PublishError, init_name};
 use crate::tick::{SegmentNumber, UnixTime};
 use crate::window::{Mode, Period, Segment, Snapshot, TrackInit, TrackView};
@@ -25,6 +26,8 @@ pub(crate) struct ReelView {
     /// The encodings of each track.
     encodings: Vec<Encoding>,
     snapshot: Arc<Snapshot>,
+    /// Its playlists, once somebody has asked for them.
+    texts: Arc<Rendered>,
 }
 
 struct Encoding {
@@ -66,6 +69,7 @@ impl ReelView {
             columns,
             encodings,
             snapshot: Arc::new(empty(stream, ended, summary.ends)),
+            texts: Arc::default(),
         };
         view.snapshot = Arc::new(view.as_window(stream, index.left));
         Ok(Some(view))
@@ -89,6 +93,11 @@ impl ReelView {
     /// It as a window that lists all of it.
     pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
+    }
+
+    /// The window's playlists.
+    pub(crate) fn texts(&self) -> &Arc<Rendered> {
+        &self.texts
     }
 
     fn as_window(&self, stream: &str, (sequence, discontinuities): (u64, u64)) -> Snapshot {

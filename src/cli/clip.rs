@@ -93,20 +93,24 @@ pub(super) fn run(args: ClipArgs) -> Result<(), CliError> {
         let _ = answer.body.take(MOST_WORDS).read_to_string(&mut text);
         return Err(CliError::Failed(told(&text, answer.status)));
     }
+    const CUT: &str =
+        "what was asked for left the window meanwhile, or the daemon stopped; try again";
     let written = match args.output.as_os_str() == "-" {
-        true => io::copy(&mut answer.body, &mut io::stdout().lock()),
+        true => copy(&mut answer.body, &mut io::stdout().lock()),
         false => save(&mut answer.body, &args.output, answer.length),
     };
-    let written = written.map_err(|error| {
-        CliError::Failed(format!(
-            "{} can't be written: {error}",
-            args.output.display()
-        ))
+    let written = written.map_err(|broken| {
+        CliError::Failed(match broken {
+            Broken::Reading(error) => {
+                format!("the origin at {origin} broke off: {error}; {CUT}")
+            }
+            Broken::Writing(error) => {
+                format!("{} can't be written: {error}", args.output.display())
+            }
+        })
     })?;
     if Some(written) != answer.length {
-        return Err(CliError::Failed(
-            "the daemon broke off: what was asked for left the window meanwhile, or the daemon stopped; try again".to_owned(),
-        ));
+        return Err(CliError::Failed(format!("the daemon broke off: {CUT}")));
     }
     if let (Some(from), Some(to)) = (answer.from, answer.to) {
         eprintln!("from {from} to {to}, {written} bytes");
@@ -114,18 +118,45 @@ pub(super) fn run(args: ClipArgs) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Why a clip is not whole.
+#[derive(Debug)]
+enum Broken {
+    /// No more came.
+    Reading(io::Error),
+    /// What came could not be kept.
+    Writing(io::Error),
+}
+
+/// Writes all of `body`, and says how much that was.
+fn copy(body: &mut impl Read, out: &mut impl Write) -> Result<u64, Broken> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut written = 0;
+    loop {
+        let read = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Broken::Reading(error)),
+        };
+        out.write_all(&buffer[..read]).map_err(Broken::Writing)?;
+        written += read as u64;
+    }
+    out.flush().map_err(Broken::Writing)?;
+    Ok(written)
+}
+
 /// Writes it beside `path` and puts it in place once it is whole.
-fn save(body: &mut impl Read, path: &Path, length: Option<u64>) -> io::Result<u64> {
+fn save(body: &mut impl Read, path: &Path, length: Option<u64>) -> Result<u64, Broken> {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     let beside = PathBuf::from(name);
-    let written = File::create(&beside).and_then(|mut file| {
-        let written = io::copy(body, &mut file)?;
-        file.flush()?;
-        Ok(written)
-    });
+    let written = File::create(&beside)
+        .map_err(Broken::Writing)
+        .and_then(|mut file| copy(body, &mut file));
     match written {
-        Ok(written) if Some(written) == length => std::fs::rename(&beside, path).map(|()| written),
+        Ok(written) if Some(written) == length => std::fs::rename(&beside, path)
+            .map(|()| written)
+            .map_err(Broken::Writing),
         other => {
             // It is of no use; should it not go, it is in nobody's way.
             let _ = std::fs::remove_file(&beside);
@@ -215,4 +246,38 @@ fn escaped(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives a few bytes, then fails as a socket does whose peer is gone.
+    struct Cut(bool);
+
+    impl Read for Cut {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.0, true) {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            buffer[..3].copy_from_slice(b"abc");
+            Ok(3)
+        }
+    }
+
+    #[test]
+    fn an_origin_that_breaks_off_is_told_from_a_file_that_cant_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("clip.mp4");
+        let broken = save(&mut Cut(false), &path, Some(6)).unwrap_err();
+        assert!(matches!(broken, Broken::Reading(_)), "{broken:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let nowhere = dir.path().join("nowhere/clip.mp4");
+        let broken = save(&mut &b"abc"[..], &nowhere, Some(3)).unwrap_err();
+        assert!(matches!(broken, Broken::Writing(_)), "{broken:?}");
+        let broken = copy(&mut &b"abc"[..], &mut &mut [0; 2][..]).unwrap_err();
+        assert!(matches!(broken, Broken::Writing(_)), "{broken:?}");
+        assert_eq!(save(&mut &b"abc"[..], &path, Some(3)).unwrap(), 3);
+        assert_eq!(std::fs::read(&path).unwrap(), b"abc");
+    }
 }

@@ -7,19 +7,21 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::cut::{self, Cut, CutError, Piece, Stock};
 use super::moment::{self, MomentError};
 use super::origin::MP4;
-use super::reply::{self, Cache};
+use super::reply::{self, Asked, Cache};
+use super::shares::Share;
 use super::{Site, StreamPort};
 use crate::archive::{Archive, name_at};
 use crate::package::{BOX_HEADER, MoviePlace, NoFragment, box_header, movie_start, put_in_place};
@@ -29,13 +31,20 @@ use crate::window::Snapshot;
 
 /// Clips that are sent at once; more are told to come again.
 pub(super) const MOST_AT_ONCE: usize = 16;
+/// The same to one address.
+pub(super) const MOST_OF_ONE: usize = 4;
 /// What is read at once.
 const BUFFER: usize = 256 << 10;
 /// No header of a fragment is longer: a part has at most a few seconds of samples.
 const LONGEST_HEADER: u64 = 4 << 20;
 
 /// Answers with the clip that `query` asks for.
-pub(super) async fn answer(site: &Site, port: &StreamPort, query: Option<&str>) -> Response {
+pub(super) async fn answer(
+    site: &Site,
+    asked: &Asked,
+    port: &StreamPort,
+    query: Option<&str>,
+) -> Response {
     if let Some(refusal) = without_clock(port) {
         return refusal;
     }
@@ -43,18 +52,24 @@ pub(super) async fn answer(site: &Site, port: &StreamPort, query: Option<&str>) 
         Ok(stretch) => stretch,
         Err(error) => return bad_moment(&error),
     };
-    let Ok(permit) = Arc::clone(&site.clips).try_acquire_owned() else {
+    let share = site.clips.take(asked.counted, Duration::ZERO).await;
+    let Some(share) = share else {
         return reply::not_yet(&format!(
-            "{MOST_AT_ONCE} clips are being sent: try again in a moment"
+            "{MOST_AT_ONCE} clips are being sent, or {MOST_OF_ONE} to this address: try again in a moment"
         ));
     };
     let rendition = moment::value(query, "rendition");
     let stocks = stocks(port, stretch).await;
-    let cut = cut::cut(&port.name, &stocks, stretch, rendition.as_deref());
-    drop(stocks);
-    match cut {
-        Ok(cut) => sent(port, cut, permit),
-        Err(error) => no_cut(&error),
+    let name = port.name.clone();
+    // Of an hour of short segments it takes longer than an async thread should be held.
+    let cut = move || cut::cut(&name, &stocks, stretch, rendition.as_deref());
+    match tokio::task::spawn_blocking(cut).await {
+        Ok(Ok(cut)) => sent(port, cut, share),
+        Ok(Err(error)) => no_cut(&error),
+        Err(cause) => {
+            let message = format!("the clip could not be cut: {cause}");
+            reply::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &message)
+        }
     }
 }
 
@@ -103,7 +118,7 @@ pub(super) fn no_cut(error: &CutError) -> Response {
     }
 }
 
-fn sent(port: &StreamPort, cut: Cut, permit: OwnedSemaphorePermit) -> Response {
+fn sent(port: &StreamPort, cut: Cut, share: Share) -> Response {
     let tracks: Vec<_> = cut.tracks.iter().collect();
     let start = movie_start(&tracks, &cut.references);
     let media: u64 = cut.pieces.iter().map(|piece| piece.bytes).sum();
@@ -121,7 +136,7 @@ fn sent(port: &StreamPort, cut: Cut, permit: OwnedSemaphorePermit) -> Response {
         reading: None,
         reader: Some(Box::new(reader)),
         stream: port.name.clone(),
-        _permit: permit,
+        _share: share,
     };
     let mut response = reply::growing(MP4, Cache::NoStore, body);
     let headers = response.headers_mut();
@@ -152,7 +167,7 @@ struct ClipBody {
     /// None while it reads.
     reader: Option<Box<Reader>>,
     stream: String,
-    _permit: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl Body for ClipBody {

@@ -126,8 +126,8 @@ impl Crowd {
         proxies.any(|network| network.contains(address))
     }
 
-    /// The address that `address` is counted as, if it is.
-    fn counted(&self, address: IpAddr) -> Option<IpAddr> {
+    /// The address that `address` is counted as; none if it stands for many.
+    pub(super) fn counted(&self, address: IpAddr) -> Option<IpAddr> {
         let address = address.to_canonical();
         if address.is_loopback() || self.is_proxy(address) {
             return None;

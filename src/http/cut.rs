@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::package::{MoviePlace, Reference};
 use crate::sample::TrackDescription;
 use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
-use crate::window::{Period, Snapshot, TrackView};
+use crate::window::{OpenSegment, Period, Segment, Snapshot, TrackView};
 
 /// A window, or a recording as one, oldest first; the folder is that of a recording.
 pub(super) type Stock = (Arc<Snapshot>, Option<Arc<Path>>);
@@ -82,7 +82,33 @@ pub(super) struct Taken<'a> {
     pub(super) ends: UnixTime,
 }
 
-impl Taken<'_> {
+impl<'a> Taken<'a> {
+    fn whole(segment: &'a Segment) -> Self {
+        #[cfg(test)]
+        tests::TAKEN.set(tests::TAKEN.get() + 1);
+        Self {
+            number: segment.number,
+            period: &segment.period,
+            first_tick: segment.first_tick,
+            ticks: u64::from(segment.ticks),
+            bytes: segment.len(),
+            starts: segment.period.grid.time_of(segment.first_tick),
+            ends: segment.period.grid.time_of(segment.end_tick()),
+        }
+    }
+
+    fn open(open: &'a OpenSegment) -> Self {
+        Self {
+            number: open.number,
+            period: &open.period,
+            first_tick: open.first_tick,
+            ticks: open.end_tick().since(open.first_tick),
+            bytes: open.parts.iter().map(|part| part.bytes.len() as u64).sum(),
+            starts: open.period.grid.time_of(open.first_tick),
+            ends: open.period.grid.time_of(open.end_tick()),
+        }
+    }
+
     /// Its bytes in a clip at `place`, of the rendition called `rendition`, in `folder` if it is a recording's.
     pub(super) fn piece(
         &self,
@@ -108,25 +134,16 @@ pub(super) fn taken(view: &TrackView) -> impl Iterator<Item = Taken<'_>> {
         .iter()
         .chain(&view.listed)
         .filter(|segment| !segment.gap);
-    let whole = whole.map(|segment| Taken {
-        number: segment.number,
-        period: &segment.period,
-        first_tick: segment.first_tick,
-        ticks: u64::from(segment.ticks),
-        bytes: segment.len(),
-        starts: segment.period.grid.time_of(segment.first_tick),
-        ends: segment.period.grid.time_of(segment.end_tick()),
-    });
-    let open = view.open.iter().map(|open| Taken {
-        number: open.number,
-        period: &open.period,
-        first_tick: open.first_tick,
-        ticks: open.end_tick().since(open.first_tick),
-        bytes: open.parts.iter().map(|part| part.bytes.len() as u64).sum(),
-        starts: open.period.grid.time_of(open.first_tick),
-        ends: open.period.grid.time_of(open.end_tick()),
-    });
+    let open = view.open.iter().map(Taken::open);
+    let whole = whole.map(|segment| Taken::whole(segment));
     whole.chain(open)
+}
+
+/// Segment `number` of a track, if it is there: looked up, for a clip asks for thousands.
+fn taken_of(view: &TrackView, number: SegmentNumber) -> Option<Taken<'_>> {
+    let open = view.open.as_ref().filter(|open| open.number == number);
+    let whole = view.segment(number).map(|segment| Taken::whole(segment));
+    whole.or_else(|| open.map(Taken::open))
 }
 
 /// The place of the video track called `name`, or of the best there is in `snapshot`.
@@ -178,8 +195,7 @@ pub(super) fn cut(
             }
             reached = one.ends;
             let sound = audio.and_then(|audio| {
-                let view = &snapshot.tracks[audio];
-                let beside = taken(view).find(|beside| beside.number == one.number)?;
+                let beside = taken_of(&snapshot.tracks[audio], one.number)?;
                 Some((audio, beside))
             });
             maker.add(snapshot, (video, &one), sound, folder.as_ref())?;
@@ -332,8 +348,20 @@ fn beside_pictures(pictures: (u64, u64), grid: &Grid, sound: &Taken<'_>) -> (u64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
     use crate::http::fixtures::snapshot;
-    use crate::window::Segment;
+    use crate::sample::AudioFormat;
+    use crate::tick::Framerate;
+    use crate::window::{Mode, TrackInit};
+
+    thread_local! {
+        /// How many segments this thread has looked at.
+        pub(super) static TAKEN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
 
     // Segments 4 to 12 of two seconds, and the first of two parts of 13, at 30 ticks a second.
     fn window() -> Arc<Snapshot> {
@@ -459,5 +487,80 @@ mod tests {
         );
         assert!(cut_of(&stocks, 18_000, 30_000).is_ok());
         assert!(cut_of(&stocks, 0, 18_000).is_ok());
+    }
+
+    /// A recording of pictures and sound, of so many segments of a second.
+    fn recording(segments: u64) -> Arc<Snapshot> {
+        let second = Duration::from_secs(1);
+        let grid = Grid::new(Framerate::new(30, 1).unwrap(), second, second);
+        let init = |audio: Option<AudioFormat>| TrackInit {
+            description: TrackDescription {
+                sample_entry: Bytes::new(),
+                codecs: "x".to_owned(),
+                size: crate::picture::Size::new(640, 360),
+                framerate: grid.framerate,
+                audio,
+            },
+            version: "5eed".to_owned(),
+            init: Bytes::new(),
+        };
+        let sound = AudioFormat {
+            channels: 2,
+            frame: NonZeroU32::new(1024).unwrap(),
+            copied_rate: None,
+        };
+        let inits = vec![init(None), init(Some(sound))];
+        let period = Arc::new(Period::new(Tick(0), grid, false, inits));
+        let track = |track: usize, name: &str| {
+            let period = period.of(track);
+            let begins = |number: u64| period.grid.first_beside(Tick(30 * number));
+            let segment = |number: u64| {
+                Arc::new(Segment {
+                    number: SegmentNumber(number),
+                    period: Arc::clone(period),
+                    first_tick: begins(number),
+                    ticks: u32::try_from(begins(number + 1).since(begins(number))).unwrap(),
+                    parts: Vec::new(),
+                    stored: 1000 * (1 + track as u64) + number,
+                    captured: None,
+                    remains: Vec::new(),
+                    gap: false,
+                    expires: None,
+                })
+            };
+            let listed = (0..segments).map(segment).collect();
+            TrackView::new(name.to_owned(), listed, Vec::new(), None, second)
+        };
+        Arc::new(Snapshot {
+            stream: "door".to_owned(),
+            mode: Mode::Kept,
+            target_duration: 1,
+            longest_playlist: Duration::ZERO,
+            media_sequence: SegmentNumber(0),
+            discontinuity_sequence: 0,
+            window_ticks: 0,
+            tracks: vec![track(0, "360p"), track(1, "sound")],
+            ended: true,
+            updated: UnixTime::default(),
+        })
+    }
+
+    #[test]
+    fn an_hour_with_sound_is_cut_in_one_pass() {
+        let stocks = [(recording(3600), None)];
+        TAKEN.set(0);
+        let cut = cut_of(&stocks, 0, 3_600_000).unwrap();
+        // The best track is looked for in one, the pictures are gone through in another, and each finds its sound.
+        assert_eq!(TAKEN.get(), 3 * 3600);
+        assert_eq!(cut.references.len(), 3600);
+        let pieces = cut.pieces.iter();
+        let pieces = pieces.map(|piece| (&*piece.rendition, piece.number.0, piece.bytes));
+        let expected = (0..3600_u64).flat_map(|number| {
+            [
+                ("360p", number, 1000 + number),
+                ("sound", number, 2000 + number),
+            ]
+        });
+        assert!(pieces.eq(expected));
     }
 }

@@ -1,11 +1,15 @@
 //! Whom an answer is for. What a request shows (a token or a pass in `Authorization`, a pass in its path or in a cookie) is compared with what
-//! its stream asks for; what only administrators may see is told from what viewers may.
+//! its stream asks for; what only administrators may see is told from what viewers may. Where an address alone makes an administrator, browsers
+//! are told from programs: a page of another site gets nothing by asking in its visitor's name.
+
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, REFERRER_POLICY, SET_COOKIE,
-    WWW_AUTHENTICATE,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, REFERRER_POLICY,
+    SET_COOKIE, WWW_AUTHENTICATE,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use bytes::Bytes;
 
@@ -30,18 +34,20 @@ pub(super) struct Rights<'a> {
     administers: bool,
     /// Whether there is anything that viewers may not see, or a viewer from elsewhere.
     divided: bool,
+    /// Whether it asks us by a name that anybody may have given this machine.
+    by_name: bool,
     bearer: Option<&'a str>,
     passes: Vec<&'a str>,
     now: UnixTime,
 }
 
 impl<'a> Rights<'a> {
-    /// Those of a request of `client` with `headers`, and with the pass that its path has.
+    /// Those of a request of `client` for `uri` with `headers`, and with the pass that its path has.
     pub(super) fn of(
         site: &Site,
         streams: &'a Streams,
         client: Option<Client>,
-        headers: &'a HeaderMap,
+        (uri, headers): (&Uri, &'a HeaderMap),
         pass: Option<&'a str>,
     ) -> Self {
         let bearer = headers.get(AUTHORIZATION).and_then(|value| {
@@ -58,9 +64,13 @@ impl<'a> Rights<'a> {
             (name == COOKIE_NAME).then_some(value)
         });
         let passes = pass.into_iter().chain(cookies.take(MAX_COOKIES));
+        let by_name = host(uri, headers).is_some_and(|host| !is_an_address(host));
         let administers = site.administrators.as_ref().is_some_and(|who| {
             let who = who.borrow();
-            !who.guarded || bearer.is_some_and(|shown| who.admits_token(shown))
+            match who.guarded {
+                true => bearer.is_some_and(|shown| who.admits_token(shown)),
+                false => !by_name,
+            }
         });
         let guarded = || streams.values().any(|port| port.access.guarded);
         let from_elsewhere =
@@ -69,6 +79,7 @@ impl<'a> Rights<'a> {
             streams,
             administers,
             divided: from_elsewhere || site.has_administrators || guarded(),
+            by_name,
             bearer,
             passes: passes.collect(),
             now: site.anchor.wall(),
@@ -80,9 +91,19 @@ impl<'a> Rights<'a> {
         self.streams
     }
 
-    /// Whether the request may see what viewers may not. If nothing is kept from viewers, all of this machine may.
+    /// Whether the request may see what viewers may not. If nothing is kept from viewers, all programs of this machine may.
     pub(super) fn see_all(&self) -> bool {
-        self.administers || !self.divided
+        self.administers || !self.divided && !self.by_name
+    }
+
+    /// Whether a page of any origin may read what `target` answers (rule 24): all but what the request gets for its address alone, as any page
+    /// does that is looked at on this machine.
+    pub(super) fn open_to_all_origins(&self, target: Target<'_>) -> bool {
+        let status = matches!(
+            target,
+            Target::Metrics | Target::ApiStreams | Target::ApiStream(_)
+        );
+        !(status && self.see_all())
     }
 
     fn may_watch(&self, port: &StreamPort) -> bool {
@@ -107,17 +128,23 @@ impl<'a> Rights<'a> {
         asked: &Asked,
         target: Target<'_>,
     ) -> Option<Response> {
-        if site.administrators.is_some() {
+        if let Some(who) = &site.administrators {
             // What tells a proxy or a person that the daemon lives stays open.
             let open = matches!(target, Target::Healthz | Target::Readyz);
-            return (!self.administers && !open)
-                .then(|| unauthorized("this is for administrators"));
+            return (!self.administers && !open).then(|| match who.borrow().guarded {
+                true => unauthorized("this is for administrators"),
+                false => forbidden(
+                    "this is for administrators, and any site may have named this machine so: ask by an IP address or localhost, like http://127.0.0.1:8081, or give [http] an admin_token_file",
+                ),
+            });
         }
         match target {
-            Target::Metrics if !self.see_all() => {
-                let message = "this is for administrators: ask at [http] admin_listen";
-                Some(reply::error(StatusCode::FORBIDDEN, "forbidden", message))
-            }
+            Target::Metrics if !self.see_all() => Some(forbidden(match self.divided {
+                true => "this is for administrators: ask at [http] admin_listen",
+                false => {
+                    "this is for administrators, and any site may have named this machine so: ask by an IP address or localhost, like http://127.0.0.1:8080"
+                }
+            })),
             _ => {
                 let port = self.streams.get(target.stream()?)?;
                 if self.may_watch(port) {
@@ -229,6 +256,29 @@ impl<'a> Rights<'a> {
     }
 }
 
+/// The host that a request asks, and its port: what stands in its URI, as HTTP/2 and proxies have it, or else in `Host`. None where no browser asks.
+pub(super) fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    let named = || Some(headers.get(HOST)?.to_str().unwrap_or_default());
+    uri.authority().map(Authority::as_str).or_else(named)
+}
+
+/// Whether `host` is an IP address or `localhost`: a page whose own name leads to this machine (DNS rebinding) can't ask by these.
+fn is_an_address(host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, ""));
+    if name.eq_ignore_ascii_case("localhost") {
+        return port.bytes().all(|byte| byte.is_ascii_digit());
+    }
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    host.parse::<SocketAddr>().is_ok() || bare.unwrap_or(host).parse::<IpAddr>().is_ok()
+}
+
+/// 403.
+fn forbidden(message: &str) -> Response {
+    reply::error(StatusCode::FORBIDDEN, "forbidden", message)
+}
+
 /// 401.
 fn unauthorized(message: &str) -> Response {
     with_challenge(reply::error(
@@ -243,4 +293,41 @@ fn with_challenge(mut response: Response) -> Response {
     let challenge = HeaderValue::from_static("Bearer realm=\"ringgear\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_from_a_name() {
+        for (host, is) in [
+            ("127.0.0.1:8081", true),
+            ("192.0.2.7", true),
+            ("[::1]:8081", true),
+            ("localhost", true),
+            ("LOCALHOST:8081", true),
+            ("evil.example:8081", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost.evil.example:8081", false),
+            ("evil.localhost", false),
+            ("", false),
+            ("\u{fffd}", false),
+        ] {
+            assert_eq!(is_an_address(host), is, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_uri_goes_before_the_header() {
+        let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("in.header:1"))]);
+        for (uri, named) in [
+            ("/metrics", "in.header:1"),
+            ("http://in.uri/metrics", "in.uri"),
+        ] {
+            let uri = Uri::from_static(uri);
+            assert_eq!(host(&uri, &headers), Some(named));
+        }
+        assert_eq!(host(&Uri::from_static("/"), &HeaderMap::new()), None);
+    }
 }

@@ -23,6 +23,9 @@ mod range;
 mod reply;
 mod route;
 mod serve;
+mod shares;
+#[cfg(test)]
+mod site_tests;
 mod stalled;
 mod stills;
 mod stored;
@@ -39,12 +42,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::sync::{Semaphore, watch};
-use tower_http::catch_panic::CatchPanicLayer;
+use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::archive::Archive;
 use crate::clock::{Anchor, MonotonicTime};
+use crate::descriptors;
 use crate::manifest::hls::Extent;
 use crate::picture::Picture;
 use crate::status::StreamStatus;
@@ -52,6 +55,8 @@ use crate::window::Snapshot;
 
 pub(crate) use route::is_recording;
 pub use serve::serve;
+use shares::Shares;
+pub(crate) use text::Rendered;
 pub use tls::{Tls, TlsError};
 pub use viewers::Viewers;
 
@@ -106,7 +111,7 @@ pub struct StreamPort {
     /// The FFmpeg that decodes pictures of the past, where there is a past.
     pub(crate) ffmpeg: Option<Arc<Path>>,
     waiting: Arc<waiting::Waiting>,
-    texts: Arc<text::Rendered>,
+    texts: Arc<Rendered>,
     stills: Arc<stills::Stills>,
 }
 
@@ -156,10 +161,15 @@ pub struct Site {
     /// Whether there is such an address.
     has_administrators: bool,
     /// The clips that may be sent at once.
-    clips: Arc<Semaphore>,
+    clips: Arc<Shares>,
     /// The pictures of the past that may be decoded at once.
-    decoders: Arc<Semaphore>,
+    decoders: Arc<Shares>,
+    /// The files of recordings that may be sent at once.
+    files: Arc<Shares>,
 }
+
+// A clip has a descriptor, a decoder so many until it runs.
+const _: () = assert!(clip::MOST_AT_ONCE + 8 * then::MOST_AT_ONCE == descriptors::PAST);
 
 impl Site {
     /// A site for viewers, whose uptime counts from now. As long as no stream is guarded, those of this machine may see everything.
@@ -171,9 +181,16 @@ impl Site {
             started,
             administrators: None,
             has_administrators: false,
-            clips: Arc::new(Semaphore::new(clip::MOST_AT_ONCE)),
-            decoders: Arc::new(Semaphore::new(then::MOST_AT_ONCE)),
+            clips: Shares::new(clip::MOST_AT_ONCE, clip::MOST_OF_ONE),
+            decoders: Shares::new(then::MOST_AT_ONCE, then::MOST_OF_ONE),
+            files: Shares::new(64, 16),
         }
+    }
+
+    /// This site, which may send `files` of recordings at once, a quarter of them to one address.
+    pub fn sending(self, files: usize) -> Self {
+        let files = Shares::new(files, files.div_ceil(4));
+        Self { files, ..self }
     }
 
     /// This site, of which viewers see only what is theirs, and the same for administrators.
@@ -188,6 +205,7 @@ impl Site {
             administrators: Some(administrators),
             clips: Arc::clone(&viewers.clips),
             decoders: Arc::clone(&viewers.decoders),
+            files: Arc::clone(&viewers.files),
             ..viewers
         };
         (viewers, theirs)
@@ -199,6 +217,4 @@ pub fn router(site: Site) -> Router {
     Router::new()
         .fallback(origin::answer)
         .with_state(Arc::new(site))
-        .layer(CatchPanicLayer::custom(reply::panicked))
-        .layer(reply::cors())
 }

@@ -1,6 +1,10 @@
 //! What each target answers.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -35,8 +39,24 @@ pub(super) const JPEG: &str = "image/jpeg";
 const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const A_YEAR: Duration = Duration::from_secs(31_536_000);
 
-/// Answers any request.
+/// Answers any request; a fault costs that answer alone.
 pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>) -> Response {
+    let uri = request.uri().clone();
+    let mut answering = pin!(answer_asked(site, request));
+    let caught = poll_fn(|context| {
+        let polled = AssertUnwindSafe(|| answering.as_mut().poll(context));
+        match catch_unwind(polled) {
+            Ok(polled) => polled,
+            Err(panic) => {
+                let path = route::without_pass(uri.path());
+                Poll::Ready(reply::panicked(&*panic, &path))
+            }
+        }
+    });
+    caught.await
+}
+
+async fn answer_asked(site: Arc<Site>, request: Request<Body>) -> Response {
     let client = request.extensions().get::<Client>().copied();
     let (head, _) = request.into_parts();
     let has_body = has_body(&head.headers);
@@ -44,12 +64,14 @@ pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>
         method: head.method,
         version: head.version,
         headers: head.headers,
+        counted: client.and_then(|client| client.counted),
         depth: head.uri.path().matches('/').count().saturating_sub(1),
     };
     let streams = Arc::clone(&site.streams.borrow());
     let parsed = route::parse(head.uri.path());
+    let mut open = site.administrators.is_none();
     let mut response = match parsed {
-        _ if asked.method != Method::GET && asked.method != Method::HEAD => {
+        _ if ![Method::GET, Method::HEAD, Method::OPTIONS].contains(&asked.method) => {
             let refused = reply::method_not_allowed(&asked.method);
             match has_body {
                 true => reply::closing(refused),
@@ -57,9 +79,12 @@ pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>
             }
         }
         _ if has_body => reply::no_body_wanted(),
+        _ if asked.method == Method::OPTIONS => reply::preflight(),
         None => reply::not_found("unknown_path", "nothing has this path"),
         Some((target, pass)) => {
-            let rights = Rights::of(&site, &streams, client, &asked.headers, pass);
+            let place = (&head.uri, &asked.headers);
+            let rights = Rights::of(&site, &streams, client, place, pass);
+            open &= rights.open_to_all_origins(target);
             let mut response = match (rights.refusal(&site, &asked, target), target) {
                 (Some(refusal), _) => refusal,
                 (
@@ -95,6 +120,9 @@ pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>
     response
         .headers_mut()
         .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    if open {
+        reply::open_to_all_origins(&mut response);
+    }
     response
 }
 
@@ -228,7 +256,7 @@ pub(super) async fn answer_item(
             Ok(Some(at)) => then::answer(site, asked, port, at, query).await,
             Err(error) => clip::bad_moment(&error),
         },
-        Item::Clip => clip::answer(site, port, query).await,
+        Item::Clip => clip::answer(site, asked, port, query).await,
         Item::Multivariant | Item::Media(_) if !port.hls => not_published("HLS", port),
         Item::Mpd | Item::LowLatencyMpd if !port.dash => not_published("DASH", port),
         Item::Multivariant | Item::Mpd | Item::LowLatencyMpd => {
@@ -266,7 +294,7 @@ pub(super) async fn answer_item(
             if let (Item::Segment(_, number), Some(folder)) = (item, &port.folder)
                 && let Some(segment) = track.segment(number).filter(|segment| segment.stored > 0)
             {
-                return stored::answer(asked, folder, rendition, segment).await;
+                return stored::answer(site, asked, folder, rendition, segment).await;
             }
             if let Some((slices, life)) = media_bytes(now, &snapshot, index, track, item) {
                 return reply::media(asked, MP4, Cache::Immutable(life), slices);

@@ -85,6 +85,7 @@ fn as_stream(port: &StreamPort, view: &ReelView) -> StreamPort {
     reel.hls = port.hls;
     reel.dash = port.dash;
     reel.folder = Some(Arc::from(view.folder()));
+    reel.texts = Arc::clone(view.texts());
     reel
 }
 

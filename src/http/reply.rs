@@ -1,19 +1,22 @@
 //! Answers: status, headers and body of everything that the origin says, so that rules 7 and 24 are kept in one place.
 
 use std::any::Any;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, AUTHORIZATION,
-    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-    ETAG, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER, VARY,
+    ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
+    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderName, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use axum::response::Response;
 use bytes::Bytes;
-use tower_http::cors::{Any as AnyOrigin, CorsLayer};
 
+use super::guard;
 use super::range::{ByteRange, Slices};
 use super::text::{Coding, Effort, Text};
 
@@ -25,6 +28,8 @@ pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) version: Version,
     pub(super) headers: HeaderMap,
+    /// The address that its share of what is dear is counted by; none if it stands for many.
+    pub(super) counted: Option<IpAddr>,
     /// How many folders its path goes down.
     pub(super) depth: usize,
 }
@@ -257,10 +262,37 @@ pub(super) fn too_many_requests() -> Response {
     let message = "too many requests from this address: ask more slowly";
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     let mut response = error(unavailable, "too_many_requests", message);
-    let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    // It is said before the layer that lets other origins read the rest.
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let second = HeaderValue::from_static("1");
+    response.headers_mut().insert(RETRY_AFTER, second);
+    open_to_all_origins(&mut response);
+    response
+}
+
+/// To the same by TLS, which is spoken on the same port: 308, or 403 where a redirect leads nowhere.
+pub(super) fn to_tls<B>(request: &Request<B>) -> Response {
+    let place = || {
+        let host: Authority = guard::host(request.uri(), request.headers())?
+            .parse()
+            .ok()?;
+        let port = host.port_u16().unwrap_or(80);
+        let is_plain = !host.host().is_empty() && !host.as_str().contains('@');
+        let path = request.uri().path_and_query()?;
+        let may_follow = [Method::GET, Method::HEAD].contains(request.method());
+        let place = format!("https://{}:{port}{path}", host.host());
+        HeaderValue::from_str(&place)
+            .ok()
+            .filter(|_| is_plain && may_follow)
+    };
+    let message = "this is served by TLS alone: ask by https://, on the same port";
+    let mut response = match place() {
+        Some(place) => {
+            let mut response = error(StatusCode::PERMANENT_REDIRECT, "moved", message);
+            response.headers_mut().insert(LOCATION, place);
+            response
+        }
+        None => error(StatusCode::FORBIDDEN, "needs_tls", message),
+    };
+    open_to_all_origins(&mut response);
     response
 }
 
@@ -290,12 +322,12 @@ pub(super) fn method_not_allowed(method: &Method) -> Response {
     response
 }
 
-/// The answer to a request whose handling panicked.
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
-pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+/// The answer to a request for `path`, without what is secret in it, whose handling panicked.
+pub(super) fn panicked(panic: &(dyn Any + Send), path: &str) -> Response {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(
+        path,
         panic = text.unwrap_or("no text"),
         "a request's handling panicked"
     );
@@ -303,22 +335,72 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     error(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
 }
 
-/// Any page may read everything that it may ask for (rule 24): it shows what it knows itself, for cookies are not sent from other sites.
-pub(super) fn cors() -> CorsLayer {
-    CorsLayer::new()
-        .allow_origin(AnyOrigin)
-        .allow_methods([Method::GET, Method::HEAD, Method::OPTIONS])
-        // The asterisk does not stand for this one.
-        .allow_headers([HeaderName::from_static("*"), AUTHORIZATION])
-        .expose_headers([
-            ACCEPT_RANGES,
-            CACHE_CONTROL,
-            CONTENT_ENCODING,
-            CONTENT_LENGTH,
-            CONTENT_RANGE,
-            DATE,
-            ETAG,
-            RETRY_AFTER,
-        ])
-        .max_age(Duration::from_secs(86_400))
+/// Lets pages of all origins read it (rule 24). They show what they know themselves, for cookies are not sent from other sites.
+pub(super) fn open_to_all_origins(response: &mut Response) {
+    const EXPOSED: &str = "accept-ranges,cache-control,content-encoding,content-length,content-range,date,etag,retry-after";
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let exposed = HeaderValue::from_static(EXPOSED);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+}
+
+/// What such a page may ask for.
+pub(super) fn preflight() -> Response {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET,HEAD,OPTIONS"),
+        // The asterisk does not stand for the second one (Fetch, 4.8).
+        (ACCESS_CONTROL_ALLOW_HEADERS, "*,authorization"),
+        (ACCESS_CONTROL_MAX_AGE, "86400"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_in_cleartext_is_sent_to_tls() {
+        let asked = |method: &str, uri: &str, host: Option<&str>| {
+            let request = Request::builder().method(method).uri(uri);
+            let request = host
+                .into_iter()
+                .fold(request, |request, host| request.header("host", host));
+            let answer = to_tls(&request.body(()).unwrap());
+            let place = answer.headers().get(LOCATION);
+            let place = place.map(|place| place.to_str().unwrap().to_owned());
+            (answer.status().as_u16(), place)
+        };
+        let to = |place: &str| (308, Some(place.to_owned()));
+        let host = Some("cam.example:8080");
+        assert_eq!(
+            asked("GET", "/door/index.m3u8?_HLS_msn=7", host),
+            to("https://cam.example:8080/door/index.m3u8?_HLS_msn=7")
+        );
+        assert_eq!(
+            asked("HEAD", "/", Some("[2001:db8::1]")),
+            to("https://[2001:db8::1]:80/")
+        );
+        // As HTTP/2 has it.
+        assert_eq!(
+            asked("GET", "http://cam.example:8080/", None),
+            to("https://cam.example:8080/")
+        );
+        for (method, host) in [
+            ("POST", host),
+            ("OPTIONS", host),
+            ("GET", None),
+            ("GET", Some("")),
+            ("GET", Some("cam example")),
+            ("GET", Some("cam.example/x")),
+            ("GET", Some("somebody@cam.example")),
+        ] {
+            let answer = asked(method, "/door/", host);
+            assert_eq!(answer, (403, None), "{method} {host:?}");
+        }
+    }
 }

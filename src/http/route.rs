@@ -64,6 +64,15 @@ pub(super) fn parse(path: &str) -> Option<(Target<'_>, Option<&str>)> {
     in_pass().or_else(|| Some((Target::parse(path)?, None)))
 }
 
+/// `path` for the log, with `~` in the place of its pass.
+pub(super) fn without_pass(path: &str) -> String {
+    let shown = |name: &str| match name.starts_with('~') {
+        true => "~".to_owned(),
+        false => name.to_owned(),
+    };
+    path.split('/').map(shown).collect::<Vec<_>>().join("/")
+}
+
 impl<'a> Target<'a> {
     /// The target of a path without a pass.
     fn parse(path: &'a str) -> Option<Self> {
@@ -322,6 +331,17 @@ mod tests {
             "/door/%7e1-a/index.m3u8",
         ] {
             assert_eq!(parse(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_pass_is_not_shown() {
+        for (path, shown) in [
+            ("/", "/"),
+            ("/door/720p/1.m4s", "/door/720p/1.m4s"),
+            ("/door/~1-a/720p/1.m4s", "/door/~/720p/1.m4s"),
+        ] {
+            assert_eq!(without_pass(path), shown);
         }
     }
 

@@ -1,5 +1,5 @@
 //! Connections: accepting them, and bounding what each may cost. HTTP/1.1 and HTTP/2 share one port, in cleartext and, with a certificate,
-//! over TLS: the first byte tells. A first request has to come in time, and who reads nothing is dropped (`stalled`); till then hyper and the kernel buffer
+//! over TLS: the first byte tells. With one, cleartext is for this machine and trusted proxies; others are sent to TLS. A first request has to come in time, and who reads nothing or too little is dropped (`stalled`); till then hyper and the kernel buffer
 //! little, and media is shared memory.
 
 use std::convert::Infallible;
@@ -44,6 +44,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
     pub(super) address: IpAddr,
+    /// The address that its share of what is dear is counted by; none if it stands for many.
+    pub(super) counted: Option<IpAddr>,
     /// Whether it asked over TLS.
     pub(super) encrypted: bool,
 }
@@ -174,28 +176,41 @@ impl Door {
         watcher: Watcher,
     ) -> Result<(), Broken> {
         let asked = Arc::new(AtomicBool::new(false));
+        let served = is_served(encrypted, self.tls.is_some(), self.crowd.counted(peer));
         // Only HTTP/2 has answers that are not seen to be taken.
         let answers: Arc<OnceLock<Arc<Answers>>> = Arc::default();
         let (router, crowd) = (self.router.clone(), Arc::clone(&self.crowd));
         let (has_asked, books) = (Arc::clone(&asked), Arc::clone(&answers));
+        let ViewerLimits {
+            header_timeout,
+            stall_timeout: patience,
+            ..
+        } = self.limits;
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             has_asked.store(true, Ordering::Relaxed);
             let under_way = (request.version() == Version::HTTP_2)
-                .then(|| books.get_or_init(Arc::default).begin());
+                .then(|| books.get_or_init(|| Answers::new(patience)).begin());
             let (address, forwarded) = crowd.viewer(peer, request.headers());
             let client = Client {
                 address,
+                counted: crowd.counted(address),
                 encrypted: encrypted || forwarded,
             };
             request.extensions_mut().insert(client);
-            let answer = crowd.may_ask(address, Instant::now()).then(|| {
-                // A router without middleware that waits is always ready.
-                router.clone().call(request.map(Body::new))
-            });
+            let refusal = match crowd.may_ask(address, Instant::now()) {
+                true if !served => Some(reply::to_tls(&request)),
+                true => None,
+                false => Some(reply::too_many_requests()),
+            };
+            // A router without middleware that waits is always ready.
+            let answer = match refusal {
+                None => Ok(router.clone().call(request.map(Body::new))),
+                Some(refusal) => Err(refusal),
+            };
             async move {
                 let response = match answer {
-                    Some(answer) => answer.await?,
-                    None => reply::too_many_requests(),
+                    Ok(answer) => answer.await?,
+                    Err(refusal) => refusal,
                 };
                 Ok::<_, Infallible>(match under_way {
                     Some(under_way) => {
@@ -210,11 +225,6 @@ impl Door {
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
         let mut connection = std::pin::pin!(watcher.watch(connection));
-        let ViewerLimits {
-            header_timeout,
-            stall_timeout,
-            ..
-        } = self.limits;
         let mut look_after = header_timeout;
         loop {
             // Until the version is known hyper has no timer of its own, and HTTP/2 has none for headers.
@@ -227,12 +237,17 @@ impl Door {
             let Some(answers) = answers.get() else {
                 return connection.await;
             };
-            if let Some(why) = answers.over(Instant::now(), stall_timeout, header_timeout) {
+            if let Some(why) = answers.over(tokio::time::Instant::now(), header_timeout) {
                 return Err(why.into());
             }
-            look_after = stall_timeout.min(header_timeout) / 2;
+            look_after = patience.min(header_timeout) / 2;
         }
     }
+}
+
+/// Whether a connection is: in cleartext, where there is a certificate, only one of this machine or of a trusted proxy, which is not `counted`.
+fn is_served(encrypted: bool, has_certificate: bool, counted: Option<IpAddr>) -> bool {
+    encrypted || !has_certificate || counted.is_none()
 }
 
 /// Sets the socket's limits. Without them it still works, so a refusal is only logged.
@@ -244,5 +259,32 @@ fn bound(stream: &TcpStream, stall_timeout: Duration) {
         .and_then(|()| stream.set_nodelay(true));
     if let Err(cause) = set {
         tracing::debug!(%cause, "can't set a connection's limits");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_a_certificate_cleartext_is_for_this_machine_and_proxies() {
+        let crowd = Crowd::new(ViewerLimits {
+            trusted_proxies: vec!["10.9.0.0/16".parse().unwrap()],
+            ..ViewerLimits::default()
+        });
+        for (peer, in_cleartext) in [
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("10.9.1.1", true),
+            ("192.0.2.7", false),
+            ("::ffff:192.0.2.7", false),
+            ("2001:db8::1", false),
+        ] {
+            let counted = crowd.counted(peer.parse().unwrap());
+            assert_eq!(is_served(false, true, counted), in_cleartext, "{peer}");
+            assert!(is_served(true, true, counted), "{peer}");
+            assert!(is_served(false, false, counted), "{peer}");
+        }
     }
 }

@@ -1,31 +1,42 @@
-//! Segments of recordings that the publish folder has and memory has not: read as they are sent, so that a viewer costs one buffer.
+//! Segments of recordings that the publish folder has and memory has not: read as they are sent, so that a viewer costs one buffer and one
+//! descriptor; so many at once.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
+use super::Site;
 use super::origin::{A_YEAR, MP4, no_such_media};
 use super::reply::{self, Asked, Cache};
+use super::shares::Share;
 use crate::publish::{StoredFile, segment_name};
 use crate::window::Segment;
 
+/// How long a viewer waits until it is among those that a file is sent to.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What is read at once.
-const BUFFER: u64 = 256 << 10;
+const BUFFER: u64 = 64 << 10;
 
 /// `segment` of the rendition in `folder`, or the range of it that was asked for. 404 if somebody took it away.
 pub(super) async fn answer(
+    site: &Site,
     asked: &Asked,
     folder: &Arc<Path>,
     rendition: &str,
     segment: &Segment,
 ) -> Response {
+    let Some(share) = site.files.take(asked.counted, PATIENCE).await else {
+        let message = "as many segments of recordings are being sent, in all or to this address, as can be at once: try again in a moment";
+        return reply::not_yet(message);
+    };
     let (folder, rendition) = (Arc::clone(folder), rendition.to_owned());
     let name = segment_name(segment.number);
     let opened = tokio::task::spawn_blocking(move || StoredFile::open(&folder, &rendition, &name));
@@ -39,6 +50,7 @@ pub(super) async fn answer(
                 at: first,
                 left: last - first,
                 reading: None,
+                _share: share,
             })
         }
         _ => no_such_media(),
@@ -51,6 +63,7 @@ struct FileBody {
     at: u64,
     left: u64,
     reading: Option<JoinHandle<std::io::Result<Bytes>>>,
+    _share: Share,
 }
 
 impl Body for FileBody {

@@ -11,6 +11,14 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::picture::Size;
 
+/// What the streams do, which is for administrators as far as a page shows it.
+const STATUS: [&str; 4] = [
+    "/metrics",
+    "/api/v1/streams",
+    "/api/v1/streams/door",
+    "/door/status.json",
+];
+
 #[test]
 fn every_route_answers_with_its_type() {
     let origin = Origin::start();
@@ -36,7 +44,6 @@ fn every_route_answers_with_its_type() {
         let answer = origin.get(path);
         assert_eq!(answer.status, 200, "{path}");
         assert_eq!(answer.header("content-type"), content_type, "{path}");
-        assert_eq!(answer.header("access-control-allow-origin"), "*", "{path}");
         assert_eq!(
             answer.header("content-length"),
             answer.body.len().to_string(),
@@ -48,8 +55,7 @@ fn every_route_answers_with_its_type() {
         assert_eq!(head.status, 200, "HEAD {path}");
         assert_eq!(head.header("content-type"), content_type, "HEAD {path}");
         assert!(head.body.is_empty(), "HEAD {path}");
-        let varies = ["/metrics", "/api/v1/streams", "/api/v1/streams/door"].contains(&path);
-        if !varies {
+        if !STATUS.contains(&path) {
             assert_eq!(
                 head.header("content-length"),
                 answer.body.len().to_string(),
@@ -170,7 +176,7 @@ fn other_methods_are_not_allowed() {
 }
 
 #[test]
-fn rule_24_any_page_may_read_everything() {
+fn rule_24_any_page_may_read_what_viewers_may() {
     let origin = Origin::start();
     let preflight = [
         ("Origin", "http://elsewhere.example"),
@@ -198,10 +204,47 @@ fn rule_24_any_page_may_read_everything() {
         assert!(headers.contains("authorization"), "{headers}");
         assert!(!answer.header("access-control-max-age").is_empty());
     }
+    for path in [
+        "/",
+        "/door/",
+        "/door/index.m3u8",
+        "/door/360p/12.m4s",
+        "/door/360p/99.m4s",
+        "/door/snapshot.jpg",
+        "/time",
+        "/nothing/here",
+    ] {
+        let answer = origin.ask("GET", path, &preflight[..1]);
+        assert_eq!(answer.header("access-control-allow-origin"), "*", "{path}");
+    }
     let exposed = origin.ask("GET", "/door/360p/12.m4s", &preflight[..1]);
     let exposed = exposed.header("access-control-expose-headers").to_owned();
     for name in ["content-length", "content-range", "date"] {
         assert!(exposed.contains(name), "{exposed}");
+    }
+}
+
+#[test]
+fn what_this_machine_sees_is_not_for_pages_of_other_sites() {
+    let origin = Origin::start();
+    for path in STATUS {
+        let seen = |host: &str| origin.ask("GET", path, &[("Host", host)]);
+        let answer = seen("127.0.0.1:8080");
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), "", "{path}");
+        // By a name that leads here, a page sees what any viewer may.
+        let answer = seen("evil.example:8080");
+        if path == "/metrics" {
+            assert_eq!(answer.status, 403);
+            let told = answer.json()["error"]["message"].to_string();
+            assert!(told.contains("by an IP address or localhost"), "{told}");
+            continue;
+        }
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), "*", "{path}");
+        let text = String::from_utf8(answer.body).unwrap();
+        assert!(text.contains("\"restricted\":true"), "{path}: {text}");
+        assert!(!text.contains("4711"), "{path}: {text}");
     }
 }
 
@@ -371,6 +414,24 @@ fn a_playlist_is_rendered_once_per_snapshot() {
     let text = String::from_utf8(moved.body).unwrap();
     assert!(text.contains("MEDIA-SEQUENCE:8"), "{text}");
     assert_eq!(rendered(), 2);
+}
+
+#[test]
+fn a_recordings_playlist_is_rendered_once_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = Origin::start_recording("127.0.0.1:0", Some(&dir.path().join("reels")));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Four that have left the window, and the six that are listed.
+    while origin.get("/door/recordings/index.json").json()["recordings"][0]["segments"] != 10 {
+        assert!(Instant::now() < deadline, "they were not recorded");
+    }
+    let path = "/door/recordings/19700101t000000z/360p/media.m3u8";
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| assert_eq!(origin.get(path).status, 200));
+        }
+    });
+    assert_eq!(origin.manifests.rendered.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -140,7 +140,7 @@ pub(super) enum Document {
 
 /// The texts of a stream's newest snapshot.
 #[derive(Default)]
-pub(super) struct Rendered {
+pub(crate) struct Rendered {
     newest: Mutex<Newest>,
 }
 

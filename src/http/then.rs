@@ -19,6 +19,8 @@ use crate::tick::{Tick, UnixTime};
 
 /// Decoders that run at once.
 pub(super) const MOST_AT_ONCE: usize = 2;
+/// The same for one address.
+pub(super) const MOST_OF_ONE: usize = 1;
 /// How long a viewer waits for one of them.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest segment that is taken into memory.
@@ -71,15 +73,14 @@ pub(super) async fn answer(
         Err(error) => return clip::no_cut(&error),
     };
     drop(stocks);
-    let permit = tokio::time::timeout(PATIENCE, Arc::clone(&site.decoders).acquire_owned()).await;
-    let Ok(Ok(permit)) = permit else {
+    let Some(share) = site.decoders.take(asked.counted, PATIENCE).await else {
         return reply::not_yet(&format!(
-            "{MOST_AT_ONCE} pictures of the past are being decoded: try again in a moment"
+            "{MOST_AT_ONCE} pictures of the past are being decoded, or {MOST_OF_ONE} for this address: try again in a moment"
         ));
     };
     let (window, archive) = (port.window.clone(), port.archive.clone());
     let made = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+        let _share = share;
         let bytes = found.piece.bytes;
         if bytes > MOST_BYTES {
             return Err(ThenError::TooLong(bytes));
