@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringgear::clock::{Anchor, SystemClock};
 use ringgear::config::ViewerLimits;
-use ringgear::http::{Manifests, Site, StreamPort, router, serve};
+use ringgear::http::{Manifests, Site, StreamPort, serve};
 use ringgear::manifest::hls::{self, Extent};
 use ringgear::status::StreamStatus;
 use ringgear::window::Snapshot;
@@ -122,7 +122,7 @@ fn origin(stream: &Stream) -> SocketAddr {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             serve(
                 listener,
-                router(site),
+                site,
                 ViewerLimits::default(),
                 None,
                 std::future::pending(),

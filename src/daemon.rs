@@ -221,11 +221,15 @@ impl Daemon {
                 connections: ADMINISTRATORS,
                 ..limits.clone()
             };
-            let router = http::router(administrators);
-            runtime.spawn(http::serve(listener, router, limits, None, until_closed()));
+            runtime.spawn(http::serve(
+                listener,
+                administrators,
+                limits,
+                None,
+                until_closed(),
+            ));
         }
-        let router = http::router(site);
-        let origin = runtime.spawn(http::serve(listener, router, limits, tls, until_closed()));
+        let origin = runtime.spawn(http::serve(listener, site, limits, tls, until_closed()));
         drop(entered);
         Ok(Self {
             runtime,

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH};
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
+use axum_core::response::Response;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use hyper::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH};
+use hyper::http::{HeaderValue, StatusCode};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderMap, HeaderName};
+use hyper::http::{HeaderMap, HeaderName};
 
 use crate::complaint::Complaint;
 use crate::config::ViewerLimits;

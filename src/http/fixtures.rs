@@ -1,4 +1,4 @@
-//! A running origin for tests: the router on a real socket, over windows made of real media: FFmpeg's, cut into parts at its chunks.
+//! A running origin for tests: the real thing on a real socket, over windows made of real media: FFmpeg's, cut into parts at its chunks.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -393,14 +393,7 @@ impl Origin {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let stopped = async { drop(stopped.await) };
-                serve(
-                    listener,
-                    router(site),
-                    ViewerLimits::default(),
-                    None,
-                    stopped,
-                )
-                .await;
+                serve(listener, site, ViewerLimits::default(), None, stopped).await;
             });
         });
         Self {

@@ -4,14 +4,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::header::{
+use axum_core::response::Response;
+use bytes::Bytes;
+use hyper::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, REFERRER_POLICY,
     SET_COOKIE, WWW_AUTHENTICATE,
 };
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use axum::response::Response;
-use bytes::Bytes;
+use hyper::http::uri::Authority;
+use hyper::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::reply::{self, Asked, Cache};
 use super::route::{Item, Past, Target};

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{StatusCode, Version};
-use axum::response::Response;
+use axum_core::response::Response;
 use bytes::Bytes;
+use hyper::http::{StatusCode, Version};
 use tokio::time::Instant;
 
 use super::StreamPort;

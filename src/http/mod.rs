@@ -41,7 +41,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::Router;
 use tokio::sync::watch;
 
 use crate::access::Access;
@@ -210,11 +209,4 @@ impl Site {
         };
         (viewers, theirs)
     }
-}
-
-/// The service over `site`: every path, every method. A fault while answering costs that answer alone.
-pub fn router(site: Site) -> Router {
-    Router::new()
-        .fallback(origin::answer)
-        .with_state(Arc::new(site))
 }

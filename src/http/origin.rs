@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::header::{
+use axum_core::response::Response;
+use bytes::Bytes;
+use hyper::http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, LOCATION, TRANSFER_ENCODING,
     X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use axum::response::Response;
-use bytes::Bytes;
+use hyper::http::request::Parts;
+use hyper::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::assets::{self, Assets};
 use super::guard::Rights;
@@ -40,26 +39,11 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const A_YEAR: Duration = Duration::from_secs(31_536_000);
 
 /// Answers any request; a fault costs that answer alone.
-pub(super) async fn answer(State(site): State<Arc<Site>>, request: Request<Body>) -> Response {
-    let uri = request.uri().clone();
-    let mut answering = pin!(answer_asked(site, request));
-    let caught = poll_fn(|context| {
-        let polled = AssertUnwindSafe(|| answering.as_mut().poll(context));
-        match catch_unwind(polled) {
-            Ok(polled) => polled,
-            Err(panic) => {
-                let path = route::without_pass(uri.path());
-                Poll::Ready(reply::panicked(&*panic, &path))
-            }
-        }
-    });
-    caught.await
-}
-
-async fn answer_asked(site: Arc<Site>, request: Request<Body>) -> Response {
-    let client = request.extensions().get::<Client>().copied();
-    let (head, _) = request.into_parts();
-    let has_body = has_body(&head.headers);
+pub(super) fn answer(
+    site: Arc<Site>,
+    client: Option<Client>,
+    head: Parts,
+) -> impl Future<Output = Response> + Send {
     let asked = Asked {
         method: head.method,
         version: head.version,
@@ -67,8 +51,27 @@ async fn answer_asked(site: Arc<Site>, request: Request<Body>) -> Response {
         counted: client.and_then(|client| client.counted),
         depth: head.uri.path().matches('/').count().saturating_sub(1),
     };
+    let uri = head.uri;
+    async move {
+        let mut answering = pin!(answer_asked(&site, client, &uri, &asked));
+        let caught = poll_fn(|context| {
+            let polled = AssertUnwindSafe(|| answering.as_mut().poll(context));
+            match catch_unwind(polled) {
+                Ok(polled) => polled,
+                Err(panic) => {
+                    let path = route::without_pass(uri.path());
+                    Poll::Ready(reply::panicked(&*panic, &path))
+                }
+            }
+        });
+        caught.await
+    }
+}
+
+async fn answer_asked(site: &Site, client: Option<Client>, uri: &Uri, asked: &Asked) -> Response {
+    let has_body = has_body(&asked.headers);
     let streams = Arc::clone(&site.streams.borrow());
-    let parsed = route::parse(head.uri.path());
+    let parsed = route::parse(uri.path());
     let mut open = site.administrators.is_none();
     let mut response = match parsed {
         _ if ![Method::GET, Method::HEAD, Method::OPTIONS].contains(&asked.method) => {
@@ -82,10 +85,10 @@ async fn answer_asked(site: Arc<Site>, request: Request<Body>) -> Response {
         _ if asked.method == Method::OPTIONS => reply::preflight(),
         None => reply::not_found("unknown_path", "nothing has this path"),
         Some((target, pass)) => {
-            let place = (&head.uri, &asked.headers);
-            let rights = Rights::of(&site, &streams, client, place, pass);
+            let place = (uri, &asked.headers);
+            let rights = Rights::of(site, &streams, client, place, pass);
             open &= rights.open_to_all_origins(target);
-            let mut response = match (rights.refusal(&site, &asked, target), target) {
+            let mut response = match (rights.refusal(site, asked, target), target) {
                 (Some(refusal), _) => refusal,
                 (
                     None,
@@ -93,7 +96,7 @@ async fn answer_asked(site: Arc<Site>, request: Request<Body>) -> Response {
                     | Target::Recording(_, _, Item::Player)
                     | Target::Past(_, Past::Page),
                 ) if pass.is_some() => rights.hand_over(client, target),
-                _ => answer_target(&site, &rights, &asked, target, head.uri.query()).await,
+                _ => answer_target(site, &rights, asked, target, uri.query()).await,
             };
             rights.keep_private(target, &mut response);
             response
@@ -176,16 +179,22 @@ async fn answer_target(
             Some(_) => to_the_slash(name),
             None => missing_page(asked),
         },
-        Target::Recording(stream, name, item) => match recording(streams, stream, name).await {
-            Some(port) => answer_item(site, asked, &port, item, query).await,
-            None if item == Item::Player => missing_page(asked),
-            None => {
-                let message = format!("stream '{stream}' has no recording '{name}'");
-                reply::not_found("unknown_recording", &message)
-            }
-        },
+        // What is asked for seldom stays out of what each answer holds while it waits.
+        Target::Recording(stream, name, item) => {
+            Box::pin(async move {
+                match recording(streams, stream, name).await {
+                    Some(port) => answer_item(site, asked, &port, item, query).await,
+                    None if item == Item::Player => missing_page(asked),
+                    None => {
+                        let message = format!("stream '{stream}' has no recording '{name}'");
+                        reply::not_found("unknown_recording", &message)
+                    }
+                }
+            })
+            .await
+        }
         Target::Past(name, past) => match streams.get(name) {
-            Some(port) => past::answer(site, asked, port, past, query).await,
+            Some(port) => Box::pin(past::answer(site, asked, port, past, query)).await,
             None if past == Past::Page => missing_page(asked),
             None => unknown_stream(name),
         },
@@ -253,7 +262,7 @@ pub(super) async fn answer_item(
         Item::Player => page(asked, &Assets::get().player),
         Item::Snapshot => match moment::moment(query, "at", now) {
             Ok(None) => still(site, asked, port, query).await,
-            Ok(Some(at)) => then::answer(site, asked, port, at, query).await,
+            Ok(Some(at)) => Box::pin(then::answer(site, asked, port, at, query)).await,
             Err(error) => clip::bad_moment(&error),
         },
         Item::Clip => clip::answer(site, asked, port, query).await,
@@ -304,7 +313,7 @@ pub(super) async fn answer_item(
                     live::coming_part(asked, port, &snapshot, index, (number, part)).await
                 }
                 Item::Segment(_, number) => {
-                    live::open_segment(asked, port, &snapshot, index, number).await
+                    Box::pin(live::open_segment(asked, port, &snapshot, index, number)).await
                 }
                 _ => no_such_media(),
             }

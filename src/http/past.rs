@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum_core::response::Response;
+use hyper::http::StatusCode;
 use tokio::sync::watch;
 
 use super::assets::Assets;

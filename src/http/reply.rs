@@ -4,17 +4,17 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::header::{
+use axum_core::body::Body;
+use axum_core::response::Response;
+use bytes::Bytes;
+use hyper::http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
     CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
     HeaderName, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER, VARY,
 };
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
-use axum::response::Response;
-use bytes::Bytes;
+use hyper::http::uri::Authority;
+use hyper::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 
 use super::guard;
 use super::range::{ByteRange, Slices};
@@ -83,7 +83,7 @@ fn response<B>(
 ) -> Response
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
+    B::Error: Into<axum_core::BoxError>,
 {
     let mut response = Response::new(Body::new(body));
     *response.status_mut() = status;
@@ -123,7 +123,7 @@ pub(super) fn ranged<B>(
 ) -> Response
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
+    B::Error: Into<axum_core::BoxError>,
 {
     // Range is defined for GET alone; If-Range never matches, as no answer has a strong validator.
     let range = match asked.header(RANGE) {
@@ -171,7 +171,7 @@ where
 pub(super) fn growing<B>(content_type: &str, cache: Cache, body: B) -> Response
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
+    B::Error: Into<axum_core::BoxError>,
 {
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();

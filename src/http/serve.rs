@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::Version;
+use axum_core::body::Body;
+use hyper::http::Version;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -21,11 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tower::Service as _;
 
 use super::crowd::Crowd;
 use super::stalled::{Answers, Impatient, Watched};
-use super::{Tls, reply};
+use super::{Site, Tls, origin, reply};
 use crate::complaint::Complaint;
 use crate::config::ViewerLimits;
 
@@ -50,18 +48,18 @@ pub(super) struct Client {
     pub(super) encrypted: bool,
 }
 
-/// Serves `router` on `listener` within `limits`, over TLS too if there is a certificate, until `shutdown` is done; then answers what is under way,
+/// Answers from `site` on `listener` within `limits`, over TLS too if there is a certificate, until `shutdown` is done; then answers what is under way,
 /// for 2 s at most. Connections beyond the limit of all wait in the listener's backlog.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    site: Site,
     limits: ViewerLimits,
     tls: Option<Arc<Tls>>,
     shutdown: impl Future<Output = ()>,
 ) {
     let at_once = usize::try_from(limits.connections).unwrap_or(usize::MAX);
     let permits = Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
-    let door = Arc::new(Door::new(router, limits, tls));
+    let door = Arc::new(Door::new(Arc::new(site), limits, tls));
     let mut complaint = Complaint::default();
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -110,7 +108,7 @@ pub async fn serve(
 
 /// What every connection is served with.
 struct Door {
-    router: Router,
+    site: Arc<Site>,
     limits: ViewerLimits,
     crowd: Arc<Crowd>,
     tls: Option<Arc<Tls>>,
@@ -120,7 +118,7 @@ struct Door {
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 impl Door {
-    fn new(router: Router, limits: ViewerLimits, tls: Option<Arc<Tls>>) -> Self {
+    fn new(site: Arc<Site>, limits: ViewerLimits, tls: Option<Arc<Tls>>) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -136,7 +134,7 @@ impl Door {
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(limits.stall_timeout);
         Self {
-            router,
+            site,
             crowd: Crowd::new(limits.clone()),
             limits,
             tls,
@@ -179,14 +177,14 @@ impl Door {
         let served = is_served(encrypted, self.tls.is_some(), self.crowd.counted(peer));
         // Only HTTP/2 has answers that are not seen to be taken.
         let answers: Arc<OnceLock<Arc<Answers>>> = Arc::default();
-        let (router, crowd) = (self.router.clone(), Arc::clone(&self.crowd));
+        let (site, crowd) = (Arc::clone(&self.site), Arc::clone(&self.crowd));
         let (has_asked, books) = (Arc::clone(&asked), Arc::clone(&answers));
         let ViewerLimits {
             header_timeout,
             stall_timeout: patience,
             ..
         } = self.limits;
-        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             has_asked.store(true, Ordering::Relaxed);
             let under_way = (request.version() == Version::HTTP_2)
                 .then(|| books.get_or_init(|| Answers::new(patience)).begin());
@@ -196,21 +194,18 @@ impl Door {
                 counted: crowd.counted(address),
                 encrypted: encrypted || forwarded,
             };
-            request.extensions_mut().insert(client);
             let refusal = match crowd.may_ask(address, Instant::now()) {
                 true if !served => Some(reply::to_tls(&request)),
                 true => None,
                 false => Some(reply::too_many_requests()),
             };
-            // A router without middleware that waits is always ready.
-            let answer = match refusal {
-                None => Ok(router.clone().call(request.map(Body::new))),
-                Some(refusal) => Err(refusal),
-            };
+            // Nobody reads a request's body.
+            let (head, _) = request.into_parts();
+            let site = Arc::clone(&site);
             async move {
-                let response = match answer {
-                    Ok(answer) => answer.await?,
-                    Err(refusal) => refusal,
+                let response = match refusal {
+                    None => origin::answer(site, Some(client), head).await,
+                    Some(refusal) => refusal,
                 };
                 Ok::<_, Infallible>(match under_way {
                     Some(under_way) => {

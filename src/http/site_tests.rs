@@ -1,8 +1,6 @@
 //! Who gets what of a site, asked without a socket.
 
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
-use tower::Service as _;
+use hyper::http::{HeaderMap, HeaderValue, Request, StatusCode};
 
 use super::fixtures::{PlainManifests, snapshot, status};
 use super::*;
@@ -25,28 +23,29 @@ fn site(status: impl Fn() -> StreamStatus + Send + Sync + 'static) -> Site {
     Site::new(Anchor::new(Arc::new(SystemClock)), streams)
 }
 
-/// What `router` answers to who asks `host` for `path`.
-fn asked(router: &Router, host: &str, path: &str, token: &str) -> (StatusCode, HeaderMap) {
+/// What `site` answers to who asks `host` for `path`.
+fn asked(site: &Arc<Site>, host: &str, path: &str, token: &str) -> (StatusCode, HeaderMap) {
     let request = Request::get(path)
         .header("host", host)
         .header("authorization", format!("Bearer {token}"))
-        .body(Body::empty())
+        .body(())
         .unwrap();
+    let (head, ()) = request.into_parts();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
-    let answer = runtime.block_on(router.clone().call(request)).unwrap();
+    let answer = runtime.block_on(origin::answer(Arc::clone(site), None, head));
     (answer.status(), answer.headers().clone())
 }
 
 #[test]
 fn where_an_address_makes_an_administrator_no_other_sites_page_is_one() {
     let waiting = || status("door", StreamState::Waiting, 0);
-    let router_for = |access: Access| {
+    let site_for = |access: Access| {
         let (_, administrators) = watch::channel(Arc::new(access));
-        router(site(waiting).divided(administrators).1)
+        Arc::new(site(waiting).divided(administrators).1)
     };
-    let open = router_for(Access::default());
-    let by_token = router_for(Access {
+    let open = site_for(Access::default());
+    let by_token = site_for(Access {
         guarded: true,
         tokens: vec![Secret::new(TOKEN).unwrap()],
         ..Access::default()
@@ -60,14 +59,14 @@ fn where_an_address_makes_an_administrator_no_other_sites_page_is_one() {
         ("/door/index.m3u8", 503),
         ("/time", 200),
     ] {
-        for (router, host, token, status) in [
+        for (site, host, token, status) in [
             (&open, here, "", status),
             (&open, "localhost:8081", "", status),
             (&open, named, "", 403),
             (&by_token, named, TOKEN, status),
             (&by_token, here, "another-token-of-somebody-else", 401),
         ] {
-            let (got, headers) = asked(router, host, path, token);
+            let (got, headers) = asked(site, host, path, token);
             assert_eq!(got, status, "{host} {path}");
             let origins = headers.get("access-control-allow-origin");
             assert_eq!(origins, None, "{host} {path}");
@@ -78,10 +77,10 @@ fn where_an_address_makes_an_administrator_no_other_sites_page_is_one() {
 
 #[test]
 fn a_fault_costs_one_answer() {
-    let router = router(site(|| panic!("a fault")));
-    let (status, _) = asked(&router, "localhost", "/api/v1/streams", "");
+    let site = Arc::new(site(|| panic!("a fault")));
+    let (status, _) = asked(&site, "localhost", "/api/v1/streams", "");
     assert_eq!(status, 500);
-    let (status, headers) = asked(&router, "localhost", "/time", "");
+    let (status, headers) = asked(&site, "localhost", "/time", "");
     assert_eq!(status, 200);
     let all = HeaderValue::from_static("*");
     assert_eq!(headers.get("access-control-allow-origin"), Some(&all));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum_core::response::Response;
 use bytes::Bytes;
+use hyper::http::StatusCode;
 
 use super::cut::{CutError, Piece, Stock, Taken, taken, video_track};
 use super::origin::JPEG;
