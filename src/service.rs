@@ -124,9 +124,9 @@ pub(crate) fn ready() {
     tell(NotifyState::Ready);
 }
 
-/// The same of the start, with the streams' [`status`].
-pub(crate) fn ready_with(line: &str) {
-    tell_all(&[NotifyState::Ready, NotifyState::Status(line)]);
+/// The same of the start, with the streams' [`status`]. Whether it was taken: else it has to be said again.
+pub(crate) fn ready_with(line: &str) -> bool {
+    tell_all(&[NotifyState::Ready, NotifyState::Status(line)])
 }
 
 /// How the streams are, in one line: `systemctl status` shows it.
@@ -137,7 +137,9 @@ pub(crate) fn status(line: &str) {
 /// The config is read again; [`ready`] says when that is done.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell_all(&[NotifyState::Reloading, now]),
+        Ok(now) => {
+            tell_all(&[NotifyState::Reloading, now]);
+        }
         Err(error) => tracing::warn!(%error, "the clock can't be read for the service manager"),
     }
 }
@@ -174,11 +176,12 @@ fn tell(state: NotifyState<'_>) {
     tell_all(&[state]);
 }
 
-fn tell_all(states: &[NotifyState<'_>]) {
+/// Whether there is nobody to tell, or it was taken.
+fn tell_all(states: &[NotifyState<'_>]) -> bool {
     /// How many messages were not taken since one was.
     static LOST: AtomicU64 = AtomicU64::new(0);
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
-        return;
+        return true;
     };
     match send(&socket, states, PATIENCE) {
         Ok(()) => {
@@ -189,12 +192,16 @@ fn tell_all(states: &[NotifyState<'_>]) {
                     "the service manager has not taken what it was told: it stood still"
                 );
             }
+            true
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             LOST.fetch_add(1, Ordering::Relaxed);
+            false
         }
         Err(error) => {
             tracing::warn!(%error, "the service manager can't be told: check that the unit has Type=notify");
+            // Nor can it be the next time.
+            true
         }
     }
 }

@@ -93,7 +93,7 @@ impl<'a> Writer<'a> {
 
     fn note_missed(&self, missed: Duration) {
         let stream = &self.shared.plan.stream;
-        tracing::warn!(%stream, ?missed, "a stretch was not recorded: the disk was too slow or full for longer than the window is");
+        tracing::warn!(%stream, ?missed, "a stretch was not recorded: it could not be written for longer than the window is");
         lock(&self.shared.trouble).missed += missed;
     }
 

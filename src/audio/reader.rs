@@ -32,7 +32,7 @@ pub(super) struct Reader {
 }
 
 /// FFmpeg's command line: `source` as stereo in single precision at 48 kHz on stdout.
-fn arguments(source: &AudioSource, whole: bool) -> Vec<String> {
+fn arguments(source: &AudioSource) -> Vec<String> {
     let mut line: Vec<String> = [
         "-hide_banner",
         "-nostats",
@@ -42,7 +42,7 @@ fn arguments(source: &AudioSource, whole: bool) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    if source.repeat && whole {
+    if source.repeat && source.is_file() {
         line.extend(["-stream_loop", "-1"].map(str::to_owned));
     }
     line.extend(source.input_args.iter().cloned());
@@ -53,14 +53,14 @@ fn arguments(source: &AudioSource, whole: bool) -> Vec<String> {
 }
 
 impl Reader {
-    /// Starts `ffmpeg` on `source`, whose sound comes out of the inlet. One that is `whole`, as a file is, can be begun again and waits for room.
+    /// Starts `ffmpeg` on `source`, whose sound comes out of the inlet. One that `waits` for room loses nothing where it has none.
     pub(super) fn start(
         ffmpeg: &Path,
         source: &AudioSource,
         anchor: &Anchor,
-        whole: bool,
+        waits: bool,
     ) -> std::io::Result<(Self, Inlet)> {
-        let line = arguments(source, whole);
+        let line = arguments(source);
         let secrets = source.secrets();
         let shown = config::without(&secrets, &line.join(" "));
         tracing::debug!("{} {shown}", ffmpeg.display());
@@ -79,7 +79,7 @@ impl Reader {
         })?;
         reader.words = Some(words);
         let anchor = anchor.clone();
-        let pace = match whole {
+        let pace = match waits {
             true => Pace::Ours,
             false => Pace::Unknown,
         };

@@ -61,6 +61,8 @@ pub(super) struct Recorded {
     moved: MonotonicTime,
     /// Where the recording ends, once that is known.
     end: Option<u64>,
+    /// When that was first seen, and how much had been taken then.
+    ended: Option<(MonotonicTime, u64)>,
     /// It was told that sound is left out.
     told: bool,
 }
@@ -73,6 +75,7 @@ impl Recorded {
             taken: 0,
             moved: now,
             end: None,
+            ended: None,
             told: false,
         }
     }
@@ -83,7 +86,7 @@ impl Recorded {
         self.next = match kind {
             // From its beginning, so that it goes on where it was.
             Kind::File => Some(0),
-            Kind::Unending | Kind::Fed => Some(signed(end)),
+            Kind::Download | Kind::Unending | Kind::Fed => Some(signed(end)),
             Kind::Given => None,
         };
     }
@@ -122,7 +125,9 @@ impl Recorded {
             }
             Kind::Given => {}
             Kind::Fed => limit = limit.min(video.saturating_add(MOST_AHEAD)),
-            Kind::File | Kind::Unending => limit = limit.min(video.saturating_add(AHEAD)),
+            Kind::File | Kind::Download | Kind::Unending => {
+                limit = limit.min(video.saturating_add(AHEAD));
+            }
         }
         self.take(timeline, supply, limit, now);
         let patience = match self.taken {
@@ -133,7 +138,12 @@ impl Recorded {
             && (video.saturating_sub(timeline.end()) > BEHIND
                 || self.beside.is_held()
                 || self.end.is_some());
-        let live = self.end.is_some() && supply.kind() == Kind::Unending;
+        let live = self.end.is_some()
+            && match supply.kind() {
+                Kind::Unending => true,
+                Kind::Download => self.comes_live(now),
+                _ => false,
+            };
         if supply.is_finished() || starved || live {
             silence(timeline, self.end.unwrap_or(video).min(limit));
         }
@@ -190,6 +200,15 @@ impl Recorded {
         // A pause before this is forgiven.
         let moved = self.moved.0.max(now.0.saturating_sub(quiet));
         self.moved = now.min(MonotonicTime(moved.saturating_add(4 * lasts)));
+    }
+
+    /// The recording has ended: whether what comes since comes no faster than it is heard, which nobody is to wait for.
+    fn comes_live(&mut self, now: MonotonicTime) -> bool {
+        let (since, taken) = *self.ended.get_or_insert((now, self.taken));
+        let passed = now.saturating_since(since);
+        let heard = passed.as_secs_f64() * 48_000.0;
+        let came = self.taken.saturating_sub(taken);
+        passed > QUIET && (came as f64) < 2.0 * heard
     }
 
     /// Lets sound go that lies too far from its pictures.
@@ -312,6 +331,19 @@ mod tests {
             assert_eq!(bench.turn(11), 2);
             assert_eq!(bench.heard(1), heard);
         }
+    }
+
+    #[test]
+    fn a_download_is_waited_for_at_the_end_while_it_comes_faster_than_it_is_heard() {
+        let mut bench = Bench::new(Kind::Download);
+        bench.beside.note(100 * SECOND, false);
+        bench.recorded.end_at(100 * SECOND);
+        bench.give(0.5, 1, None);
+        assert_eq!(bench.turn(0), 1);
+        bench.give(0.5, 7, None);
+        assert_eq!(bench.turn(3), 8, "more than twice as fast");
+        bench.give(0.5, 1, None);
+        assert!(bench.turn(6) > 9, "as fast as it is heard: silence follows");
     }
 
     #[test]

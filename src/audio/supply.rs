@@ -59,8 +59,10 @@ pub(super) struct Supply {
 /// What kind of sound it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A file, by itself; in a recording a download too, which takes all of it.
+    /// A file, by itself.
     File,
+    /// What a recording downloads by itself: mostly a file elsewhere, but it may be live.
+    Download,
     /// A URL or a device, by itself.
     Unending,
     /// What comes beside a source's pictures.
@@ -75,7 +77,7 @@ impl Kind {
             AudioInput::Pictures => Self::Given,
             AudioInput::Producer => Self::Fed,
             AudioInput::Own(source) if source.is_file() => Self::File,
-            AudioInput::Own(source) if recorded && source.is_download() => Self::File,
+            AudioInput::Own(source) if recorded && source.is_download() => Self::Download,
             AudioInput::Own(_) => Self::Unending,
         }
     }
@@ -246,8 +248,8 @@ impl Supply {
         self.rests.begin(now);
         self.heard = now;
         self.kind = Kind::of(&self.plan, self.recorded);
-        let whole = self.kind == Kind::File;
-        match Reader::start(&self.ffmpeg, source, &self.anchor, whole) {
+        let waits = matches!(self.kind, Kind::File | Kind::Download);
+        match Reader::start(&self.ffmpeg, source, &self.anchor, waits) {
             Ok((reader, inlet)) => {
                 tracing::info!(stream = %self.stream, source = %source.shown(), "audio source started");
                 self.reader = Some(reader);
@@ -298,6 +300,7 @@ impl Supply {
     pub(super) fn of(kind: Kind, inlet: Inlet) -> Self {
         let input = match kind {
             Kind::File => Some("/proc/self/exe"),
+            Kind::Download => Some("https://example.com/clap.mp4"),
             Kind::Unending => Some("hw:0"),
             Kind::Given | Kind::Fed => None,
         };

@@ -162,7 +162,10 @@ impl Streams {
         // What takes longer is for the status line.
         let _ = tokio::time::timeout(LONGEST_START, settled).await;
         let mut told = self.in_a_line();
-        service::ready_with(&told);
+        while !service::ready_with(&told) {
+            tokio::time::sleep(SETTLING).await;
+            told = self.in_a_line();
+        }
         self.told_ready.store(true, Ordering::Relaxed);
         let statuses = async {
             loop {

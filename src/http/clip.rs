@@ -59,13 +59,16 @@ pub(super) async fn answer(
         ));
     };
     let rendition = moment::value(query, "rendition");
-    let stocks = stocks(port, stretch).await;
-    let name = port.name.clone();
-    // Of an hour of short segments it takes longer than an async thread should be held.
-    let cut = move || cut::cut(&name, &stocks, stretch, rendition.as_deref());
+    let owned = port.clone();
+    // Of an hour of short segments it takes longer than an async thread should be held. Who asked may be gone before it is done: the share is not.
+    let cut = move || {
+        let stocks = stocks(&owned, stretch);
+        let cut = cut::cut(&owned.name, &stocks, stretch, rendition.as_deref());
+        (cut, share)
+    };
     match tokio::task::spawn_blocking(cut).await {
-        Ok(Ok(cut)) => sent(port, cut, share),
-        Ok(Err(error)) => no_cut(&error),
+        Ok((Ok(cut), share)) => sent(port, cut, share),
+        Ok((Err(error), _)) => no_cut(&error),
         Err(cause) => {
             let message = format!("the clip could not be cut: {cause}");
             reply::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &message)
@@ -83,12 +86,11 @@ pub(super) fn without_clock(port: &StreamPort) -> Option<Response> {
     })
 }
 
-/// What there is of a stream between two moments: its recordings, then its window.
-pub(super) async fn stocks(port: &StreamPort, (from, to): (UnixTime, UnixTime)) -> Vec<Stock> {
+/// What there is of a stream between two moments: its recordings, then its window. May read the disk.
+pub(super) fn stocks(port: &StreamPort, (from, to): (UnixTime, UnixTime)) -> Vec<Stock> {
     let mut stocks = Vec::new();
-    if let Some(archive) = port.archive.clone() {
-        let views = tokio::task::spawn_blocking(move || archive.views(from, to)).await;
-        for view in views.unwrap_or_default() {
+    if let Some(archive) = &port.archive {
+        for view in archive.views(from, to) {
             stocks.push((Arc::clone(view.snapshot()), Some(Arc::from(view.folder()))));
         }
     }

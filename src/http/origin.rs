@@ -129,6 +129,14 @@ async fn answer_asked(site: &Site, client: Option<Client>, uri: &Uri, asked: &As
     response
 }
 
+/// Whether `path` is what a load balancer asks, or a person, to see that the daemon lives: open to all, in cleartext too.
+pub(super) fn tells_of_life(path: &str) -> bool {
+    matches!(
+        route::parse(path),
+        Some((Target::Healthz | Target::Readyz, _))
+    )
+}
+
 fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING)
         || headers

@@ -195,7 +195,9 @@ impl Door {
                 encrypted: encrypted || forwarded,
             };
             let refusal = match crowd.may_ask(address, Instant::now()) {
-                true if !served => Some(reply::to_tls(&request)),
+                true if !served && !origin::tells_of_life(request.uri().path()) => {
+                    Some(reply::to_tls(&request))
+                }
                 true => None,
                 false => Some(reply::too_many_requests()),
             };

@@ -358,7 +358,7 @@ mod tests {
     fn an_answer_that_is_not_taken_ends_its_connection_and_so_does_rest() {
         let answers = Answers::new(PATIENCE);
         let over = |after| answers.over(Instant::now() + seconds(after), REST);
-        assert_eq!((over(9), over(11)), (None, Some("it asks for nothing")));
+        assert_eq!((over(5), over(11)), (None, Some("it asks for nothing")));
         let slices = Slices::new([Bytes::from(vec![7; 100_000]), Bytes::from(vec![8; 10])]);
         let mut body = Watched::new(slices, answers.begin());
         // What waits for us, and not for the peer, may take its time.
@@ -373,11 +373,11 @@ mod tests {
         };
         let (left, piece) = next();
         assert_eq!((left, piece.len(), piece[0]), (Some(100_010), 65_536, 7));
-        assert_eq!((over(29), over(31)), (None, TOO_LITTLE));
+        assert_eq!((over(20), over(31)), (None, TOO_LITTLE));
         let (left, second) = next();
         assert_eq!((left, second.len()), (Some(34_474), 34_464));
         drop(piece);
-        assert_eq!((over(29), over(31)), (None, TOO_LITTLE));
+        assert_eq!((over(20), over(31)), (None, TOO_LITTLE));
         drop(second);
         assert_eq!(over(1000), None);
         let (left, last) = next();
@@ -385,9 +385,9 @@ mod tests {
         assert_eq!(next().0, Some(0));
         // All of it was handed on, and the end is not taken yet.
         drop(body);
-        assert_eq!((over(29), over(31)), (None, TOO_LITTLE));
+        assert_eq!((over(20), over(31)), (None, TOO_LITTLE));
         drop(last);
-        assert_eq!((over(9), over(11)), (None, Some("it asks for nothing")));
+        assert_eq!((over(5), over(11)), (None, Some("it asks for nothing")));
     }
 
     #[test]
@@ -429,13 +429,17 @@ mod tests {
     #[test]
     fn who_takes_nothing_is_given_up_and_who_takes_it_after_a_while_is_not() {
         run(async {
-            let patience = Duration::from_millis(50);
+            let patience = Duration::from_secs(3);
             let (near, mut far) = tokio::io::duplex(64);
             let mut near = Impatient::new(near, patience);
             near.write_all(&[0; 64]).await.unwrap();
-            let mut taken = [0; 64];
-            far.read_exact(&mut taken).await.unwrap();
-            near.write_all(&[0; 64]).await.unwrap();
+            let late = async {
+                sleep(Duration::from_millis(10)).await;
+                let mut taken = [0; 64];
+                far.read_exact(&mut taken).await.unwrap();
+            };
+            let (written, ()) = tokio::join!(near.write_all(&[0; 64]), late);
+            written.unwrap();
             let error = near.write_all(&[0; 1]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         });

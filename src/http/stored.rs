@@ -39,7 +39,13 @@ pub(super) async fn answer(
     };
     let (folder, rendition) = (Arc::clone(folder), rendition.to_owned());
     let name = segment_name(segment.number);
-    let opened = tokio::task::spawn_blocking(move || StoredFile::open(&folder, &rendition, &name));
+    // Whoever asked may be gone before a slow disk answers: until it does, the share is taken.
+    let share = Arc::new(share);
+    let held = Arc::clone(&share);
+    let opened = tokio::task::spawn_blocking(move || {
+        let _held = held;
+        StoredFile::open(&folder, &rendition, &name)
+    });
     match opened.await {
         Ok(Ok(Some(stored))) if stored.len == segment.stored => {
             let file = Arc::new(stored.file);
@@ -50,7 +56,7 @@ pub(super) async fn answer(
                 at: first,
                 left: last - first,
                 reading: None,
-                _share: share,
+                share,
             })
         }
         _ => no_such_media(),
@@ -63,7 +69,7 @@ struct FileBody {
     at: u64,
     left: u64,
     reading: Option<JoinHandle<std::io::Result<Bytes>>>,
-    _share: Share,
+    share: Arc<Share>,
 }
 
 impl Body for FileBody {
@@ -78,10 +84,13 @@ impl Body for FileBody {
             return Poll::Ready(None);
         }
         let (at, length) = (self.at, self.left.min(BUFFER));
-        let file = Arc::clone(&self.file);
-        let reading = self
-            .reading
-            .get_or_insert_with(|| tokio::task::spawn_blocking(move || read(&file, at, length)));
+        let (file, share) = (Arc::clone(&self.file), Arc::clone(&self.share));
+        let reading = self.reading.get_or_insert_with(|| {
+            tokio::task::spawn_blocking(move || {
+                let _held = share;
+                read(&file, at, length)
+            })
+        });
         let read = ready!(Pin::new(reading).poll(context));
         self.reading = None;
         let bytes = read.map_err(std::io::Error::other)??;

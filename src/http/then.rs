@@ -67,7 +67,9 @@ pub(super) async fn answer(
     let rendition = moment::value(query, "rendition");
     let width = moment::value(query, "width").and_then(|width| width.parse().ok());
     let until = at.saturating_add(Duration::from_nanos(1));
-    let stocks = clip::stocks(port, (at, until)).await;
+    let owned = port.clone();
+    let stocks = tokio::task::spawn_blocking(move || clip::stocks(&owned, (at, until))).await;
+    let stocks = stocks.unwrap_or_default();
     let found = match find(&port.name, &stocks, at, rendition.as_deref()) {
         Ok(found) => found,
         Err(error) => return clip::no_cut(&error),
