@@ -111,7 +111,8 @@ impl Shared {
             tracing::error!(stream = %plan.name, "the stream can't be encoded: {error}");
         }
         // FFmpeg is looked at once.
-        let told = |error: EncodeError| format!("{error}; then start the daemon again");
+        let told =
+            |error: EncodeError| format!("{error}; the daemon looks at FFmpeg when it starts");
         self.report().lacking = lacking.map(told);
     }
 

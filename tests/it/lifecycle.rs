@@ -198,7 +198,7 @@ fn a_stream_that_lacks_its_encoder_is_failed_and_others_run() {
     let detail = failed.detail.unwrap();
     assert!(
         detail.contains("has no encoder libx265: install one that has it")
-            && detail.ends_with("then start the daemon again"),
+            && detail.ends_with("the daemon looks at FFmpeg when it starts"),
         "{detail}"
     );
     let log = daemon.log();

@@ -729,6 +729,25 @@ def test_a_url_gets_every_file_by_put_the_manifest_last(place, store, format, li
     assert sorted(path.name for path in place.iterdir()) == ["run", "store"] and list((place / "run").iterdir()) == []
 
 
+@pytest.fixture(scope="session")
+def late(tmp_path_factory):
+    """A file with a keyframe each second, and after two minutes each 10 s."""
+    path = tmp_path_factory.mktemp("media") / "late.mp4"
+    keyframes = "if(lt(t,120),gte(t,n_forced),not(mod(t,10)))"
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=size={W}x{H}:rate=5", "-t", "144", "-c:v", "libx264", "-g", "1000", "-sc_threshold", "0", "-force_key_frames", f"expr:{keyframes}", "-pix_fmt", "yuv420p", path)
+    return str(path)
+
+
+@pytest.mark.row("output to a URL", "source: -vcodec copy")
+def test_a_first_try_that_is_given_up_late_leaves_nothing_at_the_url(place, store, late, format, caplog):
+    output = f"http://127.0.0.1:{store.server_port}/live/{out(format)}"
+    StreamGear(output=output, format=format, **{"-video_source": late, "-vcodec": "copy"}).transcode_source()
+    assert packets(place / "store" / "live" / out(format)) == packets(late)
+    assert "segments last up to 10" in caplog.text and "becomes" not in caplog.text
+    media = {path.relative_to(store.root / "live").parts[0] for path in store.root.rglob("*.m*4*")}
+    assert len(media) == 1, "nothing is left of the first try"
+
+
 @pytest.mark.row("output to a URL")
 def test_what_leaves_the_folder_leaves_the_server_by_delete_with_the_urls_user_and_password(place, store):
     for name in ("x.m3u8", "x-1/x/stream0/init-1f6a.mp4", "x-1/x/stream0/0.m4s", "x-1/x/stream0/1.m4s", "x-1/x/index.m3u8", "x-1/x/state.json"):

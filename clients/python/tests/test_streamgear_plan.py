@@ -255,8 +255,9 @@ SPARSE = (
 @pytest.mark.row("source: -vcodec copy")
 def test_what_cant_be_copied_is_encoded_or_has_longer_segments(told):
     wishes = read({"-vcodec": "copy", "-acodec": "copy"}, hls=True)
+    assert _plan.hints(wishes) == ('codec = "copy"', 'codec = "aac"')
     heard = _plan.eased(wishes, 'its sound is pcm_s16le: only AAC can be copied; write codec = "aac" in [[streams.a.audio.renditions]]', has_length=False)
-    assert heard == wishes._replace(audio_codec=None)
+    assert heard == wishes._replace(audio_codec=None) and _plan.hints(heard) == ('codec = "copy"',)
     longer = _plan.eased(heard, SPARSE, has_length=False)
     assert longer == heard._replace(segment=3.2)
     # Few tries, whatever comes.
@@ -264,7 +265,7 @@ def test_what_cant_be_copied_is_encoded_or_has_longer_segments(told):
     while longer.codec == "copy":
         lengths.append(longer.segment)
         longer = _plan.eased(longer, SPARSE.replace("3200", "3500"), has_length=False)
-    assert lengths == [3.2, 6.4, 12.8, 20.0] and longer == heard._replace(codec=None)
+    assert lengths == [3.2, 6.4, 12.8, 20.0] and longer == heard._replace(codec=None) and _plan.hints(longer) == ()
     named = heard._replace(segment=2.0)
     assert _plan.eased(named, SPARSE, has_length=True) == named._replace(codec=None)
     assert _plan.eased(heard, "No space left on device", has_length=False) is None

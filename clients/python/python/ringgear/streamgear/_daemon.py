@@ -36,6 +36,8 @@ class Task(NamedTuple):
     force: bool
     #: Whether it has a source of its own, and is done at its end.
     source: bool
+    #: Which words of an error are followed by another try, so that nothing of this one stays.
+    tried_again: tuple[str, ...]
     #: Whether its log is shown.
     shown: bool
 

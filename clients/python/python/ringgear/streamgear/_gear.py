@@ -218,6 +218,7 @@ class StreamGear:
             remove_at_exit=wishes.remove_at_exit,
             force=self._force,
             source=self._source is not None,
+            tried_again=_plan.hints(wishes) if self._source is not None else (),
             shown=self._logging,
         )
         home = Home.make(task)

@@ -28,6 +28,8 @@ _LEAST_LISTED = 6
 _QUALITY = {"libx264": "20", "libx265": "20", "libvpx-vp9": "20", "libaom-av1": None, "libsvtav1": None}
 #: The encoders whose speed has another name.
 _WITHOUT_PRESETS = ("libvpx-vp9", "libaom-av1")
+#: What the daemon says to write where a source's pictures, and its audio, can't be copied.
+_COPY, _AAC = 'codec = "copy"', 'codec = "aac"'
 #: A free port of this machine alone.
 _ANY_PORT = "127.0.0.1:0"
 #: Bits per second of a rendition.
@@ -75,13 +77,18 @@ def mode(wishes: Wishes) -> str:
     return "vod" if wishes.vod else "event"
 
 
+def hints(wishes: Wishes) -> tuple[str, ...]:
+    """What the daemon's words have in them when a source is not copied as `wishes` have it: there is something to try next exactly then."""
+    return (*([_COPY] if wishes.codec == "copy" else []), *([_AAC] if wishes.audio_codec == "copy" else []))
+
+
 def eased(wishes: Wishes, words: str, *, has_length: bool) -> Wishes | None:
     """What to try next with a source that is not copied as `wishes` have it, which the daemon's ``words`` tell; None if they tell of something
     else. ``has_length``: the script says how long segments are."""
-    if wishes.audio_codec == "copy" and 'codec = "aac"' in words:
+    if wishes.audio_codec == "copy" and _AAC in words:
         log.error("-acodec copy becomes aac: %s", words)
         return wishes._replace(audio_codec=None)
-    if wishes.codec != "copy" or 'codec = "copy"' not in words:
+    if wishes.codec != "copy" or _COPY not in words:
         return None
     needed = re.search(r'set segment = "(\d+)ms"', words)
     before = wishes.segment or 0.0

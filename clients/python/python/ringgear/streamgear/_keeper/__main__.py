@@ -56,7 +56,8 @@ class Keeper:
             if wrong is None and not self.job["force"]:
                 # A short script may end before it is asked for the first time.
                 self.note(self.daemon.status())
-        late = self.stop(force=self.job["force"] or wrong is not None)
+        given_up = wrong is not None and any(words in wrong for words in self.job["tried_again"])
+        late = self.stop(force=self.job["force"] or wrong is not None, given_up=given_up)
         return wrong or late
 
     def wait_up(self) -> str | None:
@@ -132,8 +133,8 @@ class Keeper:
                 if old.path != self.folder.path:
                     assets.remove(old, with_manifest=False)
 
-    def stop(self, *, force: bool) -> str | None:
-        """Lets the daemon end the stream, and shows its last manifest; what goes wrong with that."""
+    def stop(self, *, force: bool, given_up: bool) -> str | None:
+        """Lets the daemon end the stream, and shows its last manifest, or removes all of one that is given up; what goes wrong with that."""
         self.daemon.stop()
         deadline = time.monotonic() + _FORCED
         while self.daemon.wait(_LOOK) is None:
@@ -146,13 +147,13 @@ class Keeper:
             self.mirror()
         except OSError as error:
             wrong = f"{self.output} can't be written: {error}"
-        if self.upload is not None:
+        if self.upload is not None and not given_up:
             wrong = self.upload.finish() or wrong
         if self.copies.manifest is None:
             wrong = wrong or f"nothing was published:\n{self.daemon.words()}"
         if self.held is not None:
             self.held.close()
-        if self.job["remove_at_exit"] or self.copies.manifest is None:
+        if given_up or self.job["remove_at_exit"] or self.copies.manifest is None:
             assets.remove(self.folder._replace(playlists=self.copies.playlists()), with_manifest=True)
             if self.upload is not None:
                 self.upload.remove()

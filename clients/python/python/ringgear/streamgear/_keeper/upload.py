@@ -70,6 +70,8 @@ class Upload:
 
     def remove(self) -> None:
         """Takes everything away again."""
+        # The server may have closed it while the daemon stopped.
+        self._connection.close()
         with contextlib.suppress(OSError, http.client.HTTPException):
             for name in list(self._there):
                 self._send("DELETE", name)
