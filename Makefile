@@ -96,6 +96,7 @@ sanitize:
 bench:
 	@scripts/setup bench
 	cargo build --release --locked -p ringgear --bins --examples
+	python3 -m pip wheel -q --disable-pip-version-check --no-deps -w "$${CARGO_TARGET_DIR:-target}/bench/wheels" ./clients/python
 	python3 -B benches/bench.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(ACCEPT),--accept)
 
 bench-ring:
@@ -104,9 +105,7 @@ bench-ring:
 
 # vidgear is installed from PyPI into target/bench.
 bench-streamgear:
-	@scripts/setup test
-	cargo build --release --locked
-	python3 benches/streamgear.py --ringgear "$${CARGO_TARGET_DIR:-target}/release/ringgear"
+	@$(MAKE) --no-print-directory bench ONLY=streamgear
 
 bench-viewers:
 	@scripts/setup demo

@@ -28,7 +28,7 @@ from pathlib import Path
 import rig
 from suite.bench import Bench, Section
 
-COMPARISONS = ["flat_out", "own_cost", "whole_system", "ladder", "many_streams", "memory", "serving", "start", "at_rest", "hot_paths"]
+COMPARISONS = ["flat_out", "own_cost", "whole_system", "ladder", "many_streams", "memory", "serving", "start", "at_rest", "hot_paths", "streamgear"]
 REPORT = rig.ROOT / "docs" / "performance.md"
 # What stands above it in the report is written by hand.
 MARK = "<!-- What follows is written by `make bench`. -->"
@@ -62,7 +62,7 @@ def measure(asked: argparse.Namespace) -> list[Section]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sections = []
     with tempfile.TemporaryDirectory(prefix="ringgear-bench-", dir=asked.folder, ignore_cleanup_errors=True) as folder:
-        bench = Bench(asked.ringgear, asked.feeder, asked.hot_paths, Path(folder), asked.folder, asked.quick, asked.accept)
+        bench = Bench(asked.ringgear, asked.feeder, asked.hot_paths, Path(folder), asked.folder, asked.wheels, asked.quick, asked.accept)
         for name in asked.only:
             began = time.monotonic()
             print(f"{name}...", file=sys.stderr, flush=True)
@@ -129,6 +129,7 @@ def main() -> int:
     parser.add_argument("--ringgear", type=Path, default=release / "ringgear")
     parser.add_argument("--feeder", type=Path, default=release / "examples" / "feeder")
     parser.add_argument("--hot-paths", type=Path, default=release / "examples" / "hot_paths")
+    parser.add_argument("--wheels", type=Path, default=rig.TARGET / "bench" / "wheels", help="where `pip wheel` has put the Python package")
     parser.add_argument("--quick", action="store_true", help="one round of little work, about six minutes")
     parser.add_argument("--only", type=lambda text: text.split(","), default=COMPARISONS, help=f"some of {','.join(COMPARISONS)}")
     parser.add_argument("--accept", action="store_true", help="take the instructions that hot paths take now as those that they may take")
@@ -138,7 +139,7 @@ def main() -> int:
     unknown = set(asked.only) - set(COMPARISONS)
     if unknown:
         parser.error(f"no such comparison: {', '.join(sorted(unknown))}")
-    for name in ("ringgear", "feeder", "hot_paths"):
+    for name in ("ringgear", "feeder", "hot_paths", "wheels"):
         setattr(asked, name, getattr(asked, name).resolve())
     if os.geteuid() == 0 and asked.results is None:
         return as_user(os.environ.get("RINGGEAR_BENCH_USER", "nobody"), asked)

@@ -20,6 +20,8 @@ class Bench:
     folder: Path
     # Kept from run to run: what was installed from PyPI.
     peers: Path
+    # Where this repository's Python package lies as a wheel.
+    wheels: Path
     quick: bool
     # Whether what hot paths take now is what they may take.
     accept: bool = False

@@ -43,7 +43,7 @@ def load(bench: Bench, frames: rig.Frames, count: int) -> Load:
     with bench.daemon(streams(count)) as daemon:
         idle = rig.memory(daemon.pid)
         daemon.feed(bench.feeder, frames, RATE, names, still=True)
-        daemon.wait_live(count)
+        daemon.wait_live(count, 60)
         # Starting so many encoders has made a backlog, which is to be gone.
         time.sleep(3 if bench.quick else 6)
         before, used, all_used = daemon.statuses(), rig.cpu_seconds(daemon.pid), rig.tree_cpu_seconds(daemon.pid)

@@ -27,8 +27,8 @@ _FORMATS = {1: "gray", 2: "gray", 3: "bgr24", 4: "bgra"}
 _RGB = {"bgr24": "rgb24", "bgra": "rgba"}
 #: How long a stop by force waits for the stream's end; the keeper waits as long for the daemon's.
 _FORCED = 5.0
-#: How long is waited for the reason why the daemon is gone.
-_REASON = 5.0
+#: How long is waited for the reason why the daemon is gone: the keeper says it when its own stop by force is over.
+_REASON = _FORCED + 5.0
 
 
 class _Kind(NamedTuple):

@@ -1,0 +1,115 @@
+"""One script with vidgear's StreamGear and with Ringgear's: frames as fast as they are taken, as DASH and as HLS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import rig
+
+from .bench import Bench, Section
+from .flat_out import VIDGEAR
+
+SIZE = (1920, 1080)
+GOAL = 2.5
+# The clock runs from before the object is made until `close` has returned.
+SCRIPT = """
+import resource, sys, time
+import numpy as np
+{import_line}
+
+def busy():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+format, frames, width, height = sys.argv[1], *map(int, sys.argv[2:5])
+random = np.random.default_rng(1)
+ramp = np.add.outer(np.arange(height), np.arange(width)) // 16 % 192
+detail = random.integers(0, 32, (height // 4, width // 4), np.uint8).repeat(4, 0).repeat(4, 1)
+scene = np.repeat((detail + ramp)[:, :, None], 3, 2).astype(np.uint8)
+# The camera pans over a still scene, with a sensor's noise, and a square moves through it.
+pictures = []
+for number in range(30):
+    picture = np.roll(scene, (number, 2 * number), (0, 1)) + random.integers(0, 4, scene.shape, np.uint8)
+    picture[100 : 300, 20 * number : 20 * number + 200] = (40, 90, 200)
+    pictures.append(picture)
+output = "out.mpd" if format == "dash" else "out.m3u8"
+begin, used = time.perf_counter(), busy()
+streamer = StreamGear(output=output, format=format, **{{"-input_framerate": 30.0, "-preset": "ultrafast", "-gop": 60, "-bf": 0}})
+for number in range(frames):
+    streamer.stream(pictures[number % 30])
+streamer.close()
+print(time.perf_counter() - begin, busy() - used)
+"""
+SUBJECTS = {
+    "Ringgear's class": "from ringgear.streamgear import StreamGear",
+    "vidgear's 0.3.6": "from vidgear.gears import StreamGear",
+}
+
+
+@dataclass
+class Took:
+    frames_per_second: float
+    cpu_per_frame: float
+    megabytes: float
+
+
+def package(bench: Bench) -> Path | None:
+    """A Python with this repository's package, of the wheel that was made last."""
+    wheels = sorted(bench.wheels.glob("ringgear-*.whl"), key=lambda wheel: wheel.stat().st_mtime)
+    if not wheels:
+        return None
+    home = bench.peers / f"package-{sha256(wheels[-1].read_bytes()).hexdigest()[:12]}"
+    for other in bench.peers.glob("package-*"):
+        if other != home:
+            shutil.rmtree(other)
+    return rig.environment(home, [str(wheels[-1])])
+
+
+def take(bench: Bench, python: Path, import_line: str, format: str, frames: int) -> Took:
+    """One run of the script, whose every frame has to be in what it has published."""
+    with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+        line = [python, "-W", "ignore", "-c", SCRIPT.format(import_line=import_line), format, *map(str, (frames, *SIZE))]
+        said = rig.run(line, Path(folder)).output
+        manifest = Path(folder) / ("out.mpd" if format == "dash" else "out.m3u8")
+        count = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-count_packets", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0"]
+        published = rig.run([*count, manifest]).output.split()
+        if not published or int(published[0].strip(",")) != frames:
+            raise rig.Failed(f"{manifest} has {published} of {frames} frames")
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*.*") if file.is_file())
+    took, busy = map(float, said.split()[-2:])
+    return Took(frames / took, busy / frames, size / 1e6)
+
+
+def run(bench: Bench) -> Section:
+    frames = 150 if bench.quick else 600
+    section = Section(
+        "The class beside vidgear's",
+        f"{frames} frames of 1080p BGR24 from one Python script, of which the import alone differs: libx264 `ultrafast` at the class's own crf 20, flat out, from before the object is made until `close` "
+        "has returned. *CPU* is what a frame takes of all processors, in the script and all that it has started.",
+        ["format", "class", "frames/s", "CPU, ms a frame", "MB published", "ours / theirs, frames/s"],
+    )
+    os.environ["RINGGEAR_BINARY"] = str(bench.ringgear)
+    pythons = {"Ringgear's class": package(bench), "vidgear's 0.3.6": rig.environment(bench.peers / "vidgear", VIDGEAR)}
+    for name, python in pythons.items():
+        if python is None:
+            raise rig.Failed(f"{name} can't be installed: `make bench` makes the wheel, and PyPI has the other")
+    for format in ("dash", "hls"):
+        subjects: dict[str, Callable[[], Took]] = {
+            name: partial(take, bench, python, SUBJECTS[name], format, frames) for name, python in pythons.items() if python is not None
+        }
+        found = rig.in_turn(bench.rounds, subjects, bench.tell)
+        rates = {name: [took.frames_per_second for took in each] for name, each in found.items()}
+        ratio = rig.Ratio.of(*rates.values())
+        for name, each in found.items():
+            cpu, size = (statistics.median(values) for values in ((1e3 * took.cpu_per_frame for took in each), (took.megabytes for took in each)))
+            section.row(format, name, f"{statistics.median(rates[name]):.0f}", f"{cpu:.1f}", f"{size:.1f}", ratio if name == "Ringgear's class" else "")
+        section.goal(f"{format}: at least {GOAL} times vidgear's frames per second", str(ratio), ratio.median >= GOAL)
+    return section
