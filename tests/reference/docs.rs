@@ -1,7 +1,9 @@
 //! The docs as their readers use them: configs are good, commands parse, links lead somewhere, and every page is in the book.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use ringgear::config::{self, Environment};
 use toml::{Table, Value};
@@ -319,4 +321,51 @@ fn the_book_has_every_page_once() {
         .collect();
     all.sort();
     assert_eq!(listed, all);
+}
+
+/// A block of each of these languages is a whole text of it.
+const READERS: [(&str, &str, &[&str]); 3] = [
+    ("sh", "bash", &["-n"]),
+    ("js", "node", &["--check", "-"]),
+    (
+        "python",
+        "python3",
+        &["-c", "import ast, sys; ast.parse(sys.stdin.read())"],
+    ),
+];
+
+#[test]
+fn every_block_is_of_the_language_that_it_names() {
+    let mut seen = 0;
+    for page in pages() {
+        for block in blocks(&repository(&page)) {
+            let place = format!("{page}:{}", block.line);
+            if block.language == "json" {
+                for line in block.text.lines() {
+                    let read = serde_json::from_str::<serde_json::Value>(line);
+                    read.unwrap_or_else(|error| panic!("{place}: {error}"));
+                }
+            }
+            let Some((_, program, arguments)) = READERS
+                .iter()
+                .find(|(language, ..)| *language == block.language)
+            else {
+                continue;
+            };
+            seen += 1;
+            let mut reading = Command::new(program)
+                .args(*arguments)
+                .stdin(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap_or_else(|error| panic!("{program}: {error}"));
+            let mut stdin = reading.stdin.take().unwrap();
+            stdin.write_all(block.text.as_bytes()).unwrap();
+            drop(stdin);
+            let read = reading.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&read.stderr);
+            assert!(read.status.success(), "{place}: {said}");
+        }
+    }
+    assert!(seen > 20, "{seen}");
 }

@@ -135,3 +135,31 @@ fn promtool(kind: &str, text: &str) -> Result<(), String> {
         }
     }
 }
+
+#[test]
+fn openssl_signs_by_the_commands_of_the_page_as_the_daemon_reads_it() {
+    let blocks = blocks(&repository("docs/access.md"));
+    let signs = |block: &&Block| block.language == "sh" && block.text.contains("-hmac");
+    let block = blocks.iter().find(signs).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("door.keys");
+    std::fs::write(
+        &keys,
+        "0123456789abcdef0123456789abcdef\nan-older-key-of-the-same\n",
+    )
+    .unwrap();
+    let of_the_page = "/etc/ringgear/door.keys";
+    assert!(block.text.contains(of_the_page));
+    // The moment whose signature is known of the daemon's own.
+    let text = block
+        .text
+        .replace(of_the_page, keys.to_str().unwrap())
+        .replace("$(date +%s)", "1799996400");
+    let out = Command::new("bash").arg("-ec").arg(&text).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(
+        String::from_utf8_lossy(&out.stdout),
+        "https://cam.example/door/~1800000000-5647b264cfda9bb2aecca03c91cba7a7c1bb4b44b03c177ead9e7bad4f027577/\n",
+        "{said}"
+    );
+}
