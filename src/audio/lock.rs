@@ -176,6 +176,15 @@ impl Lock {
         }
     }
 
+    /// All that comes belongs so many samples later than what has come, or earlier: it is placed so at once.
+    pub(super) fn move_by(&mut self, samples: f64) {
+        if let Some(next) = &mut self.next {
+            *next += samples;
+            self.newest += samples;
+            self.begin(self.newest);
+        }
+    }
+
     fn begin(&mut self, at: f64) {
         self.began = at;
         self.earliest = f64::INFINITY;

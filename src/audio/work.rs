@@ -3,6 +3,7 @@
 
 mod encoder;
 mod frames;
+mod lag;
 mod silence;
 
 use std::collections::VecDeque;
@@ -30,6 +31,7 @@ use crate::status::AudioStatus;
 use crate::tick::{SAMPLE_RATE, UnixTime};
 use encoder::Running;
 use frames::End;
+use lag::PictureLag;
 
 const TURN: Duration = Duration::from_millis(10);
 /// So much sound is placed or fed at once.
@@ -65,6 +67,7 @@ struct State {
     timeline: Timeline,
     supply: Supply,
     place: Place,
+    lag: PictureLag,
     generation: u64,
     packagers: Vec<TrackPackager>,
     /// How many frames a part of each track has.
@@ -124,6 +127,7 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
                     Place::Recorded(Recorded::new(Arc::clone(beside), now))
                 }
             },
+            lag: PictureLag::default(),
             ready: Vec::new(),
             end: None,
             generation: 0,
@@ -251,12 +255,13 @@ impl<F: Fn(AudioNews) -> bool> Work<F> {
         if tidings.begun {
             **lock = Lock::new(Resampler::new(state.supply.rate()));
         }
+        if let Some(nanos) = state.lag.follow(self.picture_lag.get(), now) {
+            lock.move_by(nanos as f64 * 48e-6);
+        }
+        let lag = state.lag.nanos();
         for (arrival, held_back) in tidings.arrivals {
             let moment = arrival.moment;
-            let place = |at| {
-                let shown = self.anchor.to_unix(at).as_nanos() + self.picture_lag.get();
-                shown as f64 * 48e-6
-            };
+            let place = |at| (self.anchor.to_unix(at).as_nanos() + lag) as f64 * 48e-6;
             let came = place(moment.came);
             let received = arrival.received;
             match moment.captured {
