@@ -26,8 +26,9 @@ const SETTLING: Duration = Duration::from_millis(50);
 const LONGEST_START: Duration = Duration::from_secs(15);
 /// How often the service manager's status line is made anew.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// How often it is looked whether the disks of recordings answer.
+/// How often it is looked whether the disks of recordings answer; and whether there is any, which costs an idle daemon a wake-up each time.
 const DISKS_EVERY: Duration = Duration::from_secs(5);
+const NO_DISKS_EVERY: Duration = Duration::from_secs(60);
 
 /// The streams as the origin sees them.
 pub(super) type Ports = BTreeMap<String, http::StreamPort>;
@@ -182,10 +183,14 @@ impl Streams {
 
     /// Says of disks that do not answer that they don't, whether anybody asks for the status or not.
     pub(super) async fn look_at_disks(&self) {
+        let mut pause = DISKS_EVERY;
         loop {
-            tokio::time::sleep(DISKS_EVERY).await;
+            tokio::time::sleep(pause).await;
+            pause = NO_DISKS_EVERY;
             for (_, stream) in self.all() {
-                stream.look_at_disk();
+                if stream.look_at_disk() {
+                    pause = DISKS_EVERY;
+                }
             }
         }
     }

@@ -62,11 +62,9 @@ impl AnyStream {
         }
     }
 
-    /// Says once if the disk of what is kept of it does not answer.
-    pub(crate) fn look_at_disk(&self) {
-        if let Self::Live(stream) = self {
-            stream.look_at_disk();
-        }
+    /// Says once if the disk of what is kept of it does not answer. Whether anything is kept.
+    pub(crate) fn look_at_disk(&self) -> bool {
+        matches!(self, Self::Live(stream) if stream.look_at_disk())
     }
 
     pub(crate) fn port(&self) -> StreamPort {

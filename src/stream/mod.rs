@@ -301,11 +301,12 @@ impl Stream {
         self.anchor.monotonic().saturating_since(turned)
     }
 
-    /// Says once if the disk of what is kept of it does not answer.
-    pub(crate) fn look_at_disk(&self) {
-        if let Some(archive) = &self.archive {
-            archive.look_at_disk();
-        }
+    /// Says once if the disk of what is kept of it does not answer. Whether anything is kept.
+    pub(crate) fn look_at_disk(&self) -> bool {
+        self.archive
+            .as_ref()
+            .inspect(|archive| archive.look_at_disk())
+            .is_some()
     }
 
     /// What the origin needs of it.
