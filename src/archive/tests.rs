@@ -13,7 +13,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::package::Part;
 use crate::picture::Size;
-use crate::publish::{DISK_FULL, STEPS_LEFT};
+use crate::publish::{DISK_FULL, PublishError, STEPS_LEFT};
 use crate::sample::TrackDescription;
 use crate::tick::{Framerate, Grid, Tick};
 use crate::window::{Mode, TrackInit, Window, WindowSettings};
@@ -467,7 +467,7 @@ fn what_a_full_disk_refuses_is_kept_once_there_is_room_if_the_window_still_has_i
     DISK_FULL.set(true);
     for _ in 0..3 {
         let error = writer.bring(&Scene::push(&mut window, 1)).unwrap_err();
-        let RecordError::Io { source, .. } = &error else {
+        let RecordError::Folder(PublishError::Io { source, .. }) = &error else {
             panic!("{error}");
         };
         assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);

@@ -6,7 +6,7 @@ use super::error::RecordError;
 use super::index::{Cell, Column};
 use super::reel::{self, Reel};
 use super::{Shared, Summary, lock, name_at, names_in};
-use crate::publish::{Claim, PeriodState};
+use crate::publish::{Claim, PeriodState, PublishError};
 use crate::tick::{SegmentNumber, UnixTime};
 use crate::window::{Segment, Snapshot, TrackView};
 
@@ -174,11 +174,11 @@ impl<'a> Writer<'a> {
         if let Some(limit) = self.shared.plan.max_bytes {
             while self.bytes() + needed > limit {
                 if !self.remove_oldest()? {
-                    return Err(RecordError::Budget {
+                    return Err(RecordError::Folder(PublishError::Budget {
                         path: self.shared.plan.dir.clone(),
                         needed,
                         limit,
-                    });
+                    }));
                 }
             }
         }
@@ -195,12 +195,12 @@ impl<'a> Writer<'a> {
         let before = self.bytes();
         while self.bytes().saturating_add(needed) > before {
             if !self.remove_oldest()? {
-                return Err(RecordError::Floor {
+                return Err(RecordError::Folder(PublishError::Floor {
                     path: self.shared.plan.dir.clone(),
                     free,
                     needed,
                     floor,
-                });
+                }));
             }
         }
         Ok(())

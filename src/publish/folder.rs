@@ -81,17 +81,18 @@ fn mend(error: &io::Error) -> &'static str {
         io::ErrorKind::ReadOnlyFilesystem => {
             "mount it writable, under systemd by ReadWritePaths= of the [publish] dir in the unit (systemctl edit ringgear), or set another"
         }
-        _ if matches!(
-            Errno::from_io_error(error),
-            Some(Errno::NOTDIR | Errno::LOOP)
-        ) =>
-        {
-            "it has to be a folder and no symbolic link: move away what stands there"
+        _ => in_the_way(error).unwrap_or("it is tried again with the next part"),
+    }
+}
+
+/// What mends an error that comes from what stands in the place of a folder or a file, if it does.
+pub(crate) fn in_the_way(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error)? {
+        Errno::NOTDIR | Errno::LOOP => {
+            Some("it has to be a folder and no symbolic link: move away what stands there")
         }
-        io::ErrorKind::IsADirectory => {
-            "it has to be a file: move away the folder that stands there"
-        }
-        _ => "it is tried again with the next part",
+        Errno::ISDIR => Some("it has to be a file: move away the folder that stands there"),
+        _ => None,
     }
 }
 

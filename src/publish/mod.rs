@@ -16,6 +16,7 @@ pub use copy::Manifests;
 pub use discard::discard_if_empty;
 pub use disk::{DiskDesk, DiskPlan, DiskPublisher, DiskStatus};
 pub(crate) use folder::Folder;
+pub(crate) use folder::in_the_way;
 pub use folder::{Claim, PublishError, StoredFile};
 #[cfg(test)]
 pub(crate) use folder::{DISK_FULL, STEPS_LEFT};
