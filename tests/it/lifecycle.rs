@@ -159,6 +159,16 @@ fn a_service_manager_is_told_of_the_start_the_life_and_the_stop() {
     assert_eq!(last.as_deref(), Some("STOPPING=1"));
 }
 
+/// Starts, encodes `cam` and stops: what to encode is remembered, so the next start tries an encoder at once.
+pub(super) fn encode_once(daemon: &mut Daemon, manager: &ServiceManager) {
+    assert_eq!(manager.next(), "READY=1");
+    let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
+    daemon.wait_until_playable("cam");
+    drop(camera);
+    daemon.stop();
+    assert_eq!(manager.next(), "STOPPING=1");
+}
+
 #[test]
 fn it_is_ready_once_the_encoders_that_it_starts_with_have_answered() {
     let _machine = beside_others();
@@ -167,13 +177,7 @@ fn it_is_ready_once_the_encoders_that_it_starts_with_have_answered() {
     let slow = BrokenFfmpeg::new("sleep 1; false");
     let config = slow.config("") + &stream();
     let mut daemon = Daemon::start_in(place, &config, &[manager.variable()]);
-    assert_eq!(manager.next(), "READY=1");
-    let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
-    daemon.wait_until_playable("cam");
-    drop(camera);
-    daemon.stop();
-    assert_eq!(manager.next(), "STOPPING=1");
-    // What to encode is remembered, so an encoder is tried at once.
+    encode_once(&mut daemon, &manager);
     daemon.restart();
     assert_eq!(manager.next(), "READY=1");
     let encoder = daemon.stream("cam").encoder;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ringgear::status::StreamState;
 use rustix::process::Signal;
 
+use super::lifecycle::encode_once;
 use crate::harness::broken_ffmpeg::BrokenFfmpeg;
 use crate::harness::daemon::Daemon;
 use crate::harness::place::{Place, Who, give_to_daemon};
@@ -241,13 +242,8 @@ fn a_reload_while_the_start_is_not_over_does_not_end_it() {
     let slow = BrokenFfmpeg::new("while [ -e BROKEN ]; do sleep 0.1; done; false");
     let config = slow.config("") + &small_stream("cam", &window("12s"));
     let mut daemon = Daemon::start_in(place, &config, &environment);
-    assert_eq!(manager.next(), "READY=1");
-    let camera = daemon.producer(&["pattern", "cam", "--size", "320x180"]);
-    daemon.wait_until_playable("cam");
-    drop(camera);
-    daemon.stop();
-    assert_eq!(manager.next(), "STOPPING=1");
-    // What to encode is remembered, so the encoder is tried at once, and does not answer yet.
+    encode_once(&mut daemon, &manager);
+    // It does not answer yet.
     slow.break_it();
     daemon.restart();
     daemon
