@@ -149,10 +149,17 @@ fn may_start() -> io::Result<()> {
     )))
 }
 
+/// What a program keeps of the memory that it frees. The C library gives the end of its heap back whenever it is larger than 128 KiB, which with raw pictures is
+/// after each of them: then the next one's pages are made anew. So much is kept by a heap, and what is larger than that is mapped.
+const KEPT_BY_HEAPS: &str = "33554432";
+
 /// A group of its own, a clean environment, and the pipes.
 fn prepare(command: &mut Command, pipes: Vec<OwnedFd>) {
     command.process_group(0);
     command.env("AV_LOG_FORCE_NOCOLOR", "1");
+    for bound in ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"] {
+        command.env(bound, KEPT_BY_HEAPS);
+    }
     // SVT-AV1 talks past FFmpeg's log level.
     command.env("SVT_LOG", "1");
     for surprise in ["AV_LOG_FORCE_COLOR", "AV_LOG_FORCE_256COLOR", "FFREPORT"] {
