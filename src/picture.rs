@@ -219,8 +219,8 @@ pub struct PicturePool {
 impl PicturePool {
     /// How many idle buffers are kept; more are freed.
     const MAX_IDLE: usize = 3;
-    /// How many pictures can be put into a pipe without a copy: more than are on their way to an encoder that is in time.
-    const MOST_BLOCKS: usize = 16;
+    /// How many pictures can be put into a pipe without a copy: more than are on their way to an encoder that is in time, or that a recording has there.
+    const MOST_BLOCKS: usize = 32;
     /// How much of their memory is kept while it is idle: pictures come and go in bursts, and new pages cost more than a copy.
     const KEPT: Kept = Kept {
         least: Self::MAX_IDLE,

@@ -119,7 +119,7 @@ impl Line {
         self.add(["-color_trc", "bt709", "-color_range", "tv"]);
         // Keyframes are forced at segment edges; the encoder's own interval is kept out of the way.
         self.pair("-g", 2 * u64::from(plan.grid.ticks_per_segment.get()));
-        let CodecOptions { words, joined } = codec::live(rendition);
+        let CodecOptions { words, joined } = codec::options(rendition, plan.at_once);
         self.0.extend(words);
         let mut joined = joined.map(|(name, value)| (name, value.to_owned()));
         for (name, value) in &rendition.options {
@@ -195,6 +195,7 @@ mod tests {
             ffmpeg: find_ffmpeg(Path::new("ffmpeg")).unwrap(),
             input_format: PictureFormat::I420,
             input_size: Size::new(1280, 720),
+            at_once: NonZeroU32::MIN,
             grid: Grid::new(
                 Framerate::new(30, 1).unwrap(),
                 Duration::from_secs(2),

@@ -1,8 +1,13 @@
 //! What each encoder is told beside size and pixel format: the rules of live streams, its rate, and its own list of further
 //! parameters. Pure. Encoders in hardware are told what FFmpeg's documentation asks for; `docs/design/encoders.md` says what of it is tried.
 
+use std::num::NonZeroU32;
+
 use super::EncodeRendition;
 use crate::config::{Hardware, RateControl};
+
+/// libx264 counts each picture that it works on as larger than it will be: with more of them it stays a tenth below its bitrate, and further.
+const MOST_AT_A_BITRATE: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 /// An encoder's own options.
 pub(super) struct CodecOptions {
@@ -22,16 +27,16 @@ impl CodecOptions {
     }
 }
 
-/// The options of a live stream's encoder: pictures come back in their order and at once, keyframes stand where they are asked for and
-/// nowhere else, and headers are in the sample entry alone.
-pub(super) fn live(rendition: &EncodeRendition) -> CodecOptions {
+/// The options of an encoder: pictures come back in their order and as soon as working on `at_once` of them allows, keyframes stand where they are asked
+/// for and nowhere else, and headers are in the sample entry alone.
+pub(super) fn options(rendition: &EncodeRendition, at_once: NonZeroU32) -> CodecOptions {
     let mut options = CodecOptions {
         words: Vec::new(),
         joined: None,
     };
     match Hardware::of(&rendition.codec) {
         Some(kind) => hardware(kind, rendition, &mut options),
-        None => software(rendition, &mut options),
+        None => software(rendition, at_once, &mut options),
     }
     match rendition.codec.as_str() {
         "libvpx-vp9" | "libaom-av1" => {
@@ -47,11 +52,20 @@ pub(super) fn live(rendition: &EncodeRendition) -> CodecOptions {
     options
 }
 
-fn software(rendition: &EncodeRendition, options: &mut CodecOptions) {
+fn software(rendition: &EncodeRendition, at_once: NonZeroU32, options: &mut CodecOptions) {
     match rendition.codec.as_str() {
         "libx264" => {
             options.add(["-tune", "zerolatency", "-bf", "0", "-sc_threshold", "0"]);
             options.add(["-forced-idr", "1", "-flags", "+cgop"]);
+            let at_once = match rendition.rate {
+                RateControl::Bitrate(_) => at_once.min(MOST_AT_A_BITRATE),
+                RateControl::Crf(_) => at_once,
+            };
+            if at_once > NonZeroU32::MIN {
+                // Each picture in a thread of its own, not in slices that wait for each other.
+                options.add(["-thread_type", "frame"]);
+                options.pair("-threads", at_once);
+            }
         }
         "libx265" => {
             options.add(["-tune", "zerolatency", "-bf", "0", "-forced-idr", "1"]);
@@ -158,7 +172,6 @@ fn rate(rendition: &EncodeRendition, options: &mut CodecOptions) {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
     use std::path::Path;
     use std::process::Command;
 
@@ -184,9 +197,18 @@ mod tests {
     #[test]
     fn the_nvidia_gpu_is_chosen_by_its_number() {
         let mut rendition = rendition("h264_nvenc");
-        assert!(!live(&rendition).words.contains(&"-gpu".to_owned()));
+        assert!(
+            !options(&rendition, NonZeroU32::MIN)
+                .words
+                .contains(&"-gpu".to_owned())
+        );
         rendition.device = Some("1".into());
-        assert!(live(&rendition).words.join(" ").contains("-gpu 1 "));
+        assert!(
+            options(&rendition, NonZeroU32::MIN)
+                .words
+                .join(" ")
+                .contains("-gpu 1 ")
+        );
     }
 
     /// Without the hardware: FFmpeg tells what an encoder takes all the same.
@@ -214,7 +236,7 @@ mod tests {
                 .output()
                 .unwrap();
             let told = String::from_utf8_lossy(&told.stdout).into_owned();
-            for word in live(&rendition(codec)).words.chunks(2) {
+            for word in options(&rendition(codec), NonZeroU32::MIN).words.chunks(2) {
                 // Every encoder has these.
                 if ["-bf", "-b:v", "-maxrate", "-bufsize"].contains(&word[0].as_str()) {
                     continue;

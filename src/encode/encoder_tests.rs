@@ -43,6 +43,7 @@ fn plan(rate: &str, segment: Duration, size: Size, renditions: Vec<EncodeRenditi
         input_format: PictureFormat::I420,
         input_size: size,
         grid: Grid::new(framerate, segment, segment / 4),
+        at_once: NonZeroU32::MIN,
         renditions,
     }
 }
@@ -349,6 +350,46 @@ fn a_ladder_comes_out_of_one_process_scaled_and_padded() {
             assert_on_grid(track, &plan, Tick(1005), 60, &[]);
         }
     }
+}
+
+#[test]
+fn an_encoder_that_works_on_several_pictures_holds_so_many_until_its_end() {
+    const AT_ONCE: u32 = 4;
+    let mut plan = small("libx264", Some("ultrafast"), "30");
+    let half = EncodeRendition {
+        every: NonZeroU32::new(2).unwrap(),
+        ..plan.renditions[0].clone()
+    };
+    plan.renditions.push(half);
+    plan.grid = Grid::in_steps(
+        plan.grid.framerate,
+        Duration::from_millis(400),
+        Duration::from_millis(130),
+        plan.renditions[1].every,
+    );
+    plan.at_once = NonZeroU32::new(AT_ONCE).unwrap();
+    let start = start_at(60, 2);
+    let (encoder, events) = started(&plan, &start);
+    let mut returned = [Vec::new(), Vec::new()];
+    let take = |returned: &mut [Vec<Sample>; 2]| match events.recv_timeout(DEADLINE).unwrap() {
+        EncoderEvent::Sample(sample) => returned[sample.track].push(sample),
+        other => panic!("{other:?}"),
+    };
+    let held = usize::try_from(AT_ONCE - 1).unwrap();
+    for n in 0..40 {
+        feed_when_room(&encoder, &moving(&plan, n));
+    }
+    // The slower rendition has been given 20.
+    while returned[0].len() < 40 - held || returned[1].len() < 20 - held {
+        take(&mut returned);
+    }
+    encoder.finish();
+    let (rest, report) = drained(&events, 2);
+    assert!(report.expected, "{report:?}");
+    assert_eq!(rest.iter().map(Vec::len).collect::<Vec<_>>(), [held, held]);
+    let [mut whole, _] = returned;
+    whole.extend(rest.into_iter().next().unwrap());
+    assert_on_grid(&whole, &plan, start.first_tick, 40, &[]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ mod stall;
 mod track_reader;
 mod vitals;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 pub use ahead::encode_ahead;
@@ -44,6 +44,7 @@ pub use vitals::Vitals;
 use crate::config::{RateControl, RenditionPlan, StreamPlan};
 use crate::picture::{PictureFormat, Size};
 use crate::tick::{Framerate, Grid, Tick};
+use crate::window::Mode;
 
 /// What a stream's encoder is to do, for one input format.
 #[derive(Clone, Debug)]
@@ -56,6 +57,8 @@ pub struct EncodePlan {
     pub input_size: Size,
     /// Framerate and segment edges.
     pub grid: Grid,
+    /// How many pictures an encoder may work on at once: 1 where each is to come back as soon as it can.
+    pub at_once: NonZeroU32,
     /// One track each, in this order; at least one.
     pub renditions: Vec<EncodeRendition>,
 }
@@ -120,6 +123,7 @@ impl EncodePlan {
             input_format,
             input_size,
             grid: stream.grid,
+            at_once: at_once(stream.mode),
             renditions: renditions.collect(),
         }
     }
@@ -129,6 +133,21 @@ impl EncodePlan {
         let framerate = self.grid.framerate;
         framerate.every(rendition.every).unwrap_or(framerate)
     }
+}
+
+/// How many pictures the encoders of a stream may work on at once. Each of a live stream is awaited; a recording is to be made quickly, which takes half
+/// as many again as there are processors, since some wait for others. Each is kept until it comes back, so there is a bound.
+pub(crate) fn at_once(mode: Mode) -> NonZeroU32 {
+    const MOST: usize = 16;
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let pictures = match mode {
+        Mode::Live | Mode::Kept => 1,
+        Mode::Event | Mode::Vod => (processors * 3 / 2).min(MOST),
+    };
+    u32::try_from(pictures)
+        .ok()
+        .and_then(NonZeroU32::new)
+        .unwrap_or(NonZeroU32::MIN)
 }
 
 /// What can go wrong with FFmpeg.

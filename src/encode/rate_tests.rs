@@ -16,10 +16,16 @@ enum Scene {
 }
 
 /// The bits of each picture.
-fn bits(codec: &str, preset: Option<&str>, scene: Scene, seconds: usize) -> Vec<u64> {
+fn bits(
+    (codec, preset): (&str, Option<&str>),
+    at_once: u32,
+    scene: Scene,
+    seconds: usize,
+) -> Vec<u64> {
     let size = Size::new(320, 180);
     let one = rendition(codec, preset, size, RateControl::Bitrate(BITRATE));
-    let plan = plan("25", Duration::from_secs(2), size, vec![one]);
+    let mut plan = plan("25", Duration::from_secs(2), size, vec![one]);
+    plan.at_once = NonZeroU32::new(at_once).unwrap();
     let grey = picture(&plan, vec![128; plan.input_format.bytes(size)]);
     let noises: Vec<Picture> = (0..50).map(|n| noise(&plan, n)).collect();
     let moves: Vec<Picture> = (0..50).map(|n| moving(&plan, n)).collect();
@@ -52,12 +58,14 @@ fn over_ten_seconds(bits: &[u64]) -> (u64, u64) {
 
 #[test]
 fn a_bitrate_holds_over_ten_seconds_of_noise() {
-    for (codec, preset) in [
-        ("libx264", Some("veryfast")),
-        ("libx265", Some("ultrafast")),
-        ("libvpx-vp9", None),
+    for (codec, preset, at_once) in [
+        ("libx264", Some("veryfast"), 1),
+        ("libx264", Some("veryfast"), 16),
+        ("libx265", Some("ultrafast"), 1),
+        ("libvpx-vp9", None, 1),
     ] {
-        let (least, most) = over_ten_seconds(&bits(codec, preset, Scene::Noise, 10));
+        let bits = bits((codec, preset), at_once, Scene::Noise, 10);
+        let (least, most) = over_ten_seconds(&bits);
         assert!(
             least >= BITRATE / 10 * 9 && most <= BITRATE,
             "{codec}: {least} to {most} bit/s"
@@ -68,7 +76,7 @@ fn a_bitrate_holds_over_ten_seconds_of_noise() {
 #[test]
 fn a_still_scene_is_not_filled_up() {
     for (codec, preset) in CODECS {
-        let bits = bits(codec, preset, Scene::Still, 2);
+        let bits = bits((codec, preset), 1, Scene::Still, 2);
         let after_first: u64 = bits[RATE / 2..2 * RATE].iter().sum();
         // A keyframe of grey may be among it, but hardly more.
         assert!(after_first < BITRATE / 20, "{codec}: {after_first} bits");
@@ -79,10 +87,13 @@ fn a_still_scene_is_not_filled_up() {
 #[test]
 #[ignore = "takes minutes: make soak"]
 fn every_encoder_holds_its_bitrate_on_anything() {
-    for (codec, preset) in CODECS {
+    let recordings = [("libx264", Some("veryfast"), 16)];
+    let live = CODECS.map(|(codec, preset)| (codec, preset, 1));
+    for (codec, preset, at_once) in live.into_iter().chain(recordings) {
         for scene in [Scene::Noise, Scene::Bursts, Scene::Moving, Scene::Still] {
-            let (least, most) = over_ten_seconds(&bits(codec, preset, scene, 30));
-            println!("{codec}, {scene:?}: {least} to {most} bit/s");
+            let bits = bits((codec, preset), at_once, scene, 30);
+            let (least, most) = over_ten_seconds(&bits);
+            println!("{codec}, {at_once} at once, {scene:?}: {least} to {most} bit/s");
             assert!(most <= BITRATE, "{codec}, {scene:?}: {most} bit/s");
             let whole = match codec {
                 // A quality and a bound: see docs/design/encoders.md.

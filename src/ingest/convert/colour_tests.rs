@@ -59,6 +59,7 @@ fn plan(codec: &str, preset: Option<&str>, input: (PictureFormat, Size)) -> Enco
         input_format: input.0,
         input_size: input.1,
         grid: Grid::new(framerate, Duration::from_secs(1), Duration::from_secs(1)),
+        at_once: NonZeroU32::MIN,
         renditions: vec![EncodeRendition {
             name: "a".into(),
             size: input.1,

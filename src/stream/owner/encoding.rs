@@ -10,6 +10,7 @@ use crate::clock::MonotonicTime;
 use crate::config::SourcePlan;
 use crate::encode::{
     Cadence, EncodePlan, EncodeRendition, Encoder, EncoderStart, FeedError, FfmpegInfo, StallWatch,
+    at_once,
 };
 use crate::faults;
 use crate::package::TrackPackager;
@@ -60,6 +61,8 @@ pub(super) struct Running {
     pub(super) watch: StallWatch,
     /// When it returned its first new sample.
     pub(super) returned: Option<MonotonicTime>,
+    /// Whether it has returned a sample of each rendition.
+    pub(super) all_returned: bool,
     /// Whether it has been no longer behind since its start.
     pub(super) caught_up: bool,
     /// No more pictures go in; its exit is expected.
@@ -180,6 +183,7 @@ impl Owner {
             input_format,
             input_size,
             grid: self.parts.grid,
+            at_once: at_once(self.parts.plan.mode),
             renditions: renditions.collect(),
         }
     }
@@ -256,6 +260,7 @@ impl Owner {
                     first_tick,
                     watch: StallWatch::new(now),
                     returned: None,
+                    all_returned: false,
                     caught_up: false,
                     finishing: false,
                     killed: None,

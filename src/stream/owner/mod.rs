@@ -132,7 +132,7 @@ pub(super) struct Owner {
     stand_in: StandIn,
     /// Why each rendition is encoded by its fallback, if it is.
     fallen: Vec<Option<String>>,
-    /// The most pictures that the encoder held when it returned its first sample.
+    /// The most pictures that the encoder held when it had returned a sample of each rendition.
     held: Option<usize>,
     /// The ticks before this one are counted as skipped or not.
     counted: Tick,
@@ -492,8 +492,6 @@ impl Owner {
             running.watch.progress(now);
             if running.returned.is_none() {
                 running.returned = Some(now);
-                let held = self.backlog.as_ref().map_or(0, Backlog::pending);
-                self.held = Some(self.held.unwrap_or(0).max(held));
             }
         }
         self.note_recovery();
@@ -508,12 +506,18 @@ impl Owner {
         let (Some(all), Some(backlog)) = (all, &mut self.backlog) else {
             return;
         };
-        let returned = match &self.state {
-            State::Running(running) => running.returned,
-            _ => None,
-        };
+        let pending = backlog.pending();
         // What was fed while the encoder started has waited for it to start.
         let fed = backlog.release_before(all);
+        let returned = match &mut self.state {
+            State::Running(running) => {
+                if fed.is_some() && !std::mem::replace(&mut running.all_returned, true) {
+                    self.held = Some(self.held.unwrap_or(0).max(pending));
+                }
+                running.returned
+            }
+            _ => None,
+        };
         if let Some(fed) = fed.filter(|fed| returned.is_some_and(|first| *fed >= first)) {
             let delay = now.saturating_since(fed);
             self.parts.shared.latency.encoder_delay.record(delay);
