@@ -41,6 +41,8 @@ pub(super) struct Parting {
     longest: NonZeroU32,
     target: Option<NonZeroU32>,
     held: Vec<Taken>,
+    /// How long those last together.
+    length: u64,
     begins: bool,
     /// How long the samples of the segment under way last, and of the one before.
     durations: Vec<u32>,
@@ -60,6 +62,7 @@ impl Parting {
             longest,
             target: None,
             held: Vec::new(),
+            length: 0,
             begins: false,
             durations: Vec::new(),
             before: Vec::new(),
@@ -72,6 +75,7 @@ impl Parting {
     /// The source is opened anew.
     pub(super) fn begin_anew(&mut self) {
         self.held.clear();
+        self.length = 0;
         self.begins = false;
     }
 
@@ -134,18 +138,20 @@ impl Parting {
 
     fn sample(&mut self, taken: Taken, closing: bool, pieces: &mut Vec<Piece>) {
         let lasts = u64::from(taken.packet.duration);
-        let (held, target) = (self.length(), u64::from(self.target().get()));
+        let target = u64::from(self.target().get());
         self.durations.push(taken.packet.duration);
-        if self.wanted.is_some() && held > 0 && ends_before(held, lasts, target) {
+        if self.wanted.is_some() && self.length > 0 && ends_before(self.length, lasts, target) {
             pieces.push(self.piece(false));
         }
         self.held.push(taken);
-        if self.wanted.is_some() && !closing && is_whole(self.length(), target) {
+        self.length += lasts;
+        if self.wanted.is_some() && !closing && is_whole(self.length, target) {
             pieces.push(self.piece(false));
         }
     }
 
     fn piece(&mut self, ends: bool) -> Piece {
+        self.length = 0;
         Piece {
             samples: std::mem::take(&mut self.held),
             begins: std::mem::take(&mut self.begins),
@@ -157,11 +163,6 @@ impl Parting {
 
     fn target(&self) -> NonZeroU32 {
         self.target.unwrap_or(self.longest)
-    }
-
-    fn length(&self) -> u64 {
-        let durations = self.held.iter().map(|taken| taken.packet.duration);
-        durations.map(u64::from).sum()
     }
 }
 
@@ -250,10 +251,14 @@ mod tests {
 
     /// The steps of a segment whose samples last so long.
     fn segment(durations: &[u32]) -> Vec<Step> {
+        let mut end = 0;
         let sample = |(index, duration): (usize, &u32)| Step::Sample {
             taken: Taken {
                 packet: Packet {
-                    decode_time: durations[..index].iter().map(|one| u64::from(*one)).sum(),
+                    decode_time: {
+                        end += u64::from(*duration);
+                        end - u64::from(*duration)
+                    },
                     duration: *duration,
                     composition_offset: 0,
                     keyframe: index == 0,
