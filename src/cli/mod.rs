@@ -43,6 +43,14 @@ pub enum CliError {
     /// Anything else: exit status 1.
     #[error("ringgear: {0}")]
     Failed(String),
+    /// It was interrupted: it dies of that signal, which is exit status 130 or 143 in a shell.
+    #[error("ringgear: {told}")]
+    Interrupted {
+        /// By which.
+        signal: i32,
+        /// For people.
+        told: String,
+    },
 }
 
 /// Raw camera frames in shared memory become live HLS and MPEG-DASH.
@@ -133,6 +141,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(match error {
                 CliError::Usage(_) | CliError::Config(_) => 2,
                 CliError::Failed(_) => 1,
+                CliError::Interrupted { signal, .. } => {
+                    signals::die_of(signal);
+                    1
+                }
             })
         }
     }

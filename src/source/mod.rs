@@ -35,8 +35,9 @@ use crate::tick::{Framerate, Tick};
 use arguments::{Filter, Tempo};
 use copying::Copying;
 pub(crate) use copying::{Copied, CopiedPart, CopyDesk};
+pub(crate) use heard::Found;
 use session::Outcome;
-pub(crate) use session::look;
+pub(crate) use session::{BROKEN_OFF, look};
 
 /// The pause after a first failure; it doubles from there.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

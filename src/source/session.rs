@@ -31,7 +31,7 @@ pub(super) const LONGEST_START: Duration = Duration::from_secs(15);
 /// How long FFmpeg may take to end once it has closed its pipe.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// A recording that stops so much before the end that it announced has broken off.
-pub(super) const BROKEN_OFF: Duration = Duration::from_secs(2);
+pub(crate) const BROKEN_OFF: Duration = Duration::from_secs(2);
 /// How long a full ring is waited for until it is asked again whether that is still wanted.
 const LOOK_UP: Duration = Duration::from_millis(100);
 

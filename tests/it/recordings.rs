@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::sources::pattern_file;
 use crate::harness::daemon::Daemon;
 use crate::harness::hls::{self, MediaPlaylist};
-use crate::harness::place::{Place, Who};
+use crate::harness::place::Place;
 use crate::harness::process::run;
 use crate::harness::streams::small_stream;
 use crate::harness::{dash, http, media, wait_for};
@@ -372,61 +372,6 @@ fn a_producer_that_dies_leaves_its_recording_whole() {
     });
     assert_eq!(shown(&daemon, &name), Vec::from_iter(0..90));
     assert!(playlist(&daemon, &name).1.ended);
-}
-
-#[test]
-fn a_file_is_transcoded_without_a_daemon_and_what_is_wrong_is_said() {
-    let place = Place::new();
-    let path = |name: &str| place.path().join(name);
-    run(
-        std::process::Command::new("ffmpeg")
-            .args(["-v", "error", "-f", "lavfi"])
-            .args([
-                "-i",
-                "testsrc2=size=320x180:rate=25:duration=4",
-                "-c:v",
-                "libx264",
-            ])
-            .arg(path("in.mp4")),
-        Duration::from_secs(60),
-    );
-    let transcode = |input: &str, out: &str, more: &[&str]| {
-        let mut command = place.command(Who::Daemon);
-        command
-            .arg("transcode")
-            .arg(path(input))
-            .arg(path(out))
-            .args(more);
-        run(&mut command, Duration::from_secs(60))
-    };
-    let renditions = ["--rendition", "big=@300k", "--rendition", "low=160x90@100k"];
-    let done = transcode("in.mp4", "out", &renditions);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(
-        done.stderr.contains("100 pictures, 4.0 s"),
-        "{}",
-        done.stderr
-    );
-    for name in ["big", "low"] {
-        let folder = path("out").join(name);
-        let text = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
-        let listed = hls::media(&text).unwrap();
-        assert!(
-            listed.ended && (listed.seconds() - 4.0).abs() < 0.001,
-            "{text}"
-        );
-        let file = path(&format!("{name}.mp4"));
-        media::join(&folder, &listed, &file);
-        assert_eq!(media::packet_times(&file).0, Vec::from_iter(0..100));
-    }
-    for (input, out, code, said) in [
-        ("in.mp4", "out", 2, "is not empty"),
-        ("none.mp4", "new", 1, "name another in INPUT"),
-    ] {
-        let refused = transcode(input, out, &[]);
-        assert_eq!(refused.code, Some(code), "{}", refused.stderr);
-        assert!(refused.stderr.contains(said), "{}", refused.stderr);
-    }
 }
 
 #[test]

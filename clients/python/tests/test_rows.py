@@ -63,7 +63,7 @@ ROWS = {
         "src/source/arguments.rs::a_v4l2_device_is_opened_as_one_with_the_users_arguments",
     ),
     "source: ringgear transcode": (
-        "tests/it/recordings.rs::a_file_is_transcoded_without_a_daemon_and_what_is_wrong_is_said",
+        "tests/it/transcodes.rs::a_file_is_transcoded_without_a_daemon_and_what_is_wrong_is_said",
         "tests/it/source_sound.rs::a_file_is_transcoded_with_its_sound_or_without",
     ),
     # Its documented examples.
