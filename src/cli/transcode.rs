@@ -465,7 +465,10 @@ fn trouble(status: &StreamStatus) -> Option<String> {
     if source.failures > 0 {
         return source.error.clone();
     }
-    (status.state == StreamState::Failed).then(|| status.detail.clone().unwrap_or_default())
+    let detail = status.detail.as_deref().unwrap_or_default();
+    // Here it is not tried again.
+    let detail = detail.split("; it has failed ").next().unwrap_or_default();
+    (status.state == StreamState::Failed).then(|| detail.to_owned())
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use ringgear::status::StreamStatus;
+use ringgear::status::{StreamState, StreamStatus};
 use ringgear_producer::pattern::{Bars, PatternPainter};
 use ringgear_producer::{FrameFormat, PixelFormat, Producer, ProducerError, ProducerOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::sources::pattern_file;
+use crate::harness::broken_ffmpeg::BrokenFfmpeg;
 use crate::harness::daemon::Daemon;
 use crate::harness::hls::{self, MediaPlaylist};
 use crate::harness::place::Place;
@@ -372,6 +373,19 @@ fn a_producer_that_dies_leaves_its_recording_whole() {
     });
     assert_eq!(shown(&daemon, &name), Vec::from_iter(0..90));
     assert!(playlist(&daemon, &name).1.ended);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_an_encoder_that_never_works() {
+    let ffmpeg = BrokenFfmpeg::new("true");
+    let streams = ffmpeg.config("") + &small_stream("cam", "mode = \"event\"");
+    let mut daemon = Daemon::start(&streams);
+    let mut producer = open(&daemon);
+    // More than may wait for the encoder.
+    feed(&mut producer, 0..12).unwrap();
+    daemon.wait_for_state("cam", StreamState::Failed, Duration::from_secs(60));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait(Duration::from_secs(30)).success());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::sources::pattern_file;
+use crate::harness::broken_ffmpeg::BrokenFfmpeg;
 use crate::harness::clap::{apart, clap_film, claps, listed};
 use crate::harness::mount::Mount;
 use crate::harness::place::{Place, Who, give_to_daemon, is_root};
@@ -419,4 +420,37 @@ fn what_comes_through_a_pipe_is_refused_before_anything_is_read() {
         );
         assert!(!out.exists());
     }
+}
+
+#[test]
+fn an_encoder_that_never_works_is_told_and_nothing_is_left() {
+    let place = Place::new();
+    let out = place.path().join("out");
+    pattern_file(&place.path().join("in.mp4"), 200);
+    let ffmpeg = BrokenFfmpeg::at("libx264", "[ -e BROKEN ]");
+    let program = ffmpeg.program();
+    let options = ["--ffmpeg", program.to_str().unwrap()];
+    let command = || transcode(&place, "in.mp4", &out, &options);
+    ffmpeg.break_it();
+    let failed = run(&mut command(), PATIENCE);
+    assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+    let told: Vec<&str> = failed
+        .stderr
+        .lines()
+        .skip_while(|line| !line.starts_with("ringgear: "))
+        .collect();
+    let [why, what, how] = told[..] else {
+        panic!("{}", failed.stderr)
+    };
+    assert!(
+        why.contains("the device is lost") && !why.contains("tried again"),
+        "{why}"
+    );
+    assert!(
+        what.ends_with(" has nothing of it") && how.starts_with("to begin anew: "),
+        "{what} {how}"
+    );
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+    ffmpeg.mend_it();
+    assert_eq!(run(&mut command(), PATIENCE).code, Some(0));
 }
