@@ -141,6 +141,11 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
         _ => "",
     };
     eprintln!("{shown}: {found}{note}");
+    if args.copy && found.turned.is_some() {
+        eprintln!(
+            "{shown}: players are not told how to turn what is copied: leave out --copy, and it is turned"
+        );
+    }
     // What has no end has no place in it that could be found again; nor has a copy, which is made of packets.
     let has_end = found.duration.is_some() || matches!(source.input, SourceInput::File(_));
     let work = Some(work).filter(|_| !args.copy && has_end && source::is_repeatable(source));

@@ -92,6 +92,17 @@ fn a_file_is_transcoded_without_a_daemon_and_what_is_wrong_is_said() {
         assert_eq!(media::packet_times(&file).0, Vec::from_iter(0..100));
     }
     assert!(!path("out/transcode.toml").exists());
+    // A phone's film is shown as it was meant.
+    let turn = "-v error -i in.mp4 -c copy -metadata:s:v rotate=90 turned.mp4";
+    let mut ffmpeg = Command::new("ffmpeg");
+    run(
+        ffmpeg.args(turn.split(' ')).current_dir(place.path()),
+        PATIENCE,
+    );
+    let turned = transcode("turned.mp4", "turned", &[]);
+    assert_eq!(turned.code, Some(0), "{}", turned.stderr);
+    let index = std::fs::read_to_string(path("turned/index.m3u8")).unwrap();
+    assert!(index.contains("RESOLUTION=180x320"), "{index}");
     std::fs::create_dir(path("mine")).unwrap();
     std::fs::write(path("mine/letter"), "").unwrap();
     for (input, out, code, said) in [
