@@ -82,6 +82,9 @@ enum Subcommands {
     /// Feed a stream with test frames
     Pattern(pattern::PatternArgs),
     /// Make HLS and DASH of a file, in a folder
+    ///
+    /// What was cut off is gone on with by the same command. Exit status: 0 all of it is there, 1 it failed, 2 wrong arguments, 130 and 143 it was
+    /// interrupted by SIGINT or SIGTERM
     Transcode(transcode::TranscodeArgs),
     /// Make a URL that opens a guarded stream for a while
     Sign(sign::SignArgs),

@@ -29,8 +29,6 @@ const STREAM: &str = "transcode";
 
 /// Makes HLS and DASH of a whole file, each picture once, as fast as it can be encoded; or copied. What was cut off is gone on with by the same
 /// command.
-///
-/// Exit status: 0 all of it is there, 1 it failed, 2 wrong arguments, 130 and 143 it was interrupted by SIGINT or SIGTERM
 #[derive(Debug, clap::Args)]
 pub(super) struct TranscodeArgs {
     /// A file or URL, but no pipe: it is opened first to see what it is
