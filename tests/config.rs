@@ -845,8 +845,8 @@ fn check_prints_a_good_config_and_refuses_a_bad_one_with_all_its_errors() {
     let check = |text: &str| {
         std::fs::write(&file, text).unwrap();
         let args = CheckArgs {
-            config: Some(file.clone()),
-            diff: false,
+            file: Some(file.clone()),
+            ..CheckArgs::default()
         };
         check::run(args, &|_, _| Vec::new())
     };

@@ -17,7 +17,9 @@ use crate::picture::{PictureFormat, Size};
 #[derive(Debug, Default, clap::Args)]
 pub struct CheckArgs {
     /// The config file [default: $RINGGEAR_CONFIG, then /etc/ringgear/ringgear.toml]
-    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The same, written as `serve` has it
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub config: Option<PathBuf>,
     /// Say what a reload would change in the daemon that runs, instead of all that the config comes to
     #[arg(long)]
@@ -27,7 +29,7 @@ pub struct CheckArgs {
 /// Checks the config: a good one's summary goes to stdout, warnings to stderr; a bad one is [`CliError::Config`] with all its
 /// errors, one a line. `ffmpeg` says what FFmpeg can't do.
 pub fn run(args: CheckArgs, ffmpeg: FfmpegCheck<'_>) -> Result<(), CliError> {
-    let path = config::find(args.config)?;
+    let path = config::find(args.file.or(args.config))?;
     let environment = Environment {
         folders: true,
         secrets: true,

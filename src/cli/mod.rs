@@ -43,6 +43,14 @@ pub enum CliError {
     /// Anything else: exit status 1.
     #[error("ringgear: {0}")]
     Failed(String),
+    /// It was interrupted: it dies of that signal, which is exit status 130 or 143 in a shell.
+    #[error("ringgear: {told}")]
+    Interrupted {
+        /// By which.
+        signal: i32,
+        /// For people.
+        told: String,
+    },
 }
 
 /// Raw camera frames in shared memory become live HLS and MPEG-DASH.
@@ -74,6 +82,9 @@ enum Subcommands {
     /// Feed a stream with test frames
     Pattern(pattern::PatternArgs),
     /// Make HLS and DASH of a file, in a folder
+    ///
+    /// What was cut off is gone on with by the same command. Exit status: 0 all of it is there, 1 it failed, 2 wrong arguments, 130 and 143 it was
+    /// interrupted by SIGINT or SIGTERM
     Transcode(transcode::TranscodeArgs),
     /// Make a URL that opens a guarded stream for a while
     Sign(sign::SignArgs),
@@ -133,6 +144,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(match error {
                 CliError::Usage(_) | CliError::Config(_) => 2,
                 CliError::Failed(_) => 1,
+                CliError::Interrupted { signal, .. } => {
+                    signals::die_of(signal);
+                    1
+                }
             })
         }
     }

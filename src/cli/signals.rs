@@ -2,6 +2,7 @@
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level;
 use tokio::sync::watch;
 
 use crate::daemon::Asked;
@@ -24,4 +25,32 @@ pub(super) fn listen() -> std::io::Result<Asked> {
             }
         })?;
     Ok(Asked { to_stop, to_reload })
+}
+
+/// Calls `heard` with the first of SIGINT, SIGTERM and SIGHUP, for what is over when its terminal is; the second ends the process at once.
+pub(super) fn on_first(heard: impl FnOnce(i32) + Send + 'static) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut heard = Some(heard);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                match heard.take() {
+                    Some(heard) => heard(signal),
+                    None => die_of(signal),
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// The name of `signal`, for people.
+pub(super) fn name_of(signal: i32) -> &'static str {
+    low_level::signal_name(signal).unwrap_or("a signal")
+}
+
+/// Ends the process by `signal`, so that who started it sees that: a shell's loop ends with it, and its status there is 128 and the signal's number.
+pub(super) fn die_of(signal: i32) {
+    // Where that fails, the process ends by itself.
+    let _ = low_level::emulate_default_handler(signal);
 }

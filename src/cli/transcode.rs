@@ -1,36 +1,39 @@
-//! `ringgear transcode`: a file, or anything else that FFmpeg opens and that ends, becomes HLS and DASH in a folder. No daemon is needed.
+//! `ringgear transcode`: a file, or anything else that FFmpeg opens and that ends, becomes HLS and DASH in a folder. No daemon is needed. One that
+//! was cut off is gone on with by the same command.
+
+mod folder;
+mod progress;
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::Level;
 
-use super::bar::bar;
 use super::logging::{self, LogArgs};
 use super::{CliError, signals};
-use crate::config::{self, AudioCodec, Plan, StreamPlan};
-use crate::source;
+use crate::config::{self, AudioCodec, Plan, SourceInput, SourcePlan, StreamPlan};
+use crate::encode::process::last_words;
+use crate::publish;
+use crate::source::{self, Found};
 use crate::status::{StreamState, StreamStatus};
-use crate::stream::Transcode;
-use crate::tick::Framerate;
+use crate::stream::{Left, Transcode};
+use progress::Progress;
 
-/// How often the progress is shown on a terminal, and elsewhere.
+/// How often it is looked whether something is wrong.
 const LOOK: Duration = Duration::from_millis(200);
-const LINE: Duration = Duration::from_secs(10);
-/// How wide the progress bar is, in characters: the whole line has to fit into 80.
-const BAR: usize = 12;
 /// The stream's name in what the program itself writes.
 const STREAM: &str = "transcode";
 
-/// Makes HLS and DASH of a whole file, each picture once, as fast as it can be encoded; or copied.
+/// Makes HLS and DASH of a whole file, each picture once, as fast as it can be encoded; or copied. What was cut off is gone on with by the same
+/// command.
 #[derive(Debug, clap::Args)]
 pub(super) struct TranscodeArgs {
-    /// A file or URL
+    /// A file or URL, but no pipe: it is opened first to see what it is
     input: String,
-    /// Where index.m3u8 and manifest.mpd are to be; made if it is missing, and else has to be empty
+    /// Where index.m3u8 and manifest.mpd are to be; made if it is missing, and else has to be empty, or to have the same work unfinished
     out_dir: PathBuf,
     /// NAME=WIDTHxHEIGHT@BITRATE, either of the two may be left out; again for each further one [for example: 720p=1280x720@2500k]
     #[arg(long = "rendition", value_name = "RENDITION", value_parser = Rendition::parse)]
@@ -89,9 +92,14 @@ impl Rendition {
 /// Runs it.
 pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     logging::start(&args.log, Level::WARN)?;
-    be_empty(&args.out_dir)?;
+    be_readable_twice(&args.input)?;
+    let before = folder::look(&args.out_dir)?;
     // What of the arguments is wrong shows before anything is opened.
-    let plan = plan_of(&args, args.framerate.as_deref().unwrap_or("25"), None)?;
+    let plan = plan_of(&config_of(
+        &args,
+        args.framerate.as_deref().unwrap_or("25"),
+        None,
+    ))?;
     let found = source::look(&args.ffmpeg, source_of(stream_of(&plan)?)?);
     let found = found.map_err(|error| CliError::Failed(of_the_command_line(&error)))?;
     let sound = found.sound.as_deref().filter(|_| !args.no_audio);
@@ -103,16 +111,26 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     let rate = found.framerate.map(|rate| rate.to_string());
     // A copy has the input's times.
     let rate = args.framerate.clone().or(rate);
-    let plan = match rate.or(args.copy.then(|| "25".to_owned())) {
-        Some(rate) => plan_of(&args, &rate, sound)?,
-        None => {
-            let message = format!(
-                "FFmpeg can't tell how many pictures a second {} has: give --framerate",
-                args.input
-            );
-            return Err(CliError::Failed(message));
-        }
+    let Some(rate) = rate.or(args.copy.then(|| "25".to_owned())) else {
+        let message = format!(
+            "FFmpeg can't tell how many pictures a second {} has: give --framerate",
+            args.input
+        );
+        return Err(CliError::Failed(message));
     };
+    let config = config_of(&args, &rate, sound);
+    let plan = plan_of(&config)?;
+    let stream = stream_of(&plan)?.clone();
+    let source = source_of(&stream)?;
+    let shown = source.input.shown();
+    let work = {
+        let input = told_apart(source, &found);
+        let config = config.replace(&quoted(&args.input), &quoted(&shown));
+        folder::work_of(&input, &config)
+    };
+    if let Some(before) = &before {
+        folder::be_same(&args.out_dir, before, &work)?;
+    }
     let note = match (&found.sound, sound) {
         (None, _) => ", without sound",
         (Some(_), None) => ", which is left out",
@@ -120,76 +138,224 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
         (Some(_), Some(_)) if args.copy => ", which is encoded: only AAC can be copied",
         _ => "",
     };
-    eprintln!("{}: {found}{note}", args.input);
-    let stream = stream_of(&plan)?.clone();
-    transcode(&args, &plan, stream)
+    eprintln!("{shown}: {found}{note}");
+    if args.copy && found.turned.is_some() {
+        eprintln!(
+            "{shown}: players are not told how to turn what is copied: leave out --copy, and it is turned"
+        );
+    }
+    // What has no end has no place in it that could be found again; nor has a copy, which is made of packets.
+    let has_end = found.duration.is_some() || matches!(source.input, SourceInput::File(_));
+    let work = Some(work).filter(|_| !args.copy && has_end && source::is_repeatable(source));
+    let job = Job {
+        out: &args.out_dir,
+        command: command(&args.input, &shown),
+        stream,
+        resumable: work.is_some(),
+    };
+    let mut stays = 0;
+    if before.is_some() {
+        stays = Transcode::reopen(&job.stream, job.out).map_err(CliError::Failed)?;
+        let from = job.stream.grid.framerate.duration_of(stays).as_secs_f64();
+        eprintln!(
+            "{}: goes on at {from:.1} s, where it was cut off",
+            job.out.display()
+        );
+    }
+    if let Some(work) = work {
+        folder::begin(job.out, &work)?;
+    }
+    job.run(&plan, stays)
 }
 
-fn transcode(args: &TranscodeArgs, plan: &Plan, stream: StreamPlan) -> Result<(), CliError> {
-    let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
-    let asked = signals::listen()
+/// What is to be done.
+struct Job<'a> {
+    out: &'a Path,
+    /// The command line that asks for it, for people.
+    command: String,
+    stream: StreamPlan,
+    /// Whether it can be gone on with if it is cut off.
+    resumable: bool,
+}
+
+/// What a transcode hears.
+enum News {
+    /// All of it is published.
+    Over,
+    /// It is to stop.
+    Signal(i32),
+}
+
+impl Job<'_> {
+    /// Does it, `stays` pictures having been done before.
+    fn run(&self, plan: &Plan, stays: u64) -> Result<(), CliError> {
+        let (news, heard) = channel();
+        let asked = news.clone();
+        signals::on_first(move |signal| {
+            // Who has ended needs no news.
+            let _ = asked.send(News::Signal(signal));
+        })
         .map_err(|error| CliError::Failed(format!("signals can't be handled: {error}")))?;
-    let begun = Instant::now();
-    let (over, ended) = channel();
-    let work = Transcode::start(plan, stream, &args.out_dir, move || drop(over))
-        .map_err(|error| failed(&error))?;
-    let mut progress = Progress::new();
-    let trouble = loop {
-        match ended.recv_timeout(LOOK) {
-            Err(RecvTimeoutError::Disconnected) => break None,
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+        let begun = Instant::now();
+        let over = move || drop(news.send(News::Over));
+        let work = Transcode::start(plan, self.stream.clone(), self.out, over);
+        let work = work.map_err(|error| self.failed(&error, Left::of(&self.stream, self.out)))?;
+        let mut progress = Progress::after(stays);
+        let (mut failure, mut signal) = (None, None);
+        loop {
+            match heard.recv_timeout(LOOK) {
+                Ok(News::Over) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(News::Signal(number)) => {
+                    signal = Some(number);
+                    break;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let status = work.status();
+            failure = trouble(&status).or_else(|| work.unwritten());
+            if failure.is_some() {
+                break;
+            }
+            progress.show(&status);
         }
+        progress.clear();
+        if let Some(signal) = signal {
+            let name = signals::name_of(signal);
+            eprintln!("{name}: what is under way is still written; a second one ends it at once");
+        }
+        work.finish();
         let status = work.status();
-        if *asked.to_stop.borrow() {
-            break Some("it was interrupted".to_owned());
+        let unwritten = work.unwritten();
+        drop(work);
+        let left = Left::of(&self.stream, self.out);
+        if let Some(signal) = signal {
+            let cause = format!("interrupted by {}", signals::name_of(signal));
+            let told = self.told(&cause, left, self.resumable);
+            return Err(CliError::Interrupted { signal, told });
         }
-        if let Some(trouble) = trouble(&status) {
-            break Some(trouble);
+        let failure = failure.or_else(|| trouble(&status)).or(unwritten);
+        if let Some(failure) = failure {
+            return Err(self.failed(&failure, left));
         }
-        progress.show(&status, begun.elapsed());
-    };
-    progress.clear();
-    work.finish();
-    let status = work.status();
-    let whole = status.window.seconds;
-    let out = args.out_dir.display();
-    if let Some(trouble) = trouble.or_else(|| trouble_at_end(&status)) {
-        let rest = match whole > 0.0 {
-            true => format!("; {out} has the first {whole:.1} s, and plays"),
-            false => String::new(),
-        };
-        let trouble = of_the_command_line(&trouble);
-        return Err(CliError::Failed(format!("{trouble}{rest}")));
+        if left.length.is_zero() {
+            return Err(self.failed("there are no pictures in it", left));
+        }
+        folder::end(self.out)?;
+        if let Some(short) = cut_short(&status, left) {
+            return Err(CliError::Failed(self.told(&short, left, false)));
+        }
+        let (out, length) = (self.out.display(), left.length.as_secs_f64());
+        let (frames, took) = (stays + status.ticks.fresh, begun.elapsed().as_secs_f64());
+        eprintln!("{out}: {frames} pictures, {length:.1} s, in {took:.1} s");
+        Ok(())
     }
-    let (frames, took) = (status.ticks.fresh, begun.elapsed().as_secs_f64());
-    eprintln!("{out}: {frames} pictures, {whole:.1} s, in {took:.1} s");
+
+    fn failed(&self, cause: &str, left: Left) -> CliError {
+        CliError::Failed(self.told(cause, left, self.resumable))
+    }
+
+    /// What has failed, what there is of it, and how to go on. What is of no use is removed.
+    fn told(&self, cause: &str, left: Left, resumable: bool) -> String {
+        let (cause, out) = (of_the_command_line(cause), self.out.display());
+        let command = &self.command;
+        if left.length.is_zero() {
+            // What can't be removed stays, and is told of by the next one.
+            let _ = folder::end(self.out);
+            let _ = publish::clear_if_empty(self.out);
+            return format!("{cause}\n{out} has nothing of it\nto begin anew: {command}");
+        }
+        let length = left.length.as_secs_f64();
+        let plays = match left.plays {
+            true => "and plays",
+            false => "but does not play yet",
+        };
+        let on = match resumable {
+            true => format!("to go on from there: {command}"),
+            false => {
+                format!("it can't be gone on with; to begin anew, remove {out}, then: {command}")
+            }
+        };
+        format!("{cause}\n{out} has the first {length:.1} s, {plays}\n{on}")
+    }
+}
+
+/// Why `status` is not whole though it has ended: its input breaks off, and FFmpeg has found something wrong with it. Pictures alone may end before
+/// the sound does, which is only told.
+fn cut_short(status: &StreamStatus, left: Left) -> Option<String> {
+    let source = status.source.as_ref()?;
+    let (length, words) = (left.length.as_secs_f64(), last_words(&source.last_error));
+    let shown = &source.source;
+    let wrong = source
+        .last_error
+        .iter()
+        .any(|line| line.contains("[error]"));
+    let told = source.duration_seconds;
+    match told.filter(|told| length + source::BROKEN_OFF.as_secs_f64() < *told) {
+        Some(told) if wrong => {
+            return Some(format!(
+                "{shown} breaks off after {length:.1} s, and should be {told:.1} s long (FFmpeg says: {words}): get the whole of it"
+            ));
+        }
+        Some(told) => eprintln!("{shown}: its pictures end after {length:.1} of {told:.1} s"),
+        None if wrong => eprintln!("{shown}: FFmpeg finds faults in it: {words}"),
+        None => {}
+    }
+    None
+}
+
+/// Refuses what can be read once alone.
+fn be_readable_twice(input: &str) -> Result<(), CliError> {
+    let kind = std::fs::metadata(input).map(|found| found.file_type());
+    if input == "-" || kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket()) {
+        return Err(CliError::Usage(format!(
+            "{input} can't be transcoded: an input is opened first to see what it is, then to be read, and what comes through a pipe is gone \
+             after the first time; write it to a file, and name that"
+        )));
+    }
     Ok(())
 }
 
-/// Makes the folder, or sees that nothing is in it.
-fn be_empty(folder: &Path) -> Result<(), CliError> {
-    let shown = folder.display();
-    let refused = |error: std::io::Error| {
-        CliError::Failed(format!(
-            "{shown} can't be used: {error}; name another folder"
-        ))
+/// What tells an input from what else may come to stand at the same place.
+fn told_apart(source: &SourcePlan, found: &Found) -> String {
+    let file = match &source.input {
+        SourceInput::File(path) => std::fs::metadata(path).ok(),
+        _ => None,
     };
-    std::fs::create_dir_all(folder).map_err(refused)?;
-    match std::fs::read_dir(folder).map_err(refused)?.next() {
-        None => Ok(()),
-        Some(_) => Err(CliError::Usage(format!(
-            "{shown} is not empty: name another folder, or remove what is in it"
-        ))),
+    let file = file.map_or_else(String::new, |file| {
+        let changed = file.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        let changed = humantime::format_rfc3339_nanos(changed);
+        format!(" {} bytes, changed {changed},", file.len())
+    });
+    format!("{}:{file} {found}", source.input.shown())
+}
+
+/// The command line of this process, as a shell takes it, with `input` as `shown` if it is a URL, which may have a password.
+fn command(input: &str, shown: &str) -> String {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let shown = |word: String| match word == input && input.contains("://") {
+        true => shown.to_owned(),
+        false => word,
+    };
+    let words: Vec<_> = words.map(shown).map(|word| in_a_shell(&word)).collect();
+    words.join(" ")
+}
+
+/// `word` as a shell takes it.
+fn in_a_shell(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:@,+%".contains(&byte);
+    match !word.is_empty() && word.bytes().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 
-/// The config that does it, checked as every other.
-fn plan_of(
-    args: &TranscodeArgs,
-    framerate: &str,
-    sound: Option<AudioCodec>,
-) -> Result<Plan, CliError> {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+/// `text` as a string in TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// The config that does it.
+fn config_of(args: &TranscodeArgs, framerate: &str, sound: Option<AudioCodec>) -> String {
     let mut text = format!(
         "[ffmpeg]\npath = {}\n[streams.{STREAM}]\nmode = \"vod\"\nsource = {}\n",
         quoted(&args.ffmpeg.to_string_lossy()),
@@ -239,8 +405,13 @@ fn plan_of(
             }
         }
     }
+    text
+}
+
+/// `config`, checked as every other.
+fn plan_of(config: &str) -> Result<Plan, CliError> {
     // Its places are those of a file that nobody has seen.
-    config::parse_builtin(&text).map_err(|errors| {
+    config::parse_builtin(config).map_err(|errors| {
         let told = errors.to_string();
         let first = told.lines().next().unwrap_or_default();
         let bare = first.splitn(4, ':').nth(3).unwrap_or(first);
@@ -253,7 +424,7 @@ fn stream_of(plan: &Plan) -> Result<&StreamPlan, CliError> {
     stream.ok_or_else(|| CliError::Failed("there is nothing to transcode".to_owned()))
 }
 
-fn source_of(stream: &StreamPlan) -> Result<&config::SourcePlan, CliError> {
+fn source_of(stream: &StreamPlan) -> Result<&SourcePlan, CliError> {
     let source = stream.source.as_ref();
     source.ok_or_else(|| CliError::Failed("there is nothing to transcode".to_owned()))
 }
@@ -278,6 +449,12 @@ fn of_the_command_line(told: &str) -> String {
         ),
         (format!("another source in {table}"), "another INPUT"),
         (format!("source of {table}"), "INPUT"),
+        (", or shorten the window".to_owned(), ""),
+        (", or lower [publish] keep_free".to_owned(), ""),
+        (
+            "; let the daemon's user write there".to_owned(),
+            "; let yourself write there, or name another folder",
+        ),
     ];
     let mends = mends.iter();
     mends.fold(told.to_owned(), |told, (config, here)| {
@@ -291,95 +468,15 @@ fn trouble(status: &StreamStatus) -> Option<String> {
     if source.failures > 0 {
         return source.error.clone();
     }
-    (status.state == StreamState::Failed).then(|| status.detail.clone().unwrap_or_default())
-}
-
-/// What was wrong though it has ended.
-fn trouble_at_end(status: &StreamStatus) -> Option<String> {
-    let nothing = || "there are no pictures in it".to_owned();
-    trouble(status).or_else(|| (status.window.segments == 0).then(nothing))
-}
-
-/// How far it is.
-struct Progress {
-    terminal: bool,
-    shown: Instant,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self {
-            terminal: std::io::stderr().is_terminal(),
-            shown: Instant::now(),
-        }
-    }
-
-    fn show(&mut self, status: &StreamStatus, taken: Duration) {
-        let wait = if self.terminal { LOOK } else { LINE };
-        if self.shown.elapsed() < wait {
-            return;
-        }
-        self.shown = Instant::now();
-        let framerate = status.framerate.parse::<Framerate>();
-        let framerate = framerate.map_or(25.0, Framerate::as_f64);
-        let source = status.source.as_ref();
-        let length = source.and_then(|source| source.duration_seconds);
-        let (share, line) = progress(status.ticks.fresh, framerate, length, taken);
-        let bar = share.map_or_else(String::new, |share| format!("{} ", bar(share, BAR)));
-        // Nobody reads it if that fails.
-        let _ = match self.terminal {
-            true => write!(std::io::stderr(), "\r\x1b[K{bar}{line}"),
-            false => writeln!(std::io::stderr(), "{line}"),
-        };
-    }
-
-    fn clear(&self) {
-        if self.terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
-/// How much is done of `length` seconds, if that is known; and in one line what is encoded, how fast, and how long the rest will take at that pace.
-fn progress(
-    pictures: u64,
-    framerate: f64,
-    length: Option<f64>,
-    taken: Duration,
-) -> (Option<f64>, String) {
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let pictures = pictures as f64;
-    let (done, taken) = (pictures / framerate, taken.as_secs_f64().max(0.001));
-    let rate = pictures / taken;
-    let Some(length) = length.filter(|length| *length > 0.0) else {
-        return (None, format!("{done:.1} s, {rate:.0} pictures a second"));
-    };
-    let share = (done / length).min(1.0);
-    let left = Duration::from_secs_f64((taken / share.max(0.001) * (1.0 - share)).min(1e6));
-    let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
-    let line = format!(
-        "{:3.0} %, {done:.1} of {length:.1} s, {rate:.0} pictures a second, {left} left",
-        share * 100.0
-    );
-    (Some(share), line)
+    let detail = status.detail.as_deref().unwrap_or_default();
+    // Here it is not tried again.
+    let detail = detail.split("; it has failed ").next().unwrap_or_default();
+    (status.state == StreamState::Failed).then(|| detail.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn progress_says_how_much_is_done_and_how_long_the_rest_takes() {
-        let taken = Duration::from_secs(5);
-        let of = |pictures, length| progress(pictures, 30.0, length, taken);
-        let unknown = (None, "10.0 s, 60 pictures a second".to_owned());
-        assert_eq!(of(300, None), unknown);
-        let line = " 25 %, 10.0 of 40.0 s, 60 pictures a second, 15s left";
-        assert_eq!(of(300, Some(40.0)), (Some(0.25), line.to_owned()));
-        // A container may say less than there is.
-        let (share, line) = of(1500, Some(40.0));
-        assert!(share == Some(1.0) && line.ends_with(" 0s left"), "{line}");
-    }
 
     #[test]
     fn a_rendition_has_a_name_and_may_have_a_size_and_a_bitrate() {
@@ -398,6 +495,15 @@ mod tests {
             ("big".into(), some("1920x1080"), None)
         );
         assert!(Rendition::parse("1280x720").is_err());
+    }
+
+    #[test]
+    fn a_command_is_told_as_a_shell_takes_it() {
+        assert_eq!(in_a_shell("--rendition"), "--rendition");
+        assert_eq!(in_a_shell("720p=1280x720@2500k"), "720p=1280x720@2500k");
+        assert_eq!(in_a_shell("my film.mkv"), "'my film.mkv'");
+        assert_eq!(in_a_shell("it's"), "'it'\\''s'");
+        assert_eq!(in_a_shell(""), "''");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) trait Sink {
     fn is_open(&self) -> bool;
     /// Whether who takes them is gone, without having been told to stop.
     fn is_dead(&self) -> bool;
+    /// Only what was committed comes still.
+    fn note_stop(&mut self);
     /// Waits until the next picture may come, for at most `time`; says whether it may.
     fn has_room(&mut self, time: Duration) -> bool;
     /// Takes the next picture.
@@ -192,6 +194,7 @@ impl<S: Sink> LosslessIngest<S> {
     /// What was committed is taken; nothing more is.
     fn stop(&mut self) {
         self.stopping = true;
+        self.sink.note_stop();
         self.sessions.iter_mut().for_each(Session::stop);
     }
 

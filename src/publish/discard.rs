@@ -1,4 +1,4 @@
-//! Removes the folder of a recording that has no media.
+//! Removes what is left of a recording that has no media.
 
 use std::path::Path;
 
@@ -10,6 +10,15 @@ use super::state::{STATE_COPY, STATE_FILE};
 /// # Errors
 /// When it can't be looked at, or what is in it can't be removed.
 pub fn discard_if_empty(dir: &Path) -> Result<bool, PublishError> {
+    // Should somebody have put something there meanwhile, it stays.
+    Ok(clear_if_empty(dir)? && (std::fs::remove_dir(dir).is_ok() || !dir.exists()))
+}
+
+/// The same, but `dir` itself stays; says whether it is empty.
+///
+/// # Errors
+/// Likewise.
+pub fn clear_if_empty(dir: &Path) -> Result<bool, PublishError> {
     let Some(folder) = Folder::open(dir)? else {
         return Ok(true);
     };
@@ -29,6 +38,5 @@ pub fn discard_if_empty(dir: &Path) -> Result<bool, PublishError> {
     }
     folder.remove(STATE_FILE)?;
     folder.remove(STATE_COPY)?;
-    // Should somebody have put something there meanwhile, it stays.
-    Ok(std::fs::remove_dir(dir).is_ok())
+    Ok(true)
 }

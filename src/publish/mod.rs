@@ -5,6 +5,7 @@ mod copy;
 mod discard;
 mod disk;
 mod folder;
+mod reopen;
 mod restore;
 mod state;
 mod stored_time;
@@ -13,13 +14,14 @@ mod tests;
 mod wanted;
 
 pub use copy::Manifests;
-pub use discard::discard_if_empty;
+pub use discard::{clear_if_empty, discard_if_empty};
 pub use disk::{DiskDesk, DiskPlan, DiskPublisher, DiskStatus};
 pub(crate) use folder::Folder;
 pub(crate) use folder::in_the_way;
 pub use folder::{Claim, PublishError, StoredFile};
 #[cfg(test)]
 pub(crate) use folder::{DISK_FULL, STEPS_LEFT};
+pub use reopen::reopen;
 pub use restore::{Ledger, Restored, restore};
 pub use state::RememberedSource;
 pub(crate) use state::{

@@ -348,6 +348,35 @@ impl State {
         })
     }
 
+    /// As if it had been cut off before its last segment, if that is shorter than others: nothing names that, or the playlists, and both are to
+    /// be removed.
+    pub(super) fn reopen(&mut self) {
+        self.ended = false;
+        self.claimed_files.append(&mut self.manifests);
+        let segments: Vec<&SegmentState> = self.segments().map(|(_, segment)| segment).collect();
+        let is_video = |segment: &&&SegmentState| self.periods[segment.period].grid.audio.is_none();
+        let Some(last) = { segments.iter() }
+            .filter(is_video)
+            .max_by_key(|last| last.number)
+        else {
+            return;
+        };
+        let is_full = |segment: &&SegmentState| {
+            let grid = &self.periods[segment.period].grid;
+            grid.segment_end(segment.first_tick) == segment.first_tick.plus(segment.ticks.into())
+        };
+        let (number, first_tick) = (last.number, last.first_tick);
+        let mut of_that_number = segments.iter().filter(|segment| segment.number == number);
+        if of_that_number.all(is_full) {
+            return;
+        }
+        for track in &mut self.tracks {
+            track.listed.retain(|segment| segment.number < number);
+        }
+        self.last_tick = first_tick.0.checked_sub(1).map(Tick);
+        self.claimed = (number, self.claimed.1.max(number.next()));
+    }
+
     fn check(&self) -> Result<(), String> {
         let numbers = [self.media_sequence, self.claimed.0, self.claimed.1];
         if numbers.iter().any(|number| number.0 >= MAX_NUMBER)

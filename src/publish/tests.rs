@@ -902,3 +902,49 @@ fn a_publisher_that_is_stopped_before_its_first_pass_makes_it() {
     assert!(publisher.finish(Duration::from_secs(20)));
     assert_eq!(contents(&folder), expected(&last));
 }
+
+#[test]
+fn what_has_ended_is_reopened_at_the_edge_of_its_last_whole_segment() {
+    const PER_SEGMENT: usize = 4;
+    for parts in [2 * PER_SEGMENT + 1, 2 * PER_SEGMENT] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut window = started(&["a", "b"]);
+        let now = (0..parts)
+            .map(|_| step(&mut window).updated)
+            .last()
+            .unwrap();
+        window.end(now);
+        let ended = copy(dir.path(), Ledger::default());
+        { ended }
+            .bring(&window.snapshot(now), Some(SOURCE))
+            .unwrap();
+        assert!(dir.path().join("index.m3u8").exists());
+
+        reopen(dir.path(), "door").unwrap();
+        let restored = restore(dir.path(), "door", &names(&["a", "b"]), now).unwrap();
+        let snapshot = restored.snapshot.unwrap();
+        assert!(!snapshot.ended && !restored.started_over);
+        assert_eq!(restored.last_tick, Some(START.plus(2 * 60 - 1)));
+        assert_eq!(restored.source, Some(SOURCE));
+        for view in &snapshot.tracks {
+            assert_eq!(view.listed.len(), 2);
+            assert!(view.listed.iter().all(|segment| !segment.gap));
+        }
+        let without_playlists = |_: &Snapshot| Vec::new();
+        let limits = DiskLimits::default();
+        let mut copy = Copy::new(
+            dir.path().to_owned(),
+            restored.ledger,
+            without_playlists,
+            limits,
+        );
+        copy.bring(&snapshot, Some(SOURCE)).unwrap();
+        assert!(!dir.path().join("index.m3u8").exists());
+        let media = |track: &str| std::fs::read_dir(dir.path().join(track)).unwrap().count();
+        assert_eq!(
+            [media("a"), media("b")],
+            [2 + 1; 2],
+            "two segments and an init"
+        );
+    }
+}

@@ -25,6 +25,8 @@ pub(crate) struct Found {
     pub(crate) duration: Option<Duration>,
     /// The codec of its sound; none for what has none.
     pub(crate) sound: Option<String>,
+    /// By how many degrees its pictures are to be turned, if they are: FFmpeg does so where it decodes them.
+    pub(crate) turned: Option<i32>,
 }
 
 impl Found {
@@ -59,6 +61,9 @@ impl std::fmt::Display for Found {
         }
         if let Some(sound) = &self.sound {
             write!(f, ", with {sound} sound")?;
+        }
+        if let Some(degrees) = self.turned {
+            write!(f, ", turned by {degrees} degrees")?;
         }
         Ok(())
     }
@@ -110,6 +115,13 @@ impl Heard {
                     sound: self.sound.clone(),
                     ..pictures(video)
                 });
+            }
+        } else if let Some(rest) = text.strip_prefix("displaymatrix: rotation of ") {
+            let degrees = first_word(rest).parse::<f64>().unwrap_or(0.0);
+            #[expect(clippy::cast_possible_truncation, reason = "it saturates")]
+            let degrees = degrees.round() as i32;
+            if let Some(found) = self.found.as_mut().filter(|_| !self.opened) {
+                found.turned = found.turned.or(Some(degrees).filter(|turned| *turned != 0));
             }
         } else if let Some((before, audio)) = text.split_once(": Audio: ") {
             if before.starts_with("Stream #0:") && !self.opened && self.sound.is_none() {
@@ -253,6 +265,20 @@ mod tests {
         assert_eq!(found.matrix.as_deref(), Some("bt709"));
         assert!(heard.opened && !heard.resized);
         assert_eq!(heard.complaints.to_vec(), ["[h264] [warning] something"]);
+    }
+
+    #[test]
+    fn a_phones_film_is_turned() {
+        let heard = heard(&[
+            "[info] Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'film.mp4':",
+            "[info]   Stream #0:0(und): Video: h264 (avc1 / 0x31637661), yuv420p, 320x180, 25 fps, 25 tbr, 12800 tbn (default)",
+            "[info]     Side data:",
+            "[info]       displaymatrix: rotation of -90.00 degrees",
+        ]);
+        let found = heard.found.unwrap();
+        assert_eq!(found.turned, Some(-90));
+        let said = found.to_string();
+        assert!(said.ends_with(", turned by -90 degrees"), "{said}");
     }
 
     #[test]

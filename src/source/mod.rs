@@ -26,7 +26,7 @@ use ringgear_producer::messages::{Open, Refused};
 use ringgear_ring::layout::Policy;
 
 use crate::audio::Entrance;
-use crate::clock::Anchor;
+use crate::clock::{Anchor, MonotonicTime};
 use crate::config::SourcePlan;
 use crate::control::Granted;
 use crate::picture::Size;
@@ -35,8 +35,9 @@ use crate::tick::{Framerate, Tick};
 use arguments::{Filter, Tempo};
 use copying::Copying;
 pub(crate) use copying::{Copied, CopiedPart, CopyDesk};
+pub(crate) use heard::Found;
 use session::Outcome;
-pub(crate) use session::look;
+pub(crate) use session::{BROKEN_OFF, look};
 
 /// The pause after a first failure; it doubles from there.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -89,6 +90,8 @@ pub(crate) struct SourceParts {
     pub(crate) framerate: Framerate,
     /// Of a recording: the tick of the next picture. A file's pictures before it are recorded already.
     pub(crate) first_tick: Tick,
+    /// The same of its sound, as time from the recording's beginning.
+    pub(crate) first_sound: MonotonicTime,
     /// Where its sound goes, if that is wanted.
     pub(crate) sound: Option<Entrance>,
     /// The ring's: a lossless one takes a file as fast as FFmpeg decodes it, each picture once.

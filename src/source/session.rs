@@ -15,7 +15,7 @@ use super::arguments::{self, Filter, Tempo};
 use super::ffmpeg::{Exit, Ffmpeg, Pipes};
 use super::heard::Found;
 use super::input::{Break, Input};
-use super::sound::{PictureClock, Sound};
+use super::sound::{Known, PictureClock, Sound};
 use super::timing::{LiveClock, Pacer};
 use super::trouble::explain;
 use super::{Source, Stop};
@@ -31,7 +31,7 @@ pub(super) const LONGEST_START: Duration = Duration::from_secs(15);
 /// How long FFmpeg may take to end once it has closed its pipe.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// A recording that stops so much before the end that it announced has broken off.
-pub(super) const BROKEN_OFF: Duration = Duration::from_secs(2);
+pub(crate) const BROKEN_OFF: Duration = Duration::from_secs(2);
 /// How long a full ring is waited for until it is asked again whether that is still wanted.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
@@ -192,7 +192,11 @@ impl Source {
             return Ok(None);
         };
         let anchor = self.parts.anchor.clone();
-        Sound::start(pipe, entrance, clock.clone(), anchor, self.parts.policy).map(Some)
+        let known = (self.parts.policy == Policy::Lossless).then(|| Known {
+            pictures: self.place_of(self.parts.first_tick.0),
+            sound: self.parts.first_sound,
+        });
+        Sound::start(pipe, entrance, clock.clone(), anchor, known).map(Some)
     }
 
     /// It gives no pictures. If it was asked for sound that it does not have, that is learnt.

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ringgear_ring::layout::Policy;
-
 use super::Stop;
 use super::session::time_of;
 use crate::audio::{Capture, Entrance, Filler, Moment, Pcm, SAMPLE, samples};
@@ -57,26 +55,42 @@ impl PictureClock {
     }
 }
 
+/// What a recording has already, in time from its beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) pictures: MonotonicTime,
+    pub(super) sound: MonotonicTime,
+}
+
+impl Known {
+    /// The sound before this is let go, in nanoseconds: nobody takes any before new pictures come, and what is kept until then has to fit.
+    fn until(self) -> u64 {
+        let kept = ROOM as u64 / 2 * 1_000_000_000 / 48_000;
+        self.sound.0.max(self.pictures.0.saturating_sub(kept))
+    }
+}
+
 /// The thread.
 pub(super) struct Sound {
     thread: JoinHandle<()>,
 }
 
 impl Sound {
-    /// Reads what FFmpeg writes to `pipe` for as long as it does. In a lossless ring's stream FFmpeg waits while nobody takes it; else what nobody
-    /// takes is let go.
+    /// Reads what FFmpeg writes to `pipe` for as long as it does. In a recording, of which so much is `known`, FFmpeg waits while nobody takes it; else
+    /// what nobody takes is let go.
     pub(super) fn start(
         pipe: PipeReader,
         entrance: &Entrance,
         clock: PictureClock,
         anchor: Anchor,
-        policy: Policy,
+        known: Option<Known>,
     ) -> std::io::Result<Self> {
         let mut blocks = Blocks {
             filler: entrance.begin(ROOM),
             clock,
             anchor,
-            waits: policy == Policy::Lossless,
+            waits: known.is_some(),
+            from: known.map_or(0, Known::until),
             next: None,
             early: Vec::new(),
         };
@@ -96,6 +110,8 @@ struct Blocks {
     clock: PictureClock,
     anchor: Anchor,
     waits: bool,
+    /// What ends before this is recorded already, in nanoseconds from the recording's beginning.
+    from: u64,
     /// Where the next sample belongs, in samples of the source's time.
     next: Option<f64>,
     /// What has come before the first picture.
@@ -169,6 +185,9 @@ impl Blocks {
             // Before a recording's beginning.
             return;
         };
+        if captured < self.from {
+            return;
+        }
         let moment = Moment {
             captured: Capture::Known(MonotonicTime(captured)),
             came: self.anchor.monotonic(),
@@ -207,6 +226,7 @@ mod tests {
             clock: clock.clone(),
             anchor: Anchor::new(Arc::new(SystemClock)),
             waits: false,
+            from: 0,
             next: None,
             early: Vec::new(),
         };
@@ -246,6 +266,31 @@ mod tests {
         clock.set(millis(45), MonotonicTime(1_046_000_000));
         blocks.take(millis(20), &bytes(0.2, 480));
         assert_eq!(taken(&inlet).1, [1031]);
+    }
+
+    #[test]
+    fn of_a_recording_that_goes_on_only_as_much_waits_as_fits() {
+        let at = |seconds: u64| MonotonicTime(seconds * 1_000_000_000);
+        let until = |pictures, sound| {
+            let (pictures, sound) = (at(pictures), at(sound));
+            MonotonicTime(Known { pictures, sound }.until())
+        };
+        assert_eq!(
+            [until(0, 0), until(60, 59), until(60, 20)],
+            [at(0), at(59), at(52)]
+        );
+        let clock = PictureClock::new();
+        clock.set(millis(0), MonotonicTime(0));
+        let (mut blocks, inlet) = blocks(&clock);
+        blocks.from = 20_000_000;
+        for (number, value) in [0.1, 0.2, 0.3].into_iter().enumerate() {
+            blocks.take(millis(10 * number as u64), &bytes(value, 480));
+        }
+        let (samples, places) = taken(&inlet);
+        assert_eq!(
+            (samples[0], samples.len(), places),
+            (0.2, 960, vec![20, 30])
+        );
     }
 
     #[test]

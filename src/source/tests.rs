@@ -114,6 +114,7 @@ impl Running {
             stream: "door".to_owned(),
             plan,
             framerate: Framerate::new(rate, 1).unwrap(),
+            first_sound: MonotonicTime(0),
             first_tick,
             sound: None,
             policy,

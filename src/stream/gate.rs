@@ -13,6 +13,7 @@ pub(super) struct Gate {
     waiting: Mutex<usize>,
     fewer: Condvar,
     shut: AtomicBool,
+    stopped: AtomicBool,
     dead: AtomicBool,
 }
 
@@ -34,6 +35,16 @@ impl Gate {
     /// Whether more frames are wanted.
     pub(super) fn is_open(&self) -> bool {
         !self.shut.load(Ordering::Relaxed)
+    }
+
+    /// Only what was committed comes still.
+    pub(super) fn note_stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is so.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// Nobody takes pictures any more, and who waits is to go.

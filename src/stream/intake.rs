@@ -131,6 +131,10 @@ impl Sink for GatedSink {
         self.gate.is_dead()
     }
 
+    fn note_stop(&mut self) {
+        self.gate.note_stop();
+    }
+
     fn has_room(&mut self, time: Duration) -> bool {
         self.gate.has_room(time)
     }

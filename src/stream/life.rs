@@ -26,7 +26,7 @@ use super::turns::{Turn, Turns};
 use super::{StreamError, policy_of, sizes_in};
 use crate::audio::{self, AudioNews, AudioPost, Beside, Entrance};
 use crate::budget::Budget;
-use crate::clock::Anchor;
+use crate::clock::{Anchor, MonotonicTime};
 use crate::config::{AudioInput, AudioPlan, BreakerPlan, StreamPlan};
 use crate::control::Peer;
 use crate::descriptors::{Descriptors, Share};
@@ -217,7 +217,7 @@ impl Ground {
     /// The stream's source, if it has one; it ends with `stop`. If it is copied, its samples go to `copy`; else its sound goes to `sound`.
     fn source(
         &self,
-        first_tick: Tick,
+        (first_tick, first_sound): (Tick, MonotonicTime),
         (sound, copy): (Option<Entrance>, Option<CopyDesk>),
         stop: &Stop,
     ) -> Option<Source> {
@@ -229,6 +229,7 @@ impl Ground {
             plan,
             framerate: self.grid.framerate,
             first_tick,
+            first_sound,
             sound,
             policy: policy_of(self.plan.mode),
             copy,
@@ -304,7 +305,11 @@ impl Life {
         life.threads
             .push(owner.map_err(|source| ground.no_thread(source))?);
         ground.shared.report().broken = false;
-        let source = ground.source(Tick(0), (None, Some(desk)), &life.source);
+        let source = ground.source(
+            (Tick(0), MonotonicTime(0)),
+            (None, Some(desk)),
+            &life.source,
+        );
         let body = move || {
             if let Some(source) = source {
                 source.run();
@@ -340,6 +345,7 @@ impl Life {
         let waiting = Arc::new(AtomicUsize::new(0));
         let gate = recorded.then(Arc::<Gate>::default);
         let first_tick = resume.unwrap_or(Tick(0));
+        let first_sound = window.sound_goes_on_at();
         let beside = recorded.then(Arc::<Beside>::default);
         let (sound, post) = match &ground.plan.audio {
             Some(plan) => {
@@ -428,7 +434,11 @@ impl Life {
         if let Some(entrance) = from_producers {
             ground.sound_bench.reopen(entrance);
         }
-        if let Some(source) = ground.source(first_tick, (beside_pictures, None), &life.source) {
+        if let Some(source) = ground.source(
+            (first_tick, first_sound),
+            (beside_pictures, None),
+            &life.source,
+        ) {
             match crew.spawn(SOURCE, move || source.run()) {
                 Ok(thread) => life.threads.push(thread),
                 Err(source) => {

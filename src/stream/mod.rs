@@ -36,7 +36,7 @@ pub(crate) use any::AnyStream;
 pub(crate) use chair::refused;
 pub(crate) use keeper::hear_panics;
 use recorder::Recorder;
-pub(crate) use transcode::Transcode;
+pub(crate) use transcode::{Left, Transcode};
 pub(crate) use turns::Turns;
 
 use crate::archive::{Archive, ArchivePlan, ArchiveThread};

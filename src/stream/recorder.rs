@@ -107,8 +107,7 @@ impl Recorder {
         let plan = self.plan();
         let goes_on = match &plan.source {
             None => Some("its producer may go on with it"),
-            Some(source) => self
-                .is_of(source, unfinished)
+            Some(source) => is_of(source, &plan, unfinished)
                 .then_some("its source is read again, and it goes on with the next picture"),
         };
         if let Some(how) = goes_on {
@@ -131,18 +130,6 @@ impl Recorder {
         self.watched().push((name.to_owned(), port));
         ending.begin_stop();
         Ok(())
-    }
-
-    /// Whether `unfinished` is a recording of just this source, each of whose pictures is the tick that it would be now.
-    fn is_of(&self, source: &SourcePlan, unfinished: &Restored) -> bool {
-        let recorded = unfinished.source.and_then(|source| source.input);
-        source::is_repeatable(source)
-            && !self.plan().copies()
-            && !unfinished.started_over
-            && unfinished
-                .grid
-                .is_some_and(|grid| grid.same_edges(&self.plan().grid))
-            && recorded == Some(source.fingerprint())
     }
 
     /// Whether the config lets `peer`, in its supplementary `groups`, feed this stream with what it offers.
@@ -414,6 +401,18 @@ impl http::Recordings for Recorder {
         }
         Some(port)
     }
+}
+
+/// Whether `unfinished` is a recording of just `source` by `plan`, each of whose pictures is the tick that it would be now.
+pub(super) fn is_of(source: &SourcePlan, plan: &StreamPlan, unfinished: &Restored) -> bool {
+    let recorded = unfinished.source.and_then(|source| source.input);
+    source::is_repeatable(source)
+        && !plan.copies()
+        && !unfinished.started_over
+        && unfinished
+            .grid
+            .is_some_and(|grid| grid.same_edges(&plan.grid))
+        && recorded == Some(source.fingerprint())
 }
 
 /// A window with nothing in it.

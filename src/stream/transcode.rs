@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::recorder::is_of;
 use super::{House, Stream, Turns};
 use crate::budget::Budget;
 use crate::clock::{Anchor, SystemClock};
@@ -12,7 +14,40 @@ use crate::config::{Plan, StreamPlan};
 use crate::control::Accounts;
 use crate::descriptors::{self, Descriptors};
 use crate::encode::{self, ProbeCache};
+use crate::manifest;
+use crate::publish::{self, Claim, Restored};
 use crate::status::StreamStatus;
+use crate::tick::Tick;
+
+/// What a transcode has left in its folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// How much, from the beginning.
+    pub(crate) length: Duration,
+    /// Whether there are playlists of it.
+    pub(crate) plays: bool,
+}
+
+impl Left {
+    /// What `folder` has of `stream`, as far as it can be read.
+    pub(crate) fn of(stream: &StreamPlan, folder: &Path) -> Self {
+        let Some(snapshot) = restored(stream, folder).ok().and_then(|left| left.snapshot) else {
+            return Self::default();
+        };
+        let listed = snapshot.tracks.first().map(|pictures| &pictures.listed);
+        let lengths = listed.into_iter().flatten();
+        Self {
+            length: lengths.map(|segment| segment.duration()).sum(),
+            plays: snapshot.ended && manifest::playable(&snapshot),
+        }
+    }
+}
+
+fn restored(stream: &StreamPlan, folder: &Path) -> Result<Restored, String> {
+    let now = Anchor::new(Arc::new(SystemClock)).now();
+    let restored = publish::restore(folder, &stream.name, &stream.track_names(), now);
+    restored.map_err(|error| error.to_string())
+}
 
 /// A running one.
 pub(crate) struct Transcode {
@@ -22,7 +57,38 @@ pub(crate) struct Transcode {
 }
 
 impl Transcode {
-    /// Begins to record what the source of `stream` gives into `folder`; `over` is called when that is whole.
+    /// Makes what an earlier one of `stream` has left unfinished in `folder` ready for [`Self::start`], which then goes on with it; says how many
+    /// pictures stay.
+    ///
+    /// # Errors
+    /// For people: it is being worked on, or is not as it was left.
+    pub(crate) fn reopen(stream: &StreamPlan, folder: &Path) -> Result<u64, String> {
+        let shown = folder.display();
+        let claim = Claim::take(folder).map_err(|error| error.to_string())?;
+        if claim.is_none() {
+            return Err(format!(
+                "another ringgear works in {shown}: wait for it, or name another folder"
+            ));
+        }
+        publish::reopen(folder, &stream.name).map_err(|error| error.to_string())?;
+        let restored = restored(stream, folder)?;
+        let Some(snapshot) = &restored.snapshot else {
+            return Ok(0);
+        };
+        let mut listed = snapshot.tracks.iter().flat_map(|track| &track.listed);
+        let whole = !restored.started_over && listed.all(|segment| !segment.gap);
+        let ours = |last| {
+            let source = stream.source.as_ref();
+            let ours = source.is_some_and(|source| is_of(source, stream, &restored));
+            ours.then(|| Tick::next(last).0)
+        };
+        let stays = restored.last_tick.map_or(Some(0), ours);
+        stays.filter(|_| whole).ok_or_else(|| {
+            format!("what {shown} has is not as it was left, and can't be gone on with: remove what is in it, or name another folder")
+        })
+    }
+
+    /// Begins to record what the source of `stream` gives into `folder`, or goes on where that ends; `over` is called when that is whole.
     ///
     /// # Errors
     /// For people: FFmpeg is missing, or threads or the folder can't be had.
@@ -68,6 +134,11 @@ impl Transcode {
     /// What `/api/v1/streams` would tell of it.
     pub(crate) fn status(&self) -> StreamStatus {
         self.stream.status()
+    }
+
+    /// Why what there is can't be written, if it can't.
+    pub(crate) fn unwritten(&self) -> Option<String> {
+        self.stream.shared.report().disk.clone()
     }
 
     /// Ends it, whole or not, and waits until what there is is published.

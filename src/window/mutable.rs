@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::MonotonicTime;
 use crate::package::Part;
 use crate::sample::TrackIndex;
 use crate::tick::{Grid, SegmentNumber, Tick, UnixTime};
@@ -434,6 +435,17 @@ impl Window {
             .filter(|track| !self.is_audio(*track))
             .filter_map(|track| self.next_tick(track))
             .min()
+    }
+
+    /// From where on some audio track lacks sound, as time since tick 0. 0 before the first period, and without sound.
+    pub fn sound_goes_on_at(&self) -> MonotonicTime {
+        let tracks = (0..self.settings.tracks.len()).filter(|track| self.is_audio(*track));
+        let times = tracks.filter_map(|track| {
+            let framerate = self.period.as_ref()?.of(track).grid.framerate;
+            let time = framerate.duration_of(self.next_tick(track)?.0);
+            u64::try_from(time.as_nanos()).ok()
+        });
+        MonotonicTime(times.min().unwrap_or(0))
     }
 
     /// Whether `track` is audio in the newest period.

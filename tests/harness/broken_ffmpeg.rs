@@ -34,10 +34,12 @@ impl BrokenFfmpeg {
 
     /// `[ffmpeg]` with it, and `more` of its keys.
     pub(crate) fn config(&self, more: &str) -> String {
-        format!(
-            "[ffmpeg]\npath = {:?}\n{more}\n",
-            self.folder.path().join("ffmpeg")
-        )
+        format!("[ffmpeg]\npath = {:?}\n{more}\n", self.program())
+    }
+
+    /// Its path.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.folder.path().join("ffmpeg")
     }
 
     pub(crate) fn break_it(&self) {

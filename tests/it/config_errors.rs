@@ -30,15 +30,9 @@ fn a_bad_config_ends_check_and_serve_with_status_2_and_all_errors_with_their_pla
             .position(|line| line.starts_with(what))
             .unwrap()
     };
-    for command in ["check", "serve"] {
-        let out = run(
-            place
-                .command(Who::Daemon)
-                .arg(command)
-                .arg("--config")
-                .arg(&path),
-            PATIENCE,
-        );
+    for command in ["check", "check --config", "serve --config"] {
+        let words = command.split(' ');
+        let out = run(place.command(Who::Daemon).args(words).arg(&path), PATIENCE);
         assert_eq!(out.code, Some(2), "{command}: {out:?}");
         for (line, word) in [
             (line("framerate"), "framerate"),
@@ -54,6 +48,9 @@ fn a_bad_config_ends_check_and_serve_with_status_2_and_all_errors_with_their_pla
         }
         assert!(!out.stderr.contains("panicked"), "{out:?}");
     }
+    let mut both = place.command(Who::Daemon);
+    let both = both.arg("check").arg(&path).arg("--config").arg(&path);
+    assert_eq!(run(both, PATIENCE).code, Some(2));
 }
 
 #[test]
@@ -95,15 +92,9 @@ fn a_missing_ffmpeg_is_named_with_what_to_install() {
     let place = Place::new();
     let path =
         place.write_config("[ffmpeg]\npath = \"no-such-ffmpeg\"\n[streams.door]\nframerate = 30\n");
-    for command in ["check", "serve"] {
-        let out = run(
-            place
-                .command(Who::Daemon)
-                .arg(command)
-                .arg("--config")
-                .arg(&path),
-            PATIENCE,
-        );
+    for command in ["check", "check --config", "serve --config"] {
+        let words = command.split(' ');
+        let out = run(place.command(Who::Daemon).args(words).arg(&path), PATIENCE);
         assert!(matches!(out.code, Some(1 | 2)), "{command}: {out:?}");
         assert!(out.stderr.contains("no-such-ffmpeg"), "{command}: {out:?}");
         assert!(

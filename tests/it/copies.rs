@@ -143,6 +143,17 @@ fn a_file_is_copied_byte_for_byte_without_a_daemon_and_what_cannot_be_is_said() 
         "{}",
         open.stderr
     );
+    let turn = "-v error -i in.mp4 -c copy -metadata:s:v rotate=90 turned.mp4";
+    let mut ffmpeg = Command::new("ffmpeg");
+    let turned = ffmpeg.args(turn.split(' ')).current_dir(place.path());
+    assert!(turned.status().unwrap().success());
+    let turned = transcode("turned.mp4", "turned", &["--segment", "2s"]);
+    for said in [
+        ", turned by 90 degrees, without sound\n",
+        "leave out --copy",
+    ] {
+        assert!(turned.stderr.contains(said), "{}", turned.stderr);
+    }
     let other = transcode("old.mp4", "old", &[]);
     assert!(
         other.stderr.contains("only H.264 and HEVC can be copied"),

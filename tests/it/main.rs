@@ -53,6 +53,7 @@ mod sound_producers;
 mod source_sound;
 mod sources;
 mod timing;
+mod transcodes;
 mod unprivileged;
 mod watching;
 mod window;

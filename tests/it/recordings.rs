@@ -4,15 +4,16 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use ringgear::status::StreamStatus;
+use ringgear::status::{StreamState, StreamStatus};
 use ringgear_producer::pattern::{Bars, PatternPainter};
 use ringgear_producer::{FrameFormat, PixelFormat, Producer, ProducerError, ProducerOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::sources::pattern_file;
+use crate::harness::broken_ffmpeg::BrokenFfmpeg;
 use crate::harness::daemon::Daemon;
 use crate::harness::hls::{self, MediaPlaylist};
-use crate::harness::place::{Place, Who};
+use crate::harness::place::Place;
 use crate::harness::process::run;
 use crate::harness::streams::small_stream;
 use crate::harness::{dash, http, media, wait_for};
@@ -375,58 +376,16 @@ fn a_producer_that_dies_leaves_its_recording_whole() {
 }
 
 #[test]
-fn a_file_is_transcoded_without_a_daemon_and_what_is_wrong_is_said() {
-    let place = Place::new();
-    let path = |name: &str| place.path().join(name);
-    run(
-        std::process::Command::new("ffmpeg")
-            .args(["-v", "error", "-f", "lavfi"])
-            .args([
-                "-i",
-                "testsrc2=size=320x180:rate=25:duration=4",
-                "-c:v",
-                "libx264",
-            ])
-            .arg(path("in.mp4")),
-        Duration::from_secs(60),
-    );
-    let transcode = |input: &str, out: &str, more: &[&str]| {
-        let mut command = place.command(Who::Daemon);
-        command
-            .arg("transcode")
-            .arg(path(input))
-            .arg(path(out))
-            .args(more);
-        run(&mut command, Duration::from_secs(60))
-    };
-    let renditions = ["--rendition", "big=@300k", "--rendition", "low=160x90@100k"];
-    let done = transcode("in.mp4", "out", &renditions);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(
-        done.stderr.contains("100 pictures, 4.0 s"),
-        "{}",
-        done.stderr
-    );
-    for name in ["big", "low"] {
-        let folder = path("out").join(name);
-        let text = std::fs::read_to_string(folder.join("media.m3u8")).unwrap();
-        let listed = hls::media(&text).unwrap();
-        assert!(
-            listed.ended && (listed.seconds() - 4.0).abs() < 0.001,
-            "{text}"
-        );
-        let file = path(&format!("{name}.mp4"));
-        media::join(&folder, &listed, &file);
-        assert_eq!(media::packet_times(&file).0, Vec::from_iter(0..100));
-    }
-    for (input, out, code, said) in [
-        ("in.mp4", "out", 2, "is not empty"),
-        ("none.mp4", "new", 1, "name another in INPUT"),
-    ] {
-        let refused = transcode(input, out, &[]);
-        assert_eq!(refused.code, Some(code), "{}", refused.stderr);
-        assert!(refused.stderr.contains(said), "{}", refused.stderr);
-    }
+fn a_stop_does_not_wait_for_an_encoder_that_never_works() {
+    let ffmpeg = BrokenFfmpeg::new("true");
+    let streams = ffmpeg.config("") + &small_stream("cam", "mode = \"event\"");
+    let mut daemon = Daemon::start(&streams);
+    let mut producer = open(&daemon);
+    // More than may wait for the encoder.
+    feed(&mut producer, 0..12).unwrap();
+    daemon.wait_for_state("cam", StreamState::Failed, Duration::from_secs(60));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait(Duration::from_secs(30)).success());
 }
 
 #[test]

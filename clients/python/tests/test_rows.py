@@ -57,13 +57,13 @@ ROWS = {
         "src/source/heard.rs::a_camera_is_known_by_what_ffmpeg_says_of_it",
     ),
     "source: -vcodec copy": ("tests/it/copies.rs::a_file_is_copied_byte_for_byte_without_a_daemon_and_what_cannot_be_is_said",),
-    "source: progress and failure": ("src/cli/transcode.rs::progress_says_how_much_is_done_and_how_long_the_rest_takes",),
+    "source: progress and failure": ("src/cli/transcode/progress.rs::progress_says_how_much_is_done_and_how_long_the_rest_takes",),
     "source: cameras and devices": (
         "tests/it/sources.rs::a_camera_that_falls_silent_or_dies_is_shown_again_once_it_is_back",
         "src/source/arguments.rs::a_v4l2_device_is_opened_as_one_with_the_users_arguments",
     ),
     "source: ringgear transcode": (
-        "tests/it/recordings.rs::a_file_is_transcoded_without_a_daemon_and_what_is_wrong_is_said",
+        "tests/it/transcodes.rs::a_file_is_transcoded_without_a_daemon_and_what_is_wrong_is_said",
         "tests/it/source_sound.rs::a_file_is_transcoded_with_its_sound_or_without",
     ),
     # Its documented examples.

@@ -336,6 +336,15 @@ def test_single_source(film, format, caplog):
     assert "audio" not in caplog.text
 
 
+@pytest.mark.row("source: what is in it")
+def test_a_film_that_is_turned_has_the_shape_that_it_is_shown_in(movie, format, caplog):
+    ffmpeg("-i", movie, "-c", "copy", "-metadata:s:v", "rotate=90", "turned.mp4")
+    small = (H // 3, W // 3)
+    transcode(format, **{"-video_source": "turned.mp4", "-streams": [{"-resolution": f"{small[0]}x{small[1]}", "-video_bitrate": "100k"}], **SMALL})
+    assert tracks(out(format)) == [("h264", H, W), ("h264", *small)]
+    assert "another shape" not in caplog.text
+
+
 @pytest.mark.row("example: single source with streams")
 def test_single_source_with_streams(movie, format):
     stream_params = {

@@ -390,6 +390,9 @@ impl Owner {
             // Nothing is started any more, or an encoder that never drains would be killed and replaced for ever.
             return self.give_up_draining();
         }
+        if self.is_stuck(now) {
+            return self.give_up_draining();
+        }
         self.let_go_of_stored();
         if self.recording.is_none()
             && self.breaker.is_open()
@@ -561,18 +564,26 @@ impl Owner {
         let backlog = self.backlog.as_ref();
         let unfed = backlog.is_some_and(|backlog| backlog.next_unfed().is_some());
         let unpublished = backlog.is_some_and(|backlog| !backlog.is_empty());
+        let may_come = unpublished && self.may_work_yet();
         match &mut self.state {
             State::Running(running) if !unfed && !running.finishing => {
                 running.finish(self.parts.anchor.monotonic());
             }
             State::Running(_) => {}
-            _ if unpublished && (self.recording.is_some() || self.breaker.in_a_row() < 2) => {}
+            _ if may_come => {}
             _ => {
                 if self.sound_is_whole() {
                     self.end();
                 }
             }
         }
+    }
+
+    /// Whether another encoder may return what the last one hasn't. Of a recording, which loses what none returns, one that has worked is tried until it has
+    /// failed too often.
+    fn may_work_yet(&self) -> bool {
+        let recorded = self.recording.is_some() && self.worked;
+        self.breaker.in_a_row() < 2 || recorded && !self.breaker.is_open()
     }
 
     /// Ends without what the encoder has not returned in time.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::encoding::State;
 use super::{LOOKAHEAD, Owner};
 use crate::budget::Budget;
+use crate::clock::MonotonicTime;
 use crate::picture::Picture;
 use crate::stream::backlog::Backlog;
 use crate::stream::gate::Gate;
@@ -27,6 +28,8 @@ pub(super) struct Recording {
     pub(super) shelf: Shelf,
     /// Whether more waits for the disk than may.
     held_back: bool,
+    /// Since when none of what is committed has got to the encoder, once no more is.
+    stuck: Option<MonotonicTime>,
 }
 
 impl Drop for Recording {
@@ -43,6 +46,7 @@ impl Recording {
             left: Tick(0),
             shelf: Shelf::default(),
             held_back: false,
+            stuck: None,
         }
     }
 
@@ -55,6 +59,7 @@ impl Recording {
     pub(super) fn note_fed(&mut self, tick: Tick) {
         if tick >= self.left {
             self.left = tick.next();
+            self.stuck = None;
             self.gate.leave();
         }
     }
@@ -95,6 +100,17 @@ impl Owner {
         };
         recording.held_back = held > MOST_HELD;
         recording.held_back
+    }
+
+    /// Whether the recording is to end, and what was committed can't get to an encoder: none works, or none has taken anything for too long. The
+    /// stop itself comes behind it, and would be waited for for ever.
+    pub(super) fn is_stuck(&mut self, now: MonotonicTime) -> bool {
+        let lost = matches!(self.state, State::Resting { .. }) && !self.may_work_yet();
+        let Some(recording) = self.recording.as_mut().filter(|one| one.gate.is_stopped()) else {
+            return false;
+        };
+        let since = *recording.stuck.get_or_insert(now);
+        lost || now.saturating_since(since) > DRAIN
     }
 
     /// Whether the encoder owes something: it may hold what it needs for its lookahead, for as long as no more comes.

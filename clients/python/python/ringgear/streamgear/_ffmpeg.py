@@ -14,7 +14,7 @@ _PATIENCE = 30.0
 
 
 class Video(NamedTuple):
-    """The video of a file or URL."""
+    """The video of a file or URL, as it is shown: a phone's film may be turned."""
 
     width: int
     height: int
@@ -67,7 +67,8 @@ def has_audio(ffmpeg: str, input_args: Sequence[str], source: str) -> bool:
 def video(ffmpeg: str, source: str) -> Video | None:
     """The video of ``source``, or None if FFmpeg finds none with a size and a framerate."""
     printed = _printed(ffmpeg, ["-i", source])
-    for line in printed.splitlines():
+    lines = printed.splitlines()
+    for at, line in enumerate(lines):
         if not re.search(r"Stream #.*: Video: ", line):
             continue
         size = re.search(r"[ ,]([1-9]\d*)x([1-9]\d*)[ ,\[]", line)
@@ -76,8 +77,22 @@ def video(ffmpeg: str, source: str) -> Video | None:
             lasts = re.search(r"Duration: (\d+):(\d+):([\d.]+)", printed)
             duration = int(lasts[1]) * 3600 + int(lasts[2]) * 60 + float(lasts[3]) if lasts else None
             framerate = rate[1] if not rate[1].endswith("k") else str(float(rate[1][:-1]) * 1000)
-            return Video(int(size[1]), int(size[2]), framerate, duration, re.search(r"Stream #.*: Audio: ", printed) is not None)
+            width, height = int(size[1]), int(size[2])
+            if _is_turned(lines[at + 1 :]):
+                width, height = height, width
+            return Video(width, height, framerate, duration, re.search(r"Stream #.*: Audio: ", printed) is not None)
     return None
+
+
+def _is_turned(below: Sequence[str]) -> bool:
+    """Whether FFmpeg turns the pictures of a stream by a quarter or three, ``below`` being what it prints after the stream's own line."""
+    for line in below:
+        turned = re.search(r"displaymatrix: rotation of (-?[\d.]+) degrees", line)
+        if turned:
+            return round(float(turned[1]) / 90) % 2 == 1
+        if "Stream #" in line:
+            break
+    return False
 
 
 def _printed(ffmpeg: str, arguments: Sequence[str], *, error: bool = True) -> str:
