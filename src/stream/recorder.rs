@@ -219,14 +219,22 @@ impl Recorder {
 
     /// The recording is over and published.
     fn ended(&self, name: &str) {
-        let over = self.current().take_if(|current| current.name == name);
+        let mut current = self.current();
+        let over = current.take_if(|current| current.name == name);
+        let mut frames = 0;
+        if let Some(over) = &over {
+            let status = over.stream.status();
+            frames = status.ticks.fresh;
+            // Who asks now learns what became of it.
+            let fallen = status.renditions.into_iter().map(|each| each.fallback);
+            let mut report = self.idle.report();
+            (report.source, report.fallen) = (status.source, fallen.collect());
+        }
+        drop(current);
         self.picture.send_replace(None);
-        let frames = over.map_or(0, |current| {
-            current.stream.dismiss_sound("the recording has ended");
-            let status = current.stream.status();
-            self.idle.report().source = status.source;
-            status.ticks.fresh
-        });
+        if let Some(over) = over {
+            over.stream.dismiss_sound("the recording has ended");
+        }
         let folder = self.folder.join(name);
         match publish::discard_if_empty(&folder) {
             Ok(true) => {
@@ -319,6 +327,7 @@ impl Recorder {
     /// Makes the next recording by `plan`; the one under way goes on as it is.
     pub(crate) fn adjust(&self, plan: &StreamPlan) {
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan.clone());
+        self.idle.report().fallen.clear();
         self.idle.look_for_encoders(plan, &self.house.ffmpeg);
     }
 
