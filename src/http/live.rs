@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_core::response::Response;
 use bytes::Bytes;
 use hyper::http::{StatusCode, Version};
 use tokio::time::Instant;
 
 use super::StreamPort;
+use super::body::{Body, Response};
 use super::directives::{Directives, Verdict};
 use super::media::open_life;
 use super::open_segment::{More, NoMore, OpenBody, Source};
@@ -142,7 +142,7 @@ pub(super) async fn open_segment(
             Err(NoMore::Gone) => no_such_media(),
             Err(NoMore::TooLong) => not_in_time(port),
         },
-        Ok(first) => reply::growing(MP4, cache, OpenBody::new(source, first)),
+        Ok(first) => reply::growing(MP4, cache, Body::coming(OpenBody::new(source, first))),
         Err(NoMore::Gone) => no_such_media(),
         Err(NoMore::TooLong) => not_in_time(port),
     }

@@ -2,6 +2,7 @@
 //! the file system: a path is parsed into a [`route::Target`] or is unknown, and only what the window holds is served.
 
 mod assets;
+mod body;
 mod clip;
 mod crowd;
 mod cut;
@@ -26,6 +27,7 @@ mod serve;
 mod shares;
 #[cfg(test)]
 mod site_tests;
+mod socket;
 mod stalled;
 mod stills;
 mod stored;

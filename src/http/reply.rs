@@ -4,8 +4,6 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum_core::body::Body;
-use axum_core::response::Response;
 use bytes::Bytes;
 use hyper::http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -16,6 +14,7 @@ use hyper::http::header::{
 use hyper::http::uri::Authority;
 use hyper::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 
+use super::body::{Body, Response};
 use super::guard;
 use super::range::{ByteRange, Slices};
 use super::text::{Coding, Effort, Text};
@@ -74,18 +73,14 @@ pub(super) fn whole(content_type: &str, cache: Cache, body: Slices) -> Response 
     response(StatusCode::OK, content_type, cache, body.len(), body)
 }
 
-fn response<B>(
+fn response(
     status: StatusCode,
     content_type: &str,
     cache: Cache,
     length: u64,
-    body: B,
-) -> Response
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum_core::BoxError>,
-{
-    let mut response = Response::new(Body::new(body));
+    body: impl Into<Body>,
+) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     // The most that any answer has, those for other origins included: a map that grows is built twice.
@@ -114,17 +109,13 @@ pub(super) fn media(
 }
 
 /// The same of `total` bytes that come from elsewhere: `cut` makes the body of those from its first argument to before its second.
-pub(super) fn ranged<B>(
+pub(super) fn ranged<B: Into<Body>>(
     asked: &Asked,
     content_type: &str,
     cache: Cache,
     total: u64,
     cut: impl FnOnce(u64, u64) -> B,
-) -> Response
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum_core::BoxError>,
-{
+) -> Response {
     // Range is defined for GET alone; If-Range never matches, as no answer has a strong validator.
     let range = match asked.header(RANGE) {
         Some(header) if asked.method == Method::GET && asked.header(IF_RANGE).is_none() => {
@@ -168,12 +159,8 @@ where
 }
 
 /// Media whose length is not known yet: no ranges.
-pub(super) fn growing<B>(content_type: &str, cache: Cache, body: B) -> Response
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum_core::BoxError>,
-{
-    let mut response = Response::new(Body::new(body));
+pub(super) fn growing(content_type: &str, cache: Cache, body: Body) -> Response {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, header_value(content_type));
     headers.insert(CACHE_CONTROL, cache.value());
@@ -190,7 +177,7 @@ pub(super) fn text(asked: &Asked, content_type: &str, cache: Cache, text: &Text)
             .any(|tag| tag.trim() == "*" || opaque(tag) == own)
     });
     let mut response = if known {
-        let mut response = Response::new(Body::empty());
+        let mut response = Response::new(Slices::default().into());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.headers_mut().insert(CACHE_CONTROL, cache.value());
         response
@@ -346,7 +333,7 @@ pub(super) fn open_to_all_origins(response: &mut Response) {
 
 /// What such a page may ask for.
 pub(super) fn preflight() -> Response {
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(Slices::default().into());
     let headers = response.headers_mut();
     for (name, value) in [
         (ACCESS_CONTROL_ALLOW_METHODS, "GET,HEAD,OPTIONS"),

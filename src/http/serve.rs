@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use axum_core::body::Body;
 use hyper::http::Version;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,7 +21,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::crowd::Crowd;
-use super::stalled::{Answers, Impatient, Watched};
+use super::socket::Socket;
+use super::stalled::{Answers, Impatient};
 use super::{Site, Tls, origin, reply};
 use crate::complaint::Complaint;
 use crate::config::ViewerLimits;
@@ -150,7 +150,7 @@ impl Door {
         watcher: Watcher,
     ) -> Result<(), Broken> {
         let within = self.limits.header_timeout;
-        let impatient = |stream| Impatient::new(stream, self.limits.stall_timeout);
+        let impatient = |stream| Impatient::new(Socket::new(stream), self.limits.stall_timeout);
         let Some(tls) = &self.tls else {
             return self.serve(impatient(stream), peer, false, watcher).await;
         };
@@ -210,9 +210,7 @@ impl Door {
                     Some(refusal) => refusal,
                 };
                 Ok::<_, Infallible>(match under_way {
-                    Some(under_way) => {
-                        response.map(|body| Body::new(Watched::new(body, under_way)))
-                    }
+                    Some(under_way) => response.map(|body| body.watched(under_way)),
                     None => response,
                 })
             }
