@@ -51,7 +51,7 @@ pub(super) async fn playlist(
             return reply::error(StatusCode::BAD_REQUEST, "bad_directive", &message);
         }
     };
-    let deadline = Instant::now() + patience(&snapshot);
+    let mut deadline = None;
     loop {
         match directives.judge(&snapshot, track) {
             Verdict::Now => {
@@ -63,6 +63,8 @@ pub(super) async fn playlist(
                 return reply::error(StatusCode::BAD_REQUEST, "too_far_ahead", message);
             }
             Verdict::Wait(place) => {
+                let end = || Instant::now() + patience(&snapshot);
+                let deadline = *deadline.get_or_insert_with(end);
                 drop(snapshot);
                 let waited = port.waiting.until(&port.window, track, place, deadline);
                 snapshot = match waited.await {

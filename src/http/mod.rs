@@ -10,6 +10,7 @@ mod directives;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod guard;
+mod head_timer;
 mod jpeg;
 mod live;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod moment;
 mod open_segment;
 mod origin;
 mod past;
+mod place;
 mod range;
 mod reply;
 mod route;
@@ -35,6 +37,7 @@ mod stored;
 mod tests;
 mod text;
 mod then;
+mod threads;
 mod tls;
 mod viewers;
 mod waiting;
