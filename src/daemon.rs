@@ -110,7 +110,7 @@ impl Daemon {
         hear_panics();
         descriptors::raise_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(1)
             .thread_name("ringgear io")
             .enable_all()
             .build()

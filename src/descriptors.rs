@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Logs, listeners, the runtime's own, the one slate that is encoded at a time, and a reserve.
+/// Logs, listeners, the runtimes' own, the memory of media, the one slate that is encoded at a time, and a reserve.
 const HOUSE: u64 = 64;
 /// Clips, each of which has a file open, and the pipes of what decodes pictures of the past.
 pub(crate) const PAST: usize = 32;

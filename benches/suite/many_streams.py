@@ -52,7 +52,7 @@ def load(bench: Bench, frames: rig.Frames, count: int) -> Load:
         after, took = daemon.statuses(), time.monotonic() - began
         used, all_used = rig.cpu_seconds(daemon.pid) - used, rig.tree_cpu_seconds(daemon.pid) - all_used
         busy = rig.memory(daemon.pid)
-        pictures = rig.pictures_memory(daemon.pid)
+        pictures = rig.pictures_memory(daemon.pid) + rig.media_memory(daemon.pid)
         daemon.check()
     ticks = sum(new["ticks"]["total"] - old["ticks"]["total"] for old, new in zip(before, after))
 
@@ -85,7 +85,7 @@ def run(bench: Bench) -> Section:
     section = Section(
         "Many streams",
         f"720p I420 at {RATE} frames a second each, encoded at 64x36 by libx264 `ultrafast`, which costs next to nothing, so that the daemon's own limit is seen. One FFmpeg a stream reads all pictures whole, nicer than the daemon by 5 as always. "
-        "*Processors* is how many of them the daemon and all its FFmpegs keep busy; *overdue* is the share of ticks that were fed after the next one's deadline. Memory is RssAnon and that of pictures; it and threads are the daemon's, without what it has when no stream runs.",
+        "*Processors* is how many of them the daemon and all its FFmpegs keep busy; *overdue* is the share of ticks that were fed after the next one's deadline. Memory is RssAnon and that of pictures and media; it and threads are the daemon's, without what it has when no stream runs.",
         ["streams", "daemon, ms a tick", "processors", "late p50, ms", "late p99, ms", "overdue", "missed", "threads a stream", "MiB a stream", "of which window"],
     )
     frames = bench.frames("yuv420p", SIZE, 16)

@@ -21,7 +21,7 @@ def config(count: int) -> str:
 def run(bench: Bench) -> Section:
     section = Section(
         "Memory of a stream",
-        "1080p at 30 frames a second with libx264 `ultrafast` and `zerolatency`, a window of 6 s at 4 Mbit/s, full: the daemon's RssAnon and its memory for pictures, which is a memfd's and so not in that, beyond what it has when its stream waits for a producer. The producer's ring is not in it.",
+        "1080p at 30 frames a second with libx264 `ultrafast` and `zerolatency`, a window of 6 s at 4 Mbit/s, full: the daemon's RssAnon and its memory for pictures and for media, which is memfds' and so not in that, beyond what it has when its stream waits for a producer. The producer's ring is not in it.",
         ["format", "MiB", "window and retained segments, MiB", "the rest in pictures", "rest, MiB"],
     )
     for format in ("bgr24", "nv12"):
@@ -31,7 +31,7 @@ def run(bench: Bench) -> Section:
             daemon.feed(bench.feeder, frames, 30, ["s0"], still=True)
             daemon.wait_live(1)
             time.sleep(8 if bench.quick else 20)
-            busy = rig.memory(daemon.pid)["RssAnon"] + rig.pictures_memory(daemon.pid) - idle
+            busy = rig.memory(daemon.pid)["RssAnon"] + rig.pictures_memory(daemon.pid) + rig.media_memory(daemon.pid) - idle
             window = int(daemon.status("s0")["window"]["bytes"])
         rest = busy - window
         pictures = rest / (SIZE[0] * SIZE[1] * 3 // 2)

@@ -131,13 +131,13 @@ def run(bench: Bench) -> Section:
                     given = (connections, seconds, headers)
                     subjects = {name: partial(wrk, partial(find, root), *given) for name, root in (("Ringgear", ours), ("nginx", theirs))}
                     found = rig.in_turn(bench.rounds, subjects, bench.tell)
-                    memories.append(rig.memory(daemon.pid)["RssAnon"])
+                    memories.append(rig.memory(daemon.pid)["RssAnon"] + rig.media_memory(daemon.pid))
                     ratio = rig.Ratio.of(found["Ringgear"], found["nginx"])
                     section.row(kind, f"{size / 1e3:.1f}", connections, *(f"{sorted(each)[len(each) // 2]:.0f}" for each in found.values()), ratio)
                     section.goal(f"{kind}, {connections} connections: at least nginx's", str(ratio), ratio.median >= 1)
         finally:
             nginx.stop()
     grown = memories[-1] - memories[1] if len(memories) > 2 else 0
-    section.goal("memory stays flat", f"{grown / 1e6:+.1f} MB of RssAnon from the first measurement with 1,000 connections to the last", grown < 16e6)
+    section.goal("memory stays flat", f"{grown / 1e6:+.1f} MB of RssAnon and media from the first measurement with 1,000 connections to the last", grown < 16e6)
     section.commands["Each"] = "wrk -t1 -c CONNECTIONS -d 4s URL"
     return section

@@ -30,6 +30,8 @@ mod blocks;
 #[cfg(not(loom))]
 mod mapping;
 #[cfg(not(loom))]
+mod media;
+#[cfg(not(loom))]
 mod memory;
 #[cfg(not(loom))]
 mod peer;
@@ -45,6 +47,8 @@ mod writer;
 #[cfg(not(loom))]
 pub use blocks::{Block, BlockPool, Kept};
 pub use error::RingError;
+#[cfg(not(loom))]
+pub use media::{LEAST_MEDIA, Media, MediaPlace, MediaRun};
 #[cfg(not(loom))]
 pub use memory::{MemoryKind, RingMemory};
 #[cfg(not(loom))]

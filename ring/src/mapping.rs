@@ -1,5 +1,5 @@
 //! A shared mapping and the three things that may be done with it: look at a word, copy bytes out, and, on the
-//! producer's side, write bytes. All `unsafe` of the project's Rust side is here.
+//! producer's side, write bytes.
 
 use std::ffi::c_void;
 use std::os::fd::AsFd;

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum_core::response::Response;
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH};
 use hyper::http::{HeaderValue, StatusCode};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::body::{Body, Response};
 use super::cut::{self, Cut, CutError, Piece, Stock};
 use super::moment::{self, MomentError};
 use super::origin::MP4;
@@ -140,7 +140,7 @@ fn sent(port: &StreamPort, cut: Cut, share: Share) -> Response {
         stream: port.name.clone(),
         _share: share,
     };
-    let mut response = reply::growing(MP4, Cache::NoStore, body);
+    let mut response = reply::growing(MP4, Cache::NoStore, Body::coming(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, length.into());
     let name = format!(
@@ -172,7 +172,7 @@ struct ClipBody {
     _share: Share,
 }
 
-impl Body for ClipBody {
+impl HttpBody for ClipBody {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringgear_ring::MediaRun;
 use tokio::sync::{oneshot, watch};
 
 use super::waiting::Waiting;
@@ -85,7 +86,10 @@ pub(super) static MEDIA: LazyLock<Media> = LazyLock::new(|| {
         at += size;
     }
     assert_eq!(chunks.len(), 2 * SEGMENTS);
-    let mut chunks = chunks.into_iter().map(Bytes::from);
+    // As the window keeps it.
+    let mut run = MediaRun::default();
+    let keep = |chunk: Vec<u8>| run.keep(&chunk).map_or(chunk.into(), Bytes::from_owner);
+    let mut chunks = chunks.into_iter().map(keep);
     let pairs = std::iter::from_fn(|| Some([chunks.next()?, chunks.next()?]));
     Media {
         init: init.into(),

@@ -4,7 +4,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum_core::response::Response;
 use bytes::Bytes;
 use hyper::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, REFERRER_POLICY,
@@ -13,6 +12,7 @@ use hyper::http::header::{
 use hyper::http::uri::Authority;
 use hyper::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
+use super::body::Response;
 use super::reply::{self, Asked, Cache};
 use super::route::{Item, Past, Target};
 use super::serve::Client;

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_core::response::Response;
 use bytes::Bytes;
 use hyper::http::{StatusCode, Version};
 use tokio::time::Instant;
 
 use super::StreamPort;
+use super::body::{Body, Response};
 use super::directives::{Directives, Verdict};
 use super::media::open_life;
 use super::open_segment::{More, NoMore, OpenBody, Source};
@@ -51,7 +51,7 @@ pub(super) async fn playlist(
             return reply::error(StatusCode::BAD_REQUEST, "bad_directive", &message);
         }
     };
-    let deadline = Instant::now() + patience(&snapshot);
+    let mut deadline = None;
     loop {
         match directives.judge(&snapshot, track) {
             Verdict::Now => {
@@ -63,6 +63,8 @@ pub(super) async fn playlist(
                 return reply::error(StatusCode::BAD_REQUEST, "too_far_ahead", message);
             }
             Verdict::Wait(place) => {
+                let end = || Instant::now() + patience(&snapshot);
+                let deadline = *deadline.get_or_insert_with(end);
                 drop(snapshot);
                 let waited = port.waiting.until(&port.window, track, place, deadline);
                 snapshot = match waited.await {
@@ -142,7 +144,7 @@ pub(super) async fn open_segment(
             Err(NoMore::Gone) => no_such_media(),
             Err(NoMore::TooLong) => not_in_time(port),
         },
-        Ok(first) => reply::growing(MP4, cache, OpenBody::new(source, first)),
+        Ok(first) => reply::growing(MP4, cache, Body::coming(OpenBody::new(source, first))),
         Err(NoMore::Gone) => no_such_media(),
         Err(NoMore::TooLong) => not_in_time(port),
     }

@@ -2,6 +2,7 @@
 //! the file system: a path is parsed into a [`route::Target`] or is unknown, and only what the window holds is served.
 
 mod assets;
+mod body;
 mod clip;
 mod crowd;
 mod cut;
@@ -9,6 +10,7 @@ mod directives;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod guard;
+mod head_timer;
 mod jpeg;
 mod live;
 #[cfg(test)]
@@ -19,6 +21,7 @@ mod moment;
 mod open_segment;
 mod origin;
 mod past;
+mod place;
 mod range;
 mod reply;
 mod route;
@@ -26,6 +29,7 @@ mod serve;
 mod shares;
 #[cfg(test)]
 mod site_tests;
+mod socket;
 mod stalled;
 mod stills;
 mod stored;
@@ -33,6 +37,7 @@ mod stored;
 mod tests;
 mod text;
 mod then;
+mod threads;
 mod tls;
 mod viewers;
 mod waiting;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum_core::response::Response;
 use bytes::Bytes;
 use hyper::http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, LOCATION, TRANSFER_ENCODING,
@@ -17,6 +16,7 @@ use hyper::http::request::Parts;
 use hyper::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::assets::{self, Assets};
+use super::body::Response;
 use super::guard::Rights;
 use super::reply::{self, Asked, Cache};
 use super::route::{self, Item, Past, Target};

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum_core::response::Response;
 use hyper::http::StatusCode;
 use tokio::sync::watch;
 
 use super::assets::Assets;
+use super::body::Response;
 use super::origin;
 use super::reply::{self, Asked};
 use super::route::{Item, Past};

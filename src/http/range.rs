@@ -1,12 +1,9 @@
-//! Byte ranges (RFC 9110, section 14), single ones: and bodies that are slices of shared memory, never copied together.
+//! Byte ranges (RFC 9110, section 14), single ones: and slices of shared memory that are sent together, never copied together.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io::IoSlice;
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use bytes::{Buf, Bytes};
 
 /// What a Range header asks of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,19 +61,28 @@ fn position(text: &str) -> Option<u64> {
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// A body of slices.
+/// Slices that are sent one after another.
 #[derive(Debug, Default)]
 pub(super) struct Slices {
-    slices: VecDeque<Bytes>,
+    /// Empty only where there are no others, as most have one alone.
+    first: Bytes,
+    others: VecDeque<Bytes>,
     left: u64,
 }
 
 impl Slices {
     /// All of `slices`, one after another.
     pub(super) fn new(slices: impl IntoIterator<Item = Bytes>) -> Self {
-        let slices: VecDeque<_> = slices.into_iter().collect();
-        let left = slices.iter().map(|slice| slice.len() as u64).sum();
-        Self { slices, left }
+        let mut slices = slices.into_iter().filter(|slice| !slice.is_empty());
+        let first = slices.next().unwrap_or_default();
+        let others: VecDeque<_> = slices.collect();
+        let all = std::iter::once(&first).chain(&others);
+        let left = all.map(|slice| slice.len() as u64).sum();
+        Self {
+            first,
+            others,
+            left,
+        }
     }
 
     /// How many bytes there are.
@@ -87,7 +93,8 @@ impl Slices {
     /// The bytes `first..=last` alone; `last` lies within.
     pub(super) fn cut(self, first: u64, last: u64) -> Self {
         let mut start = 0;
-        Self::new(self.slices.into_iter().filter_map(|slice| {
+        let slices = std::iter::once(self.first).chain(self.others);
+        Self::new(slices.filter_map(|slice| {
             let end = start + slice.len() as u64;
             let from = first.clamp(start, end) - start;
             let to = (last + 1).clamp(start, end) - start;
@@ -97,29 +104,49 @@ impl Slices {
             (from < to).then(|| slice.slice(index(from)..index(to)))
         }))
     }
+
+    /// Takes the next bytes, at most so many, out of it: of one slice.
+    pub(super) fn take(&mut self, most: usize) -> Bytes {
+        let taken = self.first.split_to(most.min(self.first.len()));
+        self.left -= taken.len() as u64;
+        if self.first.is_empty() {
+            self.first = self.others.pop_front().unwrap_or_default();
+        }
+        taken
+    }
 }
 
-impl Body for Slices {
-    type Data = Bytes;
-    type Error = Infallible;
+impl From<Bytes> for Slices {
+    fn from(slice: Bytes) -> Self {
+        Self::new([slice])
+    }
+}
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = self.slices.pop_front();
-        if let Some(slice) = &next {
-            self.left -= slice.len() as u64;
+impl Buf for Slices {
+    fn remaining(&self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX)
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.first
+    }
+
+    fn chunks_vectored<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        let slices = std::iter::once(&self.first).chain(&self.others);
+        let slices = slices.filter(|slice| !slice.is_empty());
+        let mut count = 0;
+        for (into, slice) in into.iter_mut().zip(slices) {
+            *into = IoSlice::new(slice);
+            count += 1;
         }
-        Poll::Ready(next.map(|slice| Ok(Frame::data(slice))))
+        count
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.slices.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+    fn advance(&mut self, mut count: usize) {
+        assert!(count <= self.remaining(), "there are so many bytes");
+        while count > 0 {
+            count -= self.take(count).len();
+        }
     }
 }
 
@@ -157,12 +184,31 @@ mod tests {
         assert_eq!(ByteRange::parse("bytes=-1", 0), ByteRange::Unsatisfiable);
     }
 
+    /// All of it, as who writes `step` bytes at a time reads it.
+    fn read(mut slices: Slices, step: usize) -> Vec<u8> {
+        let mut read = Vec::new();
+        while slices.has_remaining() {
+            let mut vectors = [IoSlice::new(&[]); 3];
+            let count = slices.chunks_vectored(&mut vectors);
+            let there: Vec<u8> = vectors[..count]
+                .iter()
+                .flat_map(|one| one.to_vec())
+                .collect();
+            assert!(there.starts_with(slices.chunk()) && !slices.chunk().is_empty());
+            let step = step.min(there.len());
+            read.extend_from_slice(&there[..step]);
+            slices.advance(step);
+        }
+        read
+    }
+
     proptest! {
         #[test]
         fn a_cut_is_what_cutting_the_whole_gives(
             slices in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 1..6),
             a in 0_usize..100,
             b in 0_usize..100,
+            step in 1_usize..30,
         ) {
             let whole = slices.concat();
             prop_assume!(!whole.is_empty());
@@ -170,8 +216,7 @@ mod tests {
             prop_assume!(first <= last);
             let cut = Slices::new(slices.into_iter().map(Bytes::from)).cut(first as u64, last as u64);
             prop_assert_eq!(cut.len(), (last - first + 1) as u64);
-            let bytes: Vec<u8> = cut.slices.iter().flatten().copied().collect();
-            prop_assert_eq!(bytes, &whole[first..=last]);
+            prop_assert_eq!(read(cut, step), &whole[first..=last]);
         }
     }
 }

@@ -1,21 +1,21 @@
 //! Answers: status, headers and body of everything that the origin says, so that rules 7 and 24 are kept in one place.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum_core::body::Body;
-use axum_core::response::Response;
 use bytes::Bytes;
 use hyper::http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
-    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    HeaderName, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER, VARY,
+    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
+    IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER, VARY,
 };
 use hyper::http::uri::Authority;
 use hyper::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 
+use super::body::{Body, Response};
 use super::guard;
 use super::range::{ByteRange, Slices};
 use super::text::{Coding, Effort, Text};
@@ -32,6 +32,12 @@ pub(super) struct Asked {
     pub(super) counted: Option<IpAddr>,
     /// How many folders its path goes down.
     pub(super) depth: usize,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        spare(std::mem::take(&mut self.headers));
+    }
 }
 
 impl Asked {
@@ -56,50 +62,74 @@ pub(super) enum Cache {
 impl Cache {
     fn value(self) -> HeaderValue {
         let text = match self {
-            Self::NoStore => "no-store".to_owned(),
-            Self::Revalidate => "no-cache".to_owned(),
+            Self::NoStore => return HeaderValue::from_static("no-store"),
+            Self::Revalidate => return HeaderValue::from_static("no-cache"),
             Self::For(time) => format!("public, max-age={}", time.as_secs()),
             Self::Immutable(time) => format!("public, max-age={}, immutable", time.as_secs()),
         };
-        header_value(&text)
+        header_value(text)
     }
 }
 
-fn header_value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("our own header values are visible ASCII")
+pub(super) fn header_value(text: String) -> HeaderValue {
+    let value = HeaderValue::from_maybe_shared(Bytes::from(text));
+    value.expect("our own header values are visible ASCII")
+}
+
+thread_local! {
+    /// Maps of headers that requests had: answers fill them again, for a new one is so large that the C library searches for its memory.
+    static SPARE: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The most headers that an answer has, those for other origins included: a map that grows is built twice.
+const MOST_HEADERS: usize = 12;
+const MOST_SPARE: usize = 8;
+
+/// Takes a map that is not needed any more.
+fn spare(mut headers: HeaderMap) {
+    if (MOST_HEADERS..=4 * MOST_HEADERS).contains(&headers.capacity()) {
+        headers.clear();
+        // A thread that ends keeps none.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MOST_SPARE {
+                spare.push(headers);
+            }
+        });
+    }
+}
+
+/// An answer of `body` without any headers.
+fn bare(body: Body) -> Response {
+    let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
+    let mut response = Response::new(body);
+    *response.headers_mut() = match spare {
+        Ok(Some(headers)) => headers,
+        _ => HeaderMap::with_capacity(MOST_HEADERS),
+    };
+    response
 }
 
 /// `body`, whole.
-pub(super) fn whole(content_type: &str, cache: Cache, body: Slices) -> Response {
-    response(StatusCode::OK, content_type, cache, body.len(), body)
+pub(super) fn whole(content_type: &'static str, cache: Cache, body: Slices) -> Response {
+    response(StatusCode::OK, content_type, cache, body)
 }
 
-fn response<B>(
+fn response(
     status: StatusCode,
-    content_type: &str,
+    content_type: &'static str,
     cache: Cache,
-    length: u64,
-    body: B,
-) -> Response
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum_core::BoxError>,
-{
-    let mut response = Response::new(Body::new(body));
+    body: impl Into<Body>,
+) -> Response {
+    let mut response = growing(content_type, cache, body.into());
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    // The most that any answer has, those for other origins included: a map that grows is built twice.
-    headers.reserve(12);
-    headers.insert(CONTENT_TYPE, header_value(content_type));
-    headers.insert(CACHE_CONTROL, cache.value());
-    headers.insert(CONTENT_LENGTH, length.into());
     response
 }
 
 /// Bytes out of the window, or the range of them that was asked for.
 pub(super) fn media(
     asked: &Asked,
-    content_type: &str,
+    content_type: &'static str,
     cache: Cache,
     slices: impl IntoIterator<Item = Bytes>,
 ) -> Response {
@@ -114,17 +144,13 @@ pub(super) fn media(
 }
 
 /// The same of `total` bytes that come from elsewhere: `cut` makes the body of those from its first argument to before its second.
-pub(super) fn ranged<B>(
+pub(super) fn ranged<B: Into<Body>>(
     asked: &Asked,
-    content_type: &str,
+    content_type: &'static str,
     cache: Cache,
     total: u64,
     cut: impl FnOnce(u64, u64) -> B,
-) -> Response
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum_core::BoxError>,
-{
+) -> Response {
     // Range is defined for GET alone; If-Range never matches, as no answer has a strong validator.
     let range = match asked.header(RANGE) {
         Some(header) if asked.method == Method::GET && asked.header(IF_RANGE).is_none() => {
@@ -135,19 +161,13 @@ where
     let mut response = match range {
         ByteRange::Whole => {
             let whole = cut(0, total);
-            response(StatusCode::OK, content_type, cache, total, whole)
+            response(StatusCode::OK, content_type, cache, whole)
         }
         ByteRange::Slice { first, last } => {
             let slice = cut(first, last + 1);
-            let length = last + 1 - first;
-            let mut response = response(
-                StatusCode::PARTIAL_CONTENT,
-                content_type,
-                cache,
-                length,
-                slice,
-            );
-            let place = header_value(&format!("bytes {first}-{last}/{total}"));
+            let partial = StatusCode::PARTIAL_CONTENT;
+            let mut response = response(partial, content_type, cache, slice);
+            let place = header_value(format!("bytes {first}-{last}/{total}"));
             response.headers_mut().insert(CONTENT_RANGE, place);
             response
         }
@@ -157,7 +177,7 @@ where
                 "range_not_satisfiable",
                 &format!("the range lies beyond the {total} bytes that there are"),
             );
-            let place = header_value(&format!("bytes */{total}"));
+            let place = header_value(format!("bytes */{total}"));
             response.headers_mut().insert(CONTENT_RANGE, place);
             response
         }
@@ -168,29 +188,30 @@ where
 }
 
 /// Media whose length is not known yet: no ranges.
-pub(super) fn growing<B>(content_type: &str, cache: Cache, body: B) -> Response
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum_core::BoxError>,
-{
-    let mut response = Response::new(Body::new(body));
+pub(super) fn growing(content_type: &'static str, cache: Cache, body: Body) -> Response {
+    let mut response = bare(body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, header_value(content_type));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, cache.value());
     response
 }
 
 /// A text in the best coding that the client takes, or 304 when it has it already. Ranges are of the uncompressed text.
-pub(super) fn text(asked: &Asked, content_type: &str, cache: Cache, text: &Text) -> Response {
+pub(super) fn text(
+    asked: &Asked,
+    content_type: &'static str,
+    cache: Cache,
+    text: &Text,
+) -> Response {
     let known = asked.header(IF_NONE_MATCH).is_some_and(|header| {
         let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-        let own = opaque(text.etag());
+        let own = opaque(text.etag().to_str().unwrap_or_default());
         header
             .split(',')
             .any(|tag| tag.trim() == "*" || opaque(tag) == own)
     });
     let mut response = if known {
-        let mut response = Response::new(Body::empty());
+        let mut response = bare(Slices::default().into());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.headers_mut().insert(CACHE_CONTROL, cache.value());
         response
@@ -214,7 +235,7 @@ pub(super) fn text(asked: &Asked, content_type: &str, cache: Cache, text: &Text)
     };
     if !response.status().is_client_error() {
         let headers = response.headers_mut();
-        headers.insert(ETAG, header_value(text.etag()));
+        headers.insert(ETAG, text.etag().clone());
         headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     }
     response
@@ -234,7 +255,7 @@ pub(super) fn json(asked: &Asked, value: &impl serde::Serialize) -> Response {
 /// A value as JSON with another status than 200.
 pub(super) fn json_status(status: StatusCode, value: &serde_json::Value) -> Response {
     let body = Slices::new([Bytes::from(value.to_string())]);
-    response(status, JSON, Cache::NoStore, body.len(), body)
+    response(status, JSON, Cache::NoStore, body)
 }
 
 /// An error: `{"error": {"code", "message"}}`, never cached.
@@ -346,7 +367,7 @@ pub(super) fn open_to_all_origins(response: &mut Response) {
 
 /// What such a page may ask for.
 pub(super) fn preflight() -> Response {
-    let mut response = Response::new(Body::empty());
+    let mut response = bare(Slices::default().into());
     let headers = response.headers_mut();
     for (name, value) in [
         (ACCESS_CONTROL_ALLOW_METHODS, "GET,HEAD,OPTIONS"),

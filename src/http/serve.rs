@@ -3,12 +3,14 @@
 //! little, and media is shared memory.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use axum_core::body::Body;
 use hyper::http::Version;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,10 +21,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::crowd::Crowd;
-use super::stalled::{Answers, Impatient, Watched};
+use super::head_timer::HeadTimer;
+use super::place::Placed;
+use super::socket::Socket;
+use super::stalled::{Answers, Impatient};
+use super::threads::Threads;
 use super::{Site, Tls, origin, reply};
 use crate::complaint::Complaint;
 use crate::config::ViewerLimits;
@@ -63,6 +70,7 @@ pub async fn serve(
     let mut complaint = Complaint::default();
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let mut threads = Threads::start();
     if let Some(tls) = &door.tls {
         connections.spawn(Arc::clone(tls).follow());
     }
@@ -85,7 +93,7 @@ pub async fn serve(
                 if complaint.is_due(Instant::now()) {
                     tracing::warn!(%cause, "viewers can't connect; raise the limit of open files (LimitNOFILE=), should it be that");
                 }
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                sleep(Duration::from_millis(200)).await;
                 continue;
             }
         };
@@ -94,12 +102,19 @@ pub async fn serve(
         };
         bound(&stream, door.limits.stall_timeout);
         let (door, watcher) = (Arc::clone(&door), graceful.watcher());
-        connections.spawn(async move {
-            if let Err(cause) = door.welcome(stream, peer.ip(), watcher).await {
+        let stream = stream.into_std();
+        let serving = async move {
+            let served = async {
+                // Of the runtime that it is served by.
+                let stream = TcpStream::from_std(stream?)?;
+                door.welcome(stream, peer.ip(), watcher).await
+            };
+            if let Err(cause) = served.await {
                 tracing::debug!(%peer, %cause, "an HTTP connection ended early");
             }
             drop((place, permit));
-        });
+        };
+        connections.spawn_on(serving, &threads.next());
     }
     drop(listener);
     // Whoever is not done by then is cut off: dropping the set ends the rest.
@@ -112,17 +127,27 @@ struct Door {
     limits: ViewerLimits,
     crowd: Arc<Crowd>,
     tls: Option<Arc<Tls>>,
-    builder: auto::Builder<TokioExecutor>,
 }
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 impl Door {
     fn new(site: Arc<Site>, limits: ViewerLimits, tls: Option<Arc<Tls>>) -> Self {
+        Self {
+            site,
+            crowd: Crowd::new(limits.clone()),
+            limits,
+            tls,
+        }
+    }
+
+    /// What a connection is served by.
+    fn builder(&self, timer: HeadTimer) -> auto::Builder<TokioExecutor> {
+        let limits = &self.limits;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
-            .timer(TokioTimer::new())
+            .timer(timer)
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(limits.header_bytes);
         builder
@@ -133,13 +158,7 @@ impl Door {
             .max_send_buf_size(MAX_BUFFERED)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(limits.stall_timeout);
-        Self {
-            site,
-            crowd: Crowd::new(limits.clone()),
-            limits,
-            tls,
-            builder,
-        }
+        builder
     }
 
     /// Finds out what `stream` speaks, and serves it to its end.
@@ -150,7 +169,7 @@ impl Door {
         watcher: Watcher,
     ) -> Result<(), Broken> {
         let within = self.limits.header_timeout;
-        let impatient = |stream| Impatient::new(stream, self.limits.stall_timeout);
+        let impatient = |stream| Impatient::new(Socket::new(stream), self.limits.stall_timeout);
         let Some(tls) = &self.tls else {
             return self.serve(impatient(stream), peer, false, watcher).await;
         };
@@ -194,7 +213,7 @@ impl Door {
                 counted: crowd.counted(address),
                 encrypted: encrypted || forwarded,
             };
-            let refusal = match crowd.may_ask(address, Instant::now()) {
+            let refusal = match crowd.may_ask(address, Instant::now) {
                 true if !served && !origin::tells_of_life(request.uri().path()) => {
                     Some(reply::to_tls(&request))
                 }
@@ -203,42 +222,72 @@ impl Door {
             };
             // Nobody reads a request's body.
             let (head, _) = request.into_parts();
-            let site = Arc::clone(&site);
+            let answer = match refusal {
+                None => Ok(Placed::new(origin::answer(
+                    Arc::clone(&site),
+                    Some(client),
+                    head,
+                ))),
+                Some(refusal) => Err(refusal),
+            };
             async move {
-                let response = match refusal {
-                    None => origin::answer(site, Some(client), head).await,
-                    Some(refusal) => refusal,
+                let response = match answer {
+                    Ok(answer) => answer.await,
+                    Err(refusal) => refusal,
                 };
                 Ok::<_, Infallible>(match under_way {
-                    Some(under_way) => {
-                        response.map(|body| Body::new(Watched::new(body, under_way)))
-                    }
+                    Some(under_way) => response.map(|body| body.watched(under_way)),
                     None => response,
                 })
             }
         });
+        let timer = HeadTimer::default();
         let connection = self
-            .builder
+            .builder(timer.clone())
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
-        let mut connection = std::pin::pin!(watcher.watch(connection));
-        let mut look_after = header_timeout;
-        loop {
-            // Until the version is known hyper has no timer of its own, and HTTP/2 has none for headers.
-            if let Ok(ended) = tokio::time::timeout(look_after, &mut connection).await {
-                return ended;
+        let mut connection = pin!(watcher.watch(connection));
+        // Until the version is known hyper has no timer of its own, and HTTP/2 has none for headers.
+        let mut look_at = Some(Instant::now() + header_timeout);
+        let mut alarm = pin!(sleep(header_timeout));
+        poll_fn(|context| {
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                    return Poll::Ready(ended);
+                }
+                let Some(next) = timer.due().into_iter().chain(look_at).min() else {
+                    return Poll::Pending;
+                };
+                // It may go off too early, which costs less than to set it for each request.
+                if next < alarm.deadline().into_std() {
+                    alarm.as_mut().reset(next.into());
+                }
+                ready!(alarm.as_mut().poll(context));
+                alarm.as_mut().reset(next.into());
+                let now = Instant::now();
+                if timer.due().is_some_and(|due| due <= now) {
+                    // hyper sees it, too.
+                    return match connection.as_mut().poll(context) {
+                        Poll::Ready(ended) => Poll::Ready(ended),
+                        Poll::Pending => Poll::Ready(Err("no request came in time".into())),
+                    };
+                }
+                if look_at.is_none_or(|at| now < at) {
+                    continue;
+                }
+                if !asked.load(Ordering::Relaxed) {
+                    return Poll::Ready(Err("no request came in time".into()));
+                }
+                look_at = match answers.get() {
+                    Some(answers) => match answers.over(now.into(), header_timeout) {
+                        Some(why) => return Poll::Ready(Err(why.into())),
+                        None => Some(now + patience.min(header_timeout) / 2),
+                    },
+                    None => None,
+                };
             }
-            if !asked.load(Ordering::Relaxed) {
-                return Err("no request came in time".into());
-            }
-            let Some(answers) = answers.get() else {
-                return connection.await;
-            };
-            if let Some(why) = answers.over(tokio::time::Instant::now(), header_timeout) {
-                return Err(why.into());
-            }
-            look_after = patience.min(header_timeout) / 2;
-        }
+        })
+        .await
     }
 }
 

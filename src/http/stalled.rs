@@ -13,6 +13,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::range::Slices;
+
 /// What is handed to HTTP/2 at once: so much of an answer it may hold beside what the peer has asked for.
 const AT_ONCE: usize = 64 << 10;
 /// What a peer takes at the least in a second, in the mean, of what is there for it.
@@ -284,7 +286,7 @@ impl Drop for Piece {
 /// An answer's body, handed on in pieces, so that it is seen when none is taken.
 pub(super) struct Watched<B> {
     inner: B,
-    rest: Bytes,
+    rest: Slices,
     answer: Answer,
 }
 
@@ -292,21 +294,21 @@ impl<B> Watched<B> {
     pub(super) fn new(inner: B, answer: Answer) -> Self {
         Self {
             inner,
-            rest: Bytes::new(),
+            rest: Slices::default(),
             answer,
         }
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
-    type Data = Bytes;
+impl<B: Body<Data = Slices> + Unpin> Body for Watched<B> {
+    type Data = Slices;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        if self.rest.is_empty() {
+    ) -> Poll<Option<Result<Frame<Slices>, B::Error>>> {
+        if self.rest.len() == 0 {
             let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) => self.rest = data,
@@ -315,18 +317,16 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
                 None => return Poll::Ready(None),
             }
         }
-        let length = self.rest.len().min(AT_ONCE);
-        let piece = self.rest.split_to(length);
-        let piece = Piece::hand_on(piece, &self.answer.0);
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        let piece = Piece::hand_on(self.rest.take(AT_ONCE), &self.answer.0);
+        Poll::Ready(Some(Ok(Frame::data(piece.into()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.inner.is_end_stream()
+        self.rest.len() == 0 && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.len() as u64;
+        let rest = self.rest.len();
         let inner = self.inner.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(inner.lower() + rest);
@@ -343,7 +343,6 @@ mod tests {
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    use super::super::range::Slices;
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -360,14 +359,14 @@ mod tests {
         let over = |after| answers.over(Instant::now() + seconds(after), REST);
         assert_eq!((over(5), over(11)), (None, Some("it asks for nothing")));
         let slices = Slices::new([Bytes::from(vec![7; 100_000]), Bytes::from(vec![8; 10])]);
-        let mut body = Watched::new(slices, answers.begin());
+        let mut body = Watched::new(super::super::body::Body::from(slices), answers.begin());
         // What waits for us, and not for the peer, may take its time.
         assert_eq!(over(1000), None);
         let mut context = Context::from_waker(Waker::noop());
         let mut next = || {
             let left = body.size_hint().exact();
             match Pin::new(&mut body).poll_frame(&mut context) {
-                Poll::Ready(Some(Ok(frame))) => (left, frame.into_data().unwrap()),
+                Poll::Ready(Some(Ok(frame))) => (left, frame.into_data().unwrap().take(usize::MAX)),
                 _ => (left, Bytes::new()),
             }
         };

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum_core::response::Response;
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::Site;
+use super::body::{Body, Response};
 use super::origin::{A_YEAR, MP4, no_such_media};
 use super::reply::{self, Asked, Cache};
 use super::shares::Share;
@@ -51,12 +51,14 @@ pub(super) async fn answer(
             let file = Arc::new(stored.file);
             // It may go when somebody removes the recording; what was fetched of it stays true.
             let cache = Cache::Immutable(A_YEAR);
-            reply::ranged(asked, MP4, cache, stored.len, |first, last| FileBody {
-                file,
-                at: first,
-                left: last - first,
-                reading: None,
-                share,
+            reply::ranged(asked, MP4, cache, stored.len, |first, last| {
+                Body::coming(FileBody {
+                    file,
+                    at: first,
+                    left: last - first,
+                    reading: None,
+                    share,
+                })
             })
         }
         _ => no_such_media(),
@@ -72,7 +74,7 @@ struct FileBody {
     share: Arc<Share>,
 }
 
-impl Body for FileBody {
+impl HttpBody for FileBody {
     type Data = Bytes;
     type Error = std::io::Error;
 

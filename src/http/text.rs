@@ -7,8 +7,10 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
+use hyper::http::HeaderValue;
 use sha2::{Digest, Sha256};
 
+use super::reply::header_value;
 use crate::manifest::hls::Extent;
 use crate::window::Snapshot;
 
@@ -61,7 +63,7 @@ pub(super) enum Effort {
 pub(super) struct Text {
     plain: Bytes,
     /// Weak, as the same for every coding, quotes included.
-    etag: OnceLock<String>,
+    etag: OnceLock<HeaderValue>,
     effort: Effort,
     gzip: OnceLock<Bytes>,
     brotli: OnceLock<Bytes>,
@@ -78,9 +80,9 @@ impl Text {
         }
     }
 
-    pub(super) fn etag(&self) -> &str {
-        self.etag
-            .get_or_init(|| format!("W/\"{}\"", short_hash(&self.plain)))
+    pub(super) fn etag(&self) -> &HeaderValue {
+        let etag = || header_value(format!("W/\"{}\"", short_hash(&self.plain)));
+        self.etag.get_or_init(etag)
     }
 
     /// The text in `coding`, or as it is where that is no gain; and the coding that it is in.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_core::response::Response;
 use bytes::Bytes;
 use hyper::http::StatusCode;
 
+use super::body::Response;
 use super::cut::{CutError, Piece, Stock, Taken, taken, video_track};
 use super::origin::JPEG;
 use super::reply::{self, Asked, Cache};

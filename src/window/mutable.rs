@@ -17,6 +17,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use ringgear_ring::MediaRun;
+
 use crate::clock::MonotonicTime;
 use crate::package::Part;
 use crate::sample::TrackIndex;
@@ -132,6 +135,8 @@ pub struct Window {
     media_sequence: SegmentNumber,
     discontinuity_sequence: u64,
     ended: bool,
+    /// Of each track, where its parts are kept.
+    media: Vec<MediaRun>,
     /// The bytes of all parts that are held.
     account: Account,
     /// When each kind of thing was last given up for want of memory.
@@ -142,6 +147,11 @@ impl Window {
     /// An empty window, or one that goes on from `restored`, which has to be of the same tracks.
     pub fn new(settings: WindowSettings, restored: Option<&Snapshot>) -> Self {
         let mut window = Self {
+            media: settings
+                .tracks
+                .iter()
+                .map(|_| MediaRun::default())
+                .collect(),
             settings,
             period: None,
             owed_discontinuity: false,
@@ -281,7 +291,12 @@ impl Window {
 
     /// Takes the next part of `track`. Its segment closes when the part says that it is the last, or when it reaches the edge. Where memory is
     /// short, the oldest segments go for it.
-    pub fn push(&mut self, track: TrackIndex, part: Part, now: UnixTime) -> Result<(), PushError> {
+    pub fn push(
+        &mut self,
+        track: TrackIndex,
+        mut part: Part,
+        now: UnixTime,
+    ) -> Result<(), PushError> {
         if self.ended {
             return Err(PushError::Ended);
         }
@@ -307,6 +322,9 @@ impl Window {
             column.captured.get_or_insert(part.captured);
         }
         let end = part.first_tick.plus(u64::from(part.ticks));
+        if let Some(media) = self.media[track].keep(&part.bytes) {
+            part.bytes = Bytes::from_owner(media);
+        }
         let grid = &column.period.of(track).grid;
         // Of a copied stream only its source knows.
         let closes = part.last || grid.cut.is_none() && grid.starts_segment(end);

@@ -531,15 +531,16 @@ fn what_is_no_proper_request_is_answered_once_and_costs_others_nothing() {
 fn slow_ones_are_dropped(daemon: &Daemon) {
     let port = daemon.place.port;
     let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
-    // Headers that never end, and nothing at all.
+    // Headers that never end, and nothing at all, at once or after an answer.
     let slow: Vec<TcpStream> = (0..32)
         .map(|nth| {
             let mut stream = connect();
-            let begun = if nth % 2 == 0 {
-                "GET / HTTP/1.1\r\nA: "
-            } else {
-                ""
-            };
+            let begun = [
+                "GET / HTTP/1.1\r\nA: ",
+                "",
+                "GET /time HTTP/1.1\r\nHost: x\r\n\r\n",
+                "GET /time HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nA: ",
+            ][nth % 4];
             stream.write_all(begun.as_bytes()).unwrap();
             stream
         })
