@@ -98,22 +98,33 @@ impl File {
 /// Whether the file's pages are small ones. Of a large one whose part is given back the rest may stay, and then Linux fills that part with zeros,
 /// under the hands of a socket that holds it.
 fn has_small_pages() -> bool {
-    let is_large = |path: std::path::PathBuf| {
-        let chosen = std::fs::read_to_string(path).unwrap_or_default();
-        ["[always]", "[within_size]", "[force]"]
+    has_small_pages_by(std::path::Path::new(LARGE_PAGES))
+}
+
+/// By what is in `folder`. What can't be read may be anything.
+fn has_small_pages_by(folder: &std::path::Path) -> bool {
+    let is_small = |path: std::path::PathBuf| match std::fs::read_to_string(path) {
+        Ok(chosen) => ["[always]", "[within_size]", "[force]"]
             .iter()
-            .any(|large| chosen.contains(large))
+            .all(|large| !chosen.contains(large)),
+        // Not all of what is there are sizes, and not every size says so.
+        Err(error) => matches!(
+            error.kind(),
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+        ),
     };
-    let folder = std::path::Path::new(LARGE_PAGES);
-    match std::fs::read_dir(folder) {
-        Ok(sizes) => {
-            let sizes = sizes.flatten().map(|size| size.path());
-            let mut all = std::iter::once(folder.to_owned()).chain(sizes);
-            !all.any(|size| is_large(size.join("shmem_enabled")))
-        }
+    let sizes = match std::fs::read_dir(folder) {
+        Ok(sizes) => sizes,
         // A kernel that has none, if this is where one says so.
-        Err(_) => folder.parent().is_some_and(std::path::Path::is_dir),
-    }
+        Err(error) => {
+            return error.kind() == std::io::ErrorKind::NotFound
+                && folder.parent().is_some_and(std::path::Path::is_dir);
+        }
+    };
+    is_small(folder.join("shmem_enabled"))
+        && sizes
+            .into_iter()
+            .all(|size| size.is_ok_and(|size| is_small(size.path().join("shmem_enabled"))))
 }
 
 /// A mapped range of the file.
@@ -189,10 +200,10 @@ pub struct MediaRun {
 }
 
 impl MediaRun {
-    /// A copy of `bytes` that a socket can be given; none where they are fewer than [`LEAST_MEDIA`], or the system has nothing of the kind: no memory, no
-    /// descriptor, no place in the address space, or no small pages.
+    /// A copy of `bytes` that a socket can be given; none where they are fewer than [`LEAST_MEDIA`] or than four pages, or the system has nothing of the kind:
+    /// no memory, no descriptor, no place in the address space, or no small pages.
     pub fn keep(&mut self, bytes: &[u8]) -> Option<Media> {
-        (bytes.len() >= LEAST_MEDIA)
+        (bytes.len() >= LEAST_MEDIA.max(4 * rustix::param::page_size()))
             .then(|| self.keep_in(File::of_process()?, bytes).ok())
             .flatten()
     }
@@ -207,7 +218,12 @@ impl MediaRun {
             }
         };
         let from = self.used;
-        file.write(bytes, extent.offset + from as u64)?;
+        if let Err(error) = file.write(bytes, extent.offset + from as u64) {
+            // Nothing else is behind it, nor will be.
+            let first = from.next_multiple_of(rustix::param::page_size());
+            file.free(extent.offset + first as u64, extent.bytes - first);
+            return Err(error);
+        }
         self.used += bytes.len();
         self.extent = Some(Arc::clone(&extent));
         Ok(Media {
@@ -372,6 +388,34 @@ mod tests {
         *file.next.lock().unwrap() = 8 * EXTENT as u64;
         let again = run.keep_in(file, &marked(3, EXTENT)).unwrap();
         assert_eq!(again.as_ref(), marked(3, EXTENT));
+    }
+
+    #[test]
+    fn large_pages_are_seen_and_what_cant_be_read_may_be_large() {
+        let folder = std::env::temp_dir().join(format!("ringgear-pages-{}", std::process::id()));
+        let size = folder.join("hugepages-64kB");
+        let says = |place: &std::path::Path, chosen: &str| {
+            std::fs::write(place.join("shmem_enabled"), chosen).unwrap();
+        };
+        assert!(has_small_pages_by(&folder), "a kernel without any");
+        assert!(!has_small_pages_by(&folder.join("none").join("such")));
+        std::fs::create_dir_all(&size).unwrap();
+        std::fs::write(folder.join("defrag"), "").unwrap();
+        assert!(has_small_pages_by(&folder));
+        says(&folder, "always within_size advise [never] deny force");
+        says(&size, "always inherit within_size advise [never]");
+        assert!(has_small_pages_by(&folder));
+        for large in ["[always] never", "always [within_size] never"] {
+            says(&size, large);
+            assert!(!has_small_pages_by(&folder), "{large}");
+        }
+        says(&size, "always [never]");
+        says(&folder, "always [force]");
+        assert!(!has_small_pages_by(&folder));
+        std::fs::remove_file(folder.join("shmem_enabled")).unwrap();
+        std::fs::create_dir(folder.join("shmem_enabled")).unwrap();
+        assert!(!has_small_pages_by(&folder), "it can't be read");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

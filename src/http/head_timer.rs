@@ -56,6 +56,24 @@ impl Sleep for Waiting {}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.timer.set(None);
+        // Another may have been made before this one goes.
+        let mut due = self.timer.0.lock().unwrap_or_else(PoisonError::into_inner);
+        due.take_if(|due| *due == self.due);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_head_is_waited_for_until_it_is_there() {
+        let timer = HeadTimer::default();
+        let (first, second) = (Instant::now(), Instant::now() + Duration::from_secs(5));
+        let mut waiting = timer.sleep_until(first);
+        timer.reset(&mut waiting, second);
+        assert_eq!(timer.due(), Some(second));
+        drop(waiting);
+        assert_eq!(timer.due(), None);
     }
 }

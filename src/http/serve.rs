@@ -266,11 +266,14 @@ impl Door {
                 alarm.as_mut().reset(next.into());
                 let now = Instant::now();
                 if timer.due().is_some_and(|due| due <= now) {
-                    // hyper sees it, too.
-                    return match connection.as_mut().poll(context) {
-                        Poll::Ready(ended) => Poll::Ready(ended),
-                        Poll::Pending => Poll::Ready(Err("no request came in time".into())),
-                    };
+                    // hyper sees it, too, unless the head has just come.
+                    if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                        return Poll::Ready(ended);
+                    }
+                    if timer.due().is_some_and(|due| due <= now) {
+                        return Poll::Ready(Err("no request came in time".into()));
+                    }
+                    continue;
                 }
                 if look_at.is_none_or(|at| now < at) {
                     continue;

@@ -2,12 +2,15 @@
 //! one runtime do.
 
 use std::io;
+use std::sync::mpsc;
 
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 /// How many there are.
 const COUNT: usize = 2;
+/// What waits for a disk has threads beside each of them, this many at most; the rest waits for those.
+const BESIDE: usize = 64;
 
 /// They end with this, and what runs on them.
 pub(super) struct Threads {
@@ -29,11 +32,27 @@ impl Threads {
     }
 
     fn one() -> io::Result<(Handle, oneshot::Sender<()>)> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
+        let (made, is_made) = mpsc::channel();
+        let run = move || {
+            // It is made and dropped here: no runtime can be dropped by what runs on another one.
+            let made_here = Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(BESIDE)
+                .build();
+            match made_here {
+                Ok(runtime) => {
+                    let _ = made.send(Ok(runtime.handle().clone()));
+                    let _ = runtime.block_on(ended);
+                }
+                Err(error) => drop(made.send(Err(error))),
+            }
+        };
         let thread = std::thread::Builder::new().name("ringgear viewers".to_owned());
-        thread.spawn(move || runtime.block_on(ended))?;
+        thread.spawn(run)?;
+        let handle = is_made
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("a thread for viewers ended at once")))?;
         Ok((handle, end))
     }
 
