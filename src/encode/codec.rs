@@ -61,6 +61,9 @@ fn software(rendition: &EncodeRendition, at_once: NonZeroU32, options: &mut Code
                 RateControl::Bitrate(_) => at_once.min(MOST_AT_A_BITRATE),
                 RateControl::Crf(_) => at_once,
             };
+            // Those between its own pictures are kept as well.
+            let at_once = at_once.get() / rendition.every;
+            let at_once = NonZeroU32::new(at_once).unwrap_or(NonZeroU32::MIN);
             if at_once > NonZeroU32::MIN {
                 // Each picture in a thread of its own, not in slices that wait for each other.
                 options.add(["-thread_type", "frame"]);

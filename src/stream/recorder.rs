@@ -225,10 +225,12 @@ impl Recorder {
         if let Some(over) = &over {
             let status = over.stream.status();
             frames = status.ticks.fresh;
-            // Who asks now learns what became of it.
-            let fallen = status.renditions.into_iter().map(|each| each.fallback);
+            // Who asks now learns what became of it, unless other renditions are to be made since.
+            let same = over.stream.plan.borrow().renditions == self.plan().renditions;
+            let fallen = status.renditions.into_iter().filter(|_| same);
             let mut report = self.idle.report();
-            (report.source, report.fallen) = (status.source, fallen.collect());
+            report.source = status.source;
+            report.fallen = fallen.map(|each| each.fallback).collect();
         }
         drop(current);
         self.picture.send_replace(None);

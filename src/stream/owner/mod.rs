@@ -446,6 +446,9 @@ impl Owner {
         let Some(packager) = self.packagers.get_mut(track) else {
             return;
         };
+        if let Some(recording) = &mut self.recording {
+            recording.note_returned();
+        }
         if tick < packager.next_tick() {
             // The encoder before this one returned it already. It shows that this one works.
             if let State::Running(running) = &mut self.state {

@@ -28,7 +28,7 @@ pub(super) struct Recording {
     pub(super) shelf: Shelf,
     /// Whether more waits for the disk than may.
     held_back: bool,
-    /// Since when none of what is committed has got to the encoder, once no more is.
+    /// Since when none of what is committed has got to the encoder, nor anything back from it, once no more is.
     stuck: Option<MonotonicTime>,
 }
 
@@ -62,6 +62,11 @@ impl Recording {
             self.stuck = None;
             self.gate.leave();
         }
+    }
+
+    /// The encoder has returned something, whether for the first time or not.
+    pub(super) fn note_returned(&mut self) {
+        self.stuck = None;
     }
 }
 
