@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use hyper::http::Version;
+use hyper::http::{Method, Version};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -207,6 +207,7 @@ impl Door {
             has_asked.store(true, Ordering::Relaxed);
             let under_way = (request.version() == Version::HTTP_2)
                 .then(|| books.get_or_init(|| Answers::new(patience)).begin());
+            let head_alone = request.method() == Method::HEAD;
             let (address, forwarded) = crowd.viewer(peer, request.headers());
             let client = Client {
                 address,
@@ -236,6 +237,8 @@ impl Door {
                     Err(refusal) => refusal,
                 };
                 Ok::<_, Infallible>(match under_way {
+                    // With HTTP/1 hyper leaves the body out.
+                    Some(_) if head_alone => reply::without_body(response),
                     Some(under_way) => response.map(|body| body.watched(under_way)),
                     None => response,
                 })

@@ -104,6 +104,17 @@ fn http_2_is_spoken_in_cleartext_to_clients_that_know_it() {
     let query = format!("/cam/high/media.m3u8?_HLS_msn={}", number + 2);
     assert_eq!(curl(&knows, &daemon.url(&query)).0, "200 2");
     assert_eq!(curl(&["--http1.1"], &daemon.url("/healthz")).0, "200 1.1");
+    // The head alone, which says how long the rest is.
+    for (version, said) in [
+        ("--http2-prior-knowledge", "200 2"),
+        ("--http1.1", "200 1.1"),
+    ] {
+        let (told, head) = curl(&[version, "--head"], &daemon.url("/cam/high/media.m3u8"));
+        assert_eq!(told, said);
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        assert!(!head.contains("content-length: 0"), "{head}");
+        assert!(head.contains("content-length: "), "{head}");
+    }
 }
 
 #[test]
