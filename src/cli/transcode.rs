@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::Level;
 
 use super::logging::{self, LogArgs};
-use super::{CliError, signals};
+use super::{CliError, say, signals};
 use crate::config::{self, AudioCodec, Plan, SourceInput, SourcePlan, StreamPlan};
 use crate::encode::process::last_words;
 use crate::publish;
@@ -138,11 +138,11 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
         (Some(_), Some(_)) if args.copy => ", which is encoded: only AAC can be copied",
         _ => "",
     };
-    eprintln!("{shown}: {found}{note}");
+    say(format_args!("{shown}: {found}{note}"));
     if args.copy && found.turned.is_some() {
-        eprintln!(
+        say(format_args!(
             "{shown}: players are not told how to turn what is copied: leave out --copy, and it is turned"
-        );
+        ));
     }
     // What has no end has no place in it that could be found again; nor has a copy, which is made of packets.
     let has_end = found.duration.is_some() || matches!(source.input, SourceInput::File(_));
@@ -157,10 +157,10 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     if before.is_some() {
         stays = Transcode::reopen(&job.stream, job.out).map_err(CliError::Failed)?;
         let from = job.stream.grid.framerate.duration_of(stays).as_secs_f64();
-        eprintln!(
+        say(format_args!(
             "{}: goes on at {from:.1} s, where it was cut off",
             job.out.display()
-        );
+        ));
     }
     if let Some(work) = work {
         folder::begin(job.out, &work)?;
@@ -221,7 +221,9 @@ impl Job<'_> {
         progress.clear();
         if let Some(signal) = signal {
             let name = signals::name_of(signal);
-            eprintln!("{name}: what is under way is still written; a second one ends it at once");
+            say(format_args!(
+                "{name}: what is under way is still written; a second one ends it at once"
+            ));
         }
         work.finish();
         let status = work.status();
@@ -246,7 +248,9 @@ impl Job<'_> {
         }
         let (out, length) = (self.out.display(), left.length.as_secs_f64());
         let (frames, took) = (stays + status.ticks.fresh, begun.elapsed().as_secs_f64());
-        eprintln!("{out}: {frames} pictures, {length:.1} s, in {took:.1} s");
+        say(format_args!(
+            "{out}: {frames} pictures, {length:.1} s, in {took:.1} s"
+        ));
         Ok(())
     }
 
@@ -296,8 +300,10 @@ fn cut_short(status: &StreamStatus, left: Left) -> Option<String> {
                 "{shown} breaks off after {length:.1} s, and should be {told:.1} s long (FFmpeg says: {words}): get the whole of it"
             ));
         }
-        Some(told) => eprintln!("{shown}: its pictures end after {length:.1} of {told:.1} s"),
-        None if wrong => eprintln!("{shown}: FFmpeg finds faults in it: {words}"),
+        Some(told) => say(format_args!(
+            "{shown}: its pictures end after {length:.1} of {told:.1} s"
+        )),
+        None if wrong => say(format_args!("{shown}: FFmpeg finds faults in it: {words}")),
         None => {}
     }
     None

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::sources::pattern_file;
 use crate::harness::broken_ffmpeg::BrokenFfmpeg;
@@ -189,6 +189,38 @@ fn what_was_interrupted_or_killed_plays_or_waits_and_the_same_command_goes_on_wi
         assert_eq!(files, 24 + 2, "segments, one init, a playlist");
     }
     assert!(!out.join("transcode.toml").exists());
+}
+
+#[test]
+fn a_closed_terminal_ends_it_as_ctrl_c_does_and_does_nothing_to_what_nohup_started() {
+    const FRAMES: u32 = 400;
+    let place = Place::new();
+    let out = place.path().join("out");
+    pattern_file(&place.path().join("in.mp4"), FRAMES);
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    // Nothing can be written there, as to a terminal that is gone.
+    let mut child = transcode(&place, "in.mp4", &out, LADDER)
+        .stderr(closed)
+        .spawn()
+        .unwrap();
+    let segment = out.join("low/1.m4s");
+    wait_for("some of it is there", PATIENCE, || {
+        segment.exists().then_some(())
+    });
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(1));
+    assert!(shown(&out.join("low")).1);
+
+    let mut command = place.command_of(Who::Daemon, "nohup");
+    let input = place.path().join("in.mp4");
+    command.arg(place.program()).arg("transcode").arg(input);
+    command.arg(&out).args(LADDER);
+    let mut left_alone = cut_off(&mut command, &out, 4, Signal::HUP);
+    let ended = left_alone.wait(PATIENCE);
+    assert_eq!(ended.code(), Some(0), "{}", left_alone.said());
+    let (frames, ended) = shown(&out.join("low"));
+    assert!(ended && frames == Vec::from_iter(0..FRAMES), "{frames:?}");
 }
 
 #[test]
