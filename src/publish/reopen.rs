@@ -6,8 +6,8 @@ use super::folder::{Folder, PublishError};
 use super::state::{Found, STATE_COPY, STATE_FILE, State};
 
 /// Makes the ended recording of `stream` in `dir` one that was cut off at a segment's edge: whoever publishes there next goes on from that edge,
-/// and removes what lies behind it, a last segment that is shorter than others, and the playlists, which say that it has ended. What has
-/// not ended stays as it is.
+/// and removes what lies behind it, and the playlists, which say that it has ended. Behind it are segments that are shorter than others, those
+/// that not all renditions have, and with sound one more. What has not ended stays as it is.
 ///
 /// # Errors
 /// When the folder can't be read or written.
