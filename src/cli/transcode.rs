@@ -150,6 +150,7 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     let job = Job {
         out: &args.out_dir,
         command: command(&args.input, &shown),
+        hides: args.input.contains("://") && args.input != shown,
         stream,
         resumable: work.is_some(),
     };
@@ -173,6 +174,8 @@ struct Job<'a> {
     out: &'a Path,
     /// The command line that asks for it, for people.
     command: String,
+    /// Whether that has not all of the input's URL.
+    hides: bool,
     stream: StreamPlan,
     /// Whether it can be gone on with if it is cut off.
     resumable: bool,
@@ -261,12 +264,15 @@ impl Job<'_> {
     /// What has failed, what there is of it, and how to go on. What is of no use is removed.
     fn told(&self, cause: &str, left: Left, resumable: bool) -> String {
         let (cause, out) = (of_the_command_line(cause), self.out.display());
-        let command = &self.command;
+        let command = match self.hides {
+            true => format!(", with its user, password and query: {}", self.command),
+            false => format!(": {}", self.command),
+        };
         if left.length.is_zero() {
             // What can't be removed stays, and is told of by the next one.
             let _ = folder::end(self.out);
             let _ = publish::clear_if_empty(self.out);
-            return format!("{cause}\n{out} has nothing of it\nto begin anew: {command}");
+            return format!("{cause}\n{out} has nothing of it\nto begin anew{command}");
         }
         let length = left.length.as_secs_f64();
         let plays = match left.plays {
@@ -274,9 +280,9 @@ impl Job<'_> {
             false => "but does not play yet",
         };
         let on = match resumable {
-            true => format!("to go on from there: {command}"),
+            true => format!("to go on from there{command}"),
             false => {
-                format!("it can't be gone on with; to begin anew, remove {out}, then: {command}")
+                format!("it can't be gone on with; to begin anew, remove {out}, then{command}")
             }
         };
         format!("{cause}\n{out} has the first {length:.1} s, {plays}\n{on}")

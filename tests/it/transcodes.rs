@@ -379,21 +379,18 @@ fn an_input_that_breaks_off_is_gone_on_with_once_it_is_there_again() {
     let out = place.path().join("out");
     pattern_file(&place.path().join("in.mkv"), FRAMES);
     let server = HalfServer::of(&place.path().join("in.mkv"));
-    let command = || {
+    let command = |url: &str| {
         let mut command = place.command(Who::Daemon);
         let options = ["--segment", "1s", "--rendition", "low=@200k"];
-        command
-            .args(["transcode", &server.url])
-            .arg(&out)
-            .args(options);
+        command.args(["transcode", url]).arg(&out).args(options);
         command
     };
-    let broken = run(&mut command(), PATIENCE);
+    let broken = run(&mut command(&server.url), PATIENCE);
     assert_eq!(broken.code, Some(1), "{}", broken.stderr);
     for said in [
         "breaks off: it should be 16.0 s long",
         "s, and plays\n",
-        "to go on from there: ",
+        "to go on from there, with its user, password and query: ",
     ] {
         assert!(broken.stderr.contains(said), "{said}: {}", broken.stderr);
     }
@@ -401,8 +398,17 @@ fn an_input_that_breaks_off_is_gone_on_with_once_it_is_there_again() {
     assert!(!work.contains("secret") && !broken.stderr.contains("secret"));
     let (frames, ended) = shown(&out.join("low"));
     assert!(ended && frames == Vec::from_iter(0..u32::try_from(frames.len()).unwrap()));
+    // As it was signed the first time: what that gave may differ.
+    let state = std::fs::read(out.join("state.json")).unwrap();
+    let other = server.url.replace("secret", "hidden");
+    let refused = run(&mut command(&other), PATIENCE);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    let said = "with another user, password or query than now";
+    assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    assert_eq!(std::fs::read(out.join("state.json")).unwrap(), state);
+    assert!(out.join("index.m3u8").exists());
     server.mended.store(true, Ordering::Relaxed);
-    let done = run(&mut command(), PATIENCE);
+    let done = run(&mut command(&server.url), PATIENCE);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let (frames, ended) = shown(&out.join("low"));
     assert!(ended && frames == Vec::from_iter(0..FRAMES), "{frames:?}");
@@ -432,7 +438,9 @@ fn a_folder_that_was_changed_meanwhile_is_not_gone_on_with_nor_is_another_input(
     let segment: PathBuf = out.join("low/1.m4s");
     let kept = std::fs::read(&segment).unwrap();
     std::fs::write(&segment, b"something else").unwrap();
+    let state = std::fs::read(out.join("state.json")).unwrap();
     refused(1, "is not as it was left");
+    assert_eq!(std::fs::read(out.join("state.json")).unwrap(), state);
     std::fs::write(&segment, kept).unwrap();
     pattern_file(&path("new.mp4"), 30);
     std::fs::rename(path("new.mp4"), path("in.mp4")).unwrap();
