@@ -16,7 +16,7 @@ use super::logging::{self, LogArgs};
 use super::{CliError, say, signals};
 use crate::config::{self, AudioCodec, Plan, SourceInput, SourcePlan, StreamPlan};
 use crate::encode::process::last_words;
-use crate::publish;
+use crate::publish::{self, Claim};
 use crate::source::{self, Found};
 use crate::status::{StreamState, StreamStatus};
 use crate::stream::{Left, Transcode};
@@ -269,9 +269,12 @@ impl Job<'_> {
             false => format!(": {}", self.command),
         };
         if left.length.is_zero() {
-            // What can't be removed stays, and is told of by the next one.
-            let _ = folder::end(self.out);
-            let _ = publish::clear_if_empty(self.out);
+            // What can't be removed stays, and is told of by the next one; what another process makes there is its own.
+            let claim = self.out.is_dir().then(|| Claim::take(self.out));
+            if !matches!(claim, None | Some(Ok(None))) {
+                let _ = folder::end(self.out);
+                let _ = publish::clear_if_empty(self.out);
+            }
             return format!("{cause}\n{out} has nothing of it\nto begin anew{command}");
         }
         let length = left.length.as_secs_f64();
@@ -463,6 +466,10 @@ fn of_the_command_line(told: &str) -> String {
         (format!("source of {table}"), "INPUT"),
         (", or shorten the window".to_owned(), ""),
         (", or lower [publish] keep_free".to_owned(), ""),
+        (
+            ", or set [publish] dir to another folder".to_owned(),
+            ", or name another folder",
+        ),
         (
             "; let the daemon's user write there".to_owned(),
             "; let yourself write there, or name another folder",

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::sources::pattern_file;
@@ -445,6 +446,26 @@ fn a_folder_that_was_changed_meanwhile_is_not_gone_on_with_nor_is_another_input(
     pattern_file(&path("new.mp4"), 30);
     std::fs::rename(path("new.mp4"), path("in.mp4")).unwrap();
     refused(2, "bytes, changed ");
+}
+
+#[test]
+fn what_another_one_makes_in_the_same_folder_is_left_alone() {
+    let place = Place::new();
+    let out = place.path().join("out");
+    pattern_file(&place.path().join("in.mp4"), 100);
+    std::fs::create_dir(&out).unwrap();
+    give_to_daemon(&out);
+    // The other one has the folder, and has published nothing yet.
+    let claim = std::fs::File::open(&out).unwrap();
+    flock(&claim, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let refused = run(&mut transcode(&place, "in.mp4", &out, LADDER), PATIENCE);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("stop it, or name another folder"),
+        "{}",
+        refused.stderr
+    );
+    assert!(out.join("transcode.toml").exists());
 }
 
 #[test]
