@@ -19,6 +19,7 @@ mod transcode;
 mod watch;
 mod y4m;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,7 +44,7 @@ pub enum CliError {
     /// Anything else: exit status 1.
     #[error("ringgear: {0}")]
     Failed(String),
-    /// It was interrupted: it dies of that signal, which is exit status 130 or 143 in a shell.
+    /// It was interrupted: it dies of that signal, which is exit status 129, 130 or 143 in a shell.
     #[error("ringgear: {told}")]
     Interrupted {
         /// By which.
@@ -83,8 +84,8 @@ enum Subcommands {
     Pattern(pattern::PatternArgs),
     /// Make HLS and DASH of a file, in a folder
     ///
-    /// What was cut off is gone on with by the same command. Exit status: 0 all of it is there, 1 it failed, 2 wrong arguments, 130 and 143 it was
-    /// interrupted by SIGINT or SIGTERM
+    /// What was cut off is gone on with by the same command. Exit status: 0 all of it is there, 1 it failed, 2 wrong arguments, 129, 130 and 143 it
+    /// was interrupted by SIGHUP, SIGINT or SIGTERM
     Transcode(transcode::TranscodeArgs),
     /// Make a URL that opens a guarded stream for a while
     Sign(sign::SignArgs),
@@ -140,7 +141,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            say(&error);
             ExitCode::from(match error {
                 CliError::Usage(_) | CliError::Config(_) => 2,
                 CliError::Failed(_) => 1,
@@ -151,6 +152,11 @@ pub fn main() -> ExitCode {
             })
         }
     }
+}
+
+/// Writes a line to standard error. Where its terminal is closed nobody reads it, and what is under way goes on.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// What FFmpeg at `path` lacks of `codecs`, for `ringgear check`.

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::Level;
 
 use super::logging::{self, LogArgs};
-use super::{CliError, signals};
+use super::{CliError, say, signals};
 use crate::config::{self, AudioCodec, Plan, SourceInput, SourcePlan, StreamPlan};
 use crate::encode::process::last_words;
-use crate::publish;
+use crate::publish::{self, Claim};
 use crate::source::{self, Found};
 use crate::status::{StreamState, StreamStatus};
 use crate::stream::{Left, Transcode};
@@ -138,11 +138,11 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
         (Some(_), Some(_)) if args.copy => ", which is encoded: only AAC can be copied",
         _ => "",
     };
-    eprintln!("{shown}: {found}{note}");
+    say(format_args!("{shown}: {found}{note}"));
     if args.copy && found.turned.is_some() {
-        eprintln!(
+        say(format_args!(
             "{shown}: players are not told how to turn what is copied: leave out --copy, and it is turned"
-        );
+        ));
     }
     // What has no end has no place in it that could be found again; nor has a copy, which is made of packets.
     let has_end = found.duration.is_some() || matches!(source.input, SourceInput::File(_));
@@ -150,6 +150,7 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     let job = Job {
         out: &args.out_dir,
         command: command(&args.input, &shown),
+        hides: args.input.contains("://") && args.input != shown,
         stream,
         resumable: work.is_some(),
     };
@@ -157,10 +158,10 @@ pub(super) fn run(args: TranscodeArgs) -> Result<(), CliError> {
     if before.is_some() {
         stays = Transcode::reopen(&job.stream, job.out).map_err(CliError::Failed)?;
         let from = job.stream.grid.framerate.duration_of(stays).as_secs_f64();
-        eprintln!(
+        say(format_args!(
             "{}: goes on at {from:.1} s, where it was cut off",
             job.out.display()
-        );
+        ));
     }
     if let Some(work) = work {
         folder::begin(job.out, &work)?;
@@ -173,6 +174,8 @@ struct Job<'a> {
     out: &'a Path,
     /// The command line that asks for it, for people.
     command: String,
+    /// Whether that has not all of the input's URL.
+    hides: bool,
     stream: StreamPlan,
     /// Whether it can be gone on with if it is cut off.
     resumable: bool,
@@ -221,7 +224,9 @@ impl Job<'_> {
         progress.clear();
         if let Some(signal) = signal {
             let name = signals::name_of(signal);
-            eprintln!("{name}: what is under way is still written; a second one ends it at once");
+            say(format_args!(
+                "{name}: what is under way is still written; a second one ends it at once"
+            ));
         }
         work.finish();
         let status = work.status();
@@ -246,7 +251,9 @@ impl Job<'_> {
         }
         let (out, length) = (self.out.display(), left.length.as_secs_f64());
         let (frames, took) = (stays + status.ticks.fresh, begun.elapsed().as_secs_f64());
-        eprintln!("{out}: {frames} pictures, {length:.1} s, in {took:.1} s");
+        say(format_args!(
+            "{out}: {frames} pictures, {length:.1} s, in {took:.1} s"
+        ));
         Ok(())
     }
 
@@ -257,12 +264,18 @@ impl Job<'_> {
     /// What has failed, what there is of it, and how to go on. What is of no use is removed.
     fn told(&self, cause: &str, left: Left, resumable: bool) -> String {
         let (cause, out) = (of_the_command_line(cause), self.out.display());
-        let command = &self.command;
+        let command = match self.hides {
+            true => format!(", with its user, password and query: {}", self.command),
+            false => format!(": {}", self.command),
+        };
         if left.length.is_zero() {
-            // What can't be removed stays, and is told of by the next one.
-            let _ = folder::end(self.out);
-            let _ = publish::clear_if_empty(self.out);
-            return format!("{cause}\n{out} has nothing of it\nto begin anew: {command}");
+            // What can't be removed stays, and is told of by the next one; what another process makes there is its own.
+            let claim = self.out.is_dir().then(|| Claim::take(self.out));
+            if !matches!(claim, None | Some(Ok(None))) {
+                let _ = folder::end(self.out);
+                let _ = publish::clear_if_empty(self.out);
+            }
+            return format!("{cause}\n{out} has nothing of it\nto begin anew{command}");
         }
         let length = left.length.as_secs_f64();
         let plays = match left.plays {
@@ -270,9 +283,9 @@ impl Job<'_> {
             false => "but does not play yet",
         };
         let on = match resumable {
-            true => format!("to go on from there: {command}"),
+            true => format!("to go on from there{command}"),
             false => {
-                format!("it can't be gone on with; to begin anew, remove {out}, then: {command}")
+                format!("it can't be gone on with; to begin anew, remove {out}, then{command}")
             }
         };
         format!("{cause}\n{out} has the first {length:.1} s, {plays}\n{on}")
@@ -296,8 +309,10 @@ fn cut_short(status: &StreamStatus, left: Left) -> Option<String> {
                 "{shown} breaks off after {length:.1} s, and should be {told:.1} s long (FFmpeg says: {words}): get the whole of it"
             ));
         }
-        Some(told) => eprintln!("{shown}: its pictures end after {length:.1} of {told:.1} s"),
-        None if wrong => eprintln!("{shown}: FFmpeg finds faults in it: {words}"),
+        Some(told) => say(format_args!(
+            "{shown}: its pictures end after {length:.1} of {told:.1} s"
+        )),
+        None if wrong => say(format_args!("{shown}: FFmpeg finds faults in it: {words}")),
         None => {}
     }
     None
@@ -451,6 +466,10 @@ fn of_the_command_line(told: &str) -> String {
         (format!("source of {table}"), "INPUT"),
         (", or shorten the window".to_owned(), ""),
         (", or lower [publish] keep_free".to_owned(), ""),
+        (
+            ", or set [publish] dir to another folder".to_owned(),
+            ", or name another folder",
+        ),
         (
             "; let the daemon's user write there".to_owned(),
             "; let yourself write there, or name another folder",

@@ -21,7 +21,7 @@ pub(crate) use folder::in_the_way;
 pub use folder::{Claim, PublishError, StoredFile};
 #[cfg(test)]
 pub(crate) use folder::{DISK_FULL, STEPS_LEFT};
-pub use reopen::reopen;
+pub use reopen::{reopen, reopened};
 pub use restore::{Ledger, Restored, restore};
 pub use state::RememberedSource;
 pub(crate) use state::{

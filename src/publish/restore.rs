@@ -173,7 +173,7 @@ fn empty(
 
 /// The window that `state` describes; an empty one that its numbers go on in if the renditions are others, or if an init
 /// segment is missing, without which no segment can be played.
-fn take_over(
+pub(super) fn take_over(
     folder: &Folder,
     state: &State,
     renditions: &[String],

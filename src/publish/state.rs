@@ -348,33 +348,39 @@ impl State {
         })
     }
 
-    /// As if it had been cut off before its last segment, if that is shorter than others: nothing names that, or the playlists, and both are to
-    /// be removed.
+    /// As if it had been cut off where the first segment begins that some track lacks or has shorter than others: nothing names what lies behind
+    /// that, or the playlists, and all of it is to be removed. With sound a segment more goes: what of that lies behind its pictures in the source
+    /// was not read yet, and is silence there.
     pub(super) fn reopen(&mut self) {
         self.ended = false;
         self.claimed_files.append(&mut self.manifests);
-        let segments: Vec<&SegmentState> = self.segments().map(|(_, segment)| segment).collect();
-        let is_video = |segment: &&&SegmentState| self.periods[segment.period].grid.audio.is_none();
-        let Some(last) = { segments.iter() }
-            .filter(is_video)
-            .max_by_key(|last| last.number)
-        else {
-            return;
-        };
-        let is_full = |segment: &&SegmentState| {
+        let is_audio = |segment: &SegmentState| self.periods[segment.period].grid.audio.is_some();
+        let is_whole = |segment: &&SegmentState| {
             let grid = &self.periods[segment.period].grid;
-            grid.segment_end(segment.first_tick) == segment.first_tick.plus(segment.ticks.into())
+            let end = segment.first_tick.plus(segment.ticks.into());
+            !segment.gap && grid.segment_end(segment.first_tick) == end
         };
-        let (number, first_tick) = (last.number, last.first_tick);
-        let mut of_that_number = segments.iter().filter(|segment| segment.number == number);
-        if of_that_number.all(is_full) {
-            return;
+        let whole = |track: &TrackState| track.listed.iter().take_while(is_whole).count();
+        let whole = self.tracks.iter().map(whole).min().unwrap_or(0);
+        let has_sound = self.segments().any(|(_, segment)| is_audio(segment));
+        let stay = whole.saturating_sub(usize::from(has_sound));
+        let first_to_go = { self.tracks.iter() }
+            .filter_map(|track| track.listed.get(stay))
+            .filter(|segment| !is_audio(segment))
+            .map(|segment| segment.first_tick)
+            .min();
+        if let Some(first) = first_to_go {
+            self.last_tick = first.0.checked_sub(1).map(Tick);
         }
+        let next = self
+            .last_number()
+            .map_or(self.claimed.1, |last| last.next());
+        let edge = self.media_sequence.plus(stay as u64);
+        self.claimed = (self.claimed.0.min(edge), self.claimed.1.max(next));
         for track in &mut self.tracks {
-            track.listed.retain(|segment| segment.number < number);
+            track.listed.truncate(stay);
+            track.open = None;
         }
-        self.last_tick = first_tick.0.checked_sub(1).map(Tick);
-        self.claimed = (number, self.claimed.1.max(number.next()));
     }
 
     fn check(&self) -> Result<(), String> {

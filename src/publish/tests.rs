@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use super::folder::{DISK_FULL, STEPS_LEFT};
 use super::*;
 use crate::package::Part;
 use crate::picture::{PictureFormat, Size};
-use crate::sample::TrackDescription;
+use crate::sample::{AudioFormat, TrackDescription};
 use crate::tick::{Framerate, Grid, Tick, UnixTime};
 use crate::window::{Mode, Snapshot, TrackInit, Window, WindowSettings};
 
@@ -73,27 +74,33 @@ fn step(window: &mut Window) -> Arc<Snapshot> {
             continue;
         }
         let grid = window.period().unwrap().grid;
-        let mut ticks = 1;
-        while !grid.ends_part(tick.plus(ticks - 1)) {
-            ticks += 1;
-        }
-        let end = tick.plus(ticks);
-        now = grid.time_of(end);
-        let content = format!("{track} {tick};").repeat(20 + track);
-        let part = Part {
-            segment: grid.segment_of(tick),
-            number: grid.part_of(tick),
-            first_tick: tick,
-            ticks: u32::try_from(ticks).unwrap(),
-            independent: grid.starts_segment(tick),
-            last: grid.starts_segment(end),
-            captured: grid.time_of(tick),
-            bytes: Bytes::from(content),
-        };
-        window.push(track, part, now).unwrap();
+        now = push(window, track, &grid, tick);
     }
     window.expire(now);
     window.snapshot(now)
+}
+
+/// Pushes the part of `track`, whose grid is given, that begins at `tick`, at its end, which is returned.
+fn push(window: &mut Window, track: usize, grid: &Grid, tick: Tick) -> UnixTime {
+    let mut ticks = 1;
+    while !grid.ends_part(tick.plus(ticks - 1)) {
+        ticks += 1;
+    }
+    let end = tick.plus(ticks);
+    let now = grid.time_of(end);
+    let content = format!("{track} {tick};").repeat(20 + track);
+    let part = Part {
+        segment: grid.segment_of(tick),
+        number: grid.part_of(tick),
+        first_tick: tick,
+        ticks: u32::try_from(ticks).unwrap(),
+        independent: grid.starts_segment(tick),
+        last: grid.starts_segment(end),
+        captured: grid.time_of(tick),
+        bytes: Bytes::from(content),
+    };
+    window.push(track, part, now).unwrap();
+    now
 }
 
 fn started(tracks: &[&str]) -> Window {
@@ -903,48 +910,89 @@ fn a_publisher_that_is_stopped_before_its_first_pass_makes_it() {
     assert_eq!(contents(&folder), expected(&last));
 }
 
+/// Ends `window`, which `dir` has none of yet, and reopens what is published of it: the ticks that stay, which every track has.
+fn reopened(dir: &Path, mut window: Window, tracks: &[&str]) -> u64 {
+    let now = time(START.plus(600));
+    window.end(now);
+    let mut ended = copy(dir, Ledger::default());
+    ended.bring(&window.snapshot(now), Some(SOURCE)).unwrap();
+    assert!(dir.join("index.m3u8").exists());
+
+    reopen(dir, "door").unwrap();
+    let restored = restore(dir, "door", &names(tracks), now).unwrap();
+    let snapshot = restored.snapshot.unwrap();
+    assert!(!snapshot.ended && !restored.started_over);
+    assert_eq!(restored.source, Some(SOURCE));
+    let stay = restored.last_tick.unwrap().next().since(START);
+    let segments = usize::try_from(stay / 60).unwrap();
+    for view in &snapshot.tracks {
+        assert_eq!(view.listed.len(), segments, "{}", view.name);
+        assert!(view.listed.iter().all(|segment| !segment.gap));
+    }
+    let without_playlists = |_: &Snapshot| Vec::new();
+    let limits = DiskLimits::default();
+    let mut copy = Copy::new(dir.to_owned(), restored.ledger, without_playlists, limits);
+    copy.bring(&snapshot, Some(SOURCE)).unwrap();
+    assert!(!dir.join("index.m3u8").exists());
+    for track in tracks {
+        let media = std::fs::read_dir(dir.join(track)).unwrap().count();
+        assert_eq!(media, segments + 1, "{track}: segments and an init");
+    }
+    stay
+}
+
 #[test]
 fn what_has_ended_is_reopened_at_the_edge_of_its_last_whole_segment() {
     const PER_SEGMENT: usize = 4;
     for parts in [2 * PER_SEGMENT + 1, 2 * PER_SEGMENT] {
         let dir = tempfile::tempdir().unwrap();
         let mut window = started(&["a", "b"]);
-        let now = (0..parts)
-            .map(|_| step(&mut window).updated)
-            .last()
-            .unwrap();
-        window.end(now);
-        let ended = copy(dir.path(), Ledger::default());
-        { ended }
-            .bring(&window.snapshot(now), Some(SOURCE))
-            .unwrap();
-        assert!(dir.path().join("index.m3u8").exists());
-
-        reopen(dir.path(), "door").unwrap();
-        let restored = restore(dir.path(), "door", &names(&["a", "b"]), now).unwrap();
-        let snapshot = restored.snapshot.unwrap();
-        assert!(!snapshot.ended && !restored.started_over);
-        assert_eq!(restored.last_tick, Some(START.plus(2 * 60 - 1)));
-        assert_eq!(restored.source, Some(SOURCE));
-        for view in &snapshot.tracks {
-            assert_eq!(view.listed.len(), 2);
-            assert!(view.listed.iter().all(|segment| !segment.gap));
+        for _ in 0..parts {
+            step(&mut window);
         }
-        let without_playlists = |_: &Snapshot| Vec::new();
-        let limits = DiskLimits::default();
-        let mut copy = Copy::new(
-            dir.path().to_owned(),
-            restored.ledger,
-            without_playlists,
-            limits,
-        );
-        copy.bring(&snapshot, Some(SOURCE)).unwrap();
-        assert!(!dir.path().join("index.m3u8").exists());
-        let media = |track: &str| std::fs::read_dir(dir.path().join(track)).unwrap().count();
-        assert_eq!(
-            [media("a"), media("b")],
-            [2 + 1; 2],
-            "two segments and an init"
-        );
+        assert_eq!(reopened(dir.path(), window, &["a", "b"]), 2 * 60);
     }
+}
+
+#[test]
+fn what_is_reopened_ends_where_its_shortest_rendition_is_whole() {
+    // How many parts of four a segment there are of the one that is behind, and how many segments that leaves.
+    for (behind, whole) in [(5, 1), (7, 1), (8, 2), (10, 2), (12, 3)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut window = started(&["a", "b"]);
+        for track in [0, 1] {
+            for at in 0..[13, behind][track] {
+                push(&mut window, track, &grid(), START.plus(15 * at));
+            }
+        }
+        assert_eq!(reopened(dir.path(), window, &["a", "b"]), whole * 60);
+    }
+}
+
+#[test]
+fn with_sound_a_segment_more_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut window = Window::new(settings(&["a", "sound"]), None);
+    let mut tracks = inits(2, "a");
+    let frame = NonZeroU32::new(1024).unwrap();
+    tracks[1].description.audio = Some(AudioFormat {
+        channels: 2,
+        frame,
+        copied_rate: None,
+    });
+    let sound = grid().for_audio(frame).unwrap();
+    window.begin_period(grid(), START, tracks, false, time(START));
+    for at in 0..14 {
+        push(&mut window, 0, &grid(), START.plus(15 * at));
+    }
+    let last = grid().segment_of(START).plus(3);
+    let next = |window: &Window| {
+        window
+            .next_tick(1)
+            .filter(|tick| sound.segment_of(*tick) <= last)
+    };
+    while let Some(tick) = next(&window) {
+        push(&mut window, 1, &sound, tick);
+    }
+    assert_eq!(reopened(dir.path(), window, &["a", "sound"]), 2 * 60);
 }

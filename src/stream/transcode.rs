@@ -10,14 +10,14 @@ use super::recorder::is_of;
 use super::{House, Stream, Turns};
 use crate::budget::Budget;
 use crate::clock::{Anchor, SystemClock};
-use crate::config::{Plan, StreamPlan};
+use crate::config::{Plan, SourceInput, StreamPlan};
 use crate::control::Accounts;
 use crate::descriptors::{self, Descriptors};
 use crate::encode::{self, ProbeCache};
 use crate::manifest;
 use crate::publish::{self, Claim, Restored};
 use crate::status::StreamStatus;
-use crate::tick::Tick;
+use crate::tick::{Tick, UnixTime};
 
 /// What a transcode has left in its folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,9 +44,43 @@ impl Left {
 }
 
 fn restored(stream: &StreamPlan, folder: &Path) -> Result<Restored, String> {
-    let now = Anchor::new(Arc::new(SystemClock)).now();
-    let restored = publish::restore(folder, &stream.name, &stream.track_names(), now);
+    let restored = publish::restore(folder, &stream.name, &stream.track_names(), now());
     restored.map_err(|error| error.to_string())
+}
+
+fn now() -> UnixTime {
+    Anchor::new(Arc::new(SystemClock)).now()
+}
+
+/// How many pictures of `stream` there are in `restored`, what `folder` has.
+///
+/// # Errors
+/// For people: it can't be gone on with.
+fn stays_of(stream: &StreamPlan, restored: &Restored, folder: &Path) -> Result<u64, String> {
+    let (Some(snapshot), Some(last)) = (&restored.snapshot, restored.last_tick) else {
+        return Ok(0);
+    };
+    let shown = folder.display();
+    let source = stream.source.as_ref();
+    let recorded = restored.source.and_then(|source| source.input);
+    if let Some(source) = source
+        && let SourceInput::Url { .. } = source.input
+        && recorded.is_some_and(|recorded| recorded != source.fingerprint())
+    {
+        return Err(format!(
+            "what {shown} has is of {} with another user, password or query than now: give the URL as it was to go on with it, or name another folder",
+            source.input.shown()
+        ));
+    }
+    let mut listed = snapshot.tracks.iter().flat_map(|track| &track.listed);
+    let whole = !restored.started_over && listed.all(|segment| !segment.gap);
+    let ours = source.is_some_and(|source| is_of(source, stream, restored));
+    if whole && ours {
+        return Ok(Tick::next(last).0);
+    }
+    Err(format!(
+        "what {shown} has is not as it was left, and can't be gone on with: remove what is in it, or name another folder"
+    ))
 }
 
 /// A running one.
@@ -70,22 +104,12 @@ impl Transcode {
                 "another ringgear works in {shown}: wait for it, or name another folder"
             ));
         }
+        let tracks = stream.track_names();
+        let restored = publish::reopened(folder, &stream.name, &tracks, now());
+        let restored = restored.map_err(|error| error.to_string())?;
+        let stays = stays_of(stream, &restored, folder)?;
         publish::reopen(folder, &stream.name).map_err(|error| error.to_string())?;
-        let restored = restored(stream, folder)?;
-        let Some(snapshot) = &restored.snapshot else {
-            return Ok(0);
-        };
-        let mut listed = snapshot.tracks.iter().flat_map(|track| &track.listed);
-        let whole = !restored.started_over && listed.all(|segment| !segment.gap);
-        let ours = |last| {
-            let source = stream.source.as_ref();
-            let ours = source.is_some_and(|source| is_of(source, stream, &restored));
-            ours.then(|| Tick::next(last).0)
-        };
-        let stays = restored.last_tick.map_or(Some(0), ours);
-        stays.filter(|_| whole).ok_or_else(|| {
-            format!("what {shown} has is not as it was left, and can't be gone on with: remove what is in it, or name another folder")
-        })
+        Ok(stays)
     }
 
     /// Begins to record what the source of `stream` gives into `folder`, or goes on where that ends; `over` is called when that is whole.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::sources::pattern_file;
 use crate::harness::broken_ffmpeg::BrokenFfmpeg;
@@ -192,6 +193,38 @@ fn what_was_interrupted_or_killed_plays_or_waits_and_the_same_command_goes_on_wi
 }
 
 #[test]
+fn a_closed_terminal_ends_it_as_ctrl_c_does_and_does_nothing_to_what_nohup_started() {
+    const FRAMES: u32 = 400;
+    let place = Place::new();
+    let out = place.path().join("out");
+    pattern_file(&place.path().join("in.mp4"), FRAMES);
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    // Nothing can be written there, as to a terminal that is gone.
+    let mut child = transcode(&place, "in.mp4", &out, LADDER)
+        .stderr(closed)
+        .spawn()
+        .unwrap();
+    let segment = out.join("low/1.m4s");
+    wait_for("some of it is there", PATIENCE, || {
+        segment.exists().then_some(())
+    });
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(1));
+    assert!(shown(&out.join("low")).1);
+
+    let mut command = place.command_of(Who::Daemon, "nohup");
+    let input = place.path().join("in.mp4");
+    command.arg(place.program()).arg("transcode").arg(input);
+    command.arg(&out).args(LADDER);
+    let mut left_alone = cut_off(&mut command, &out, 4, Signal::HUP);
+    let ended = left_alone.wait(PATIENCE);
+    assert_eq!(ended.code(), Some(0), "{}", left_alone.said());
+    let (frames, ended) = shown(&out.join("low"));
+    assert!(ended && frames == Vec::from_iter(0..FRAMES), "{frames:?}");
+}
+
+#[test]
 fn the_sound_of_what_was_cut_off_stays_in_step() {
     const SECONDS: u32 = 40;
     let place = Place::new();
@@ -347,21 +380,18 @@ fn an_input_that_breaks_off_is_gone_on_with_once_it_is_there_again() {
     let out = place.path().join("out");
     pattern_file(&place.path().join("in.mkv"), FRAMES);
     let server = HalfServer::of(&place.path().join("in.mkv"));
-    let command = || {
+    let command = |url: &str| {
         let mut command = place.command(Who::Daemon);
         let options = ["--segment", "1s", "--rendition", "low=@200k"];
-        command
-            .args(["transcode", &server.url])
-            .arg(&out)
-            .args(options);
+        command.args(["transcode", url]).arg(&out).args(options);
         command
     };
-    let broken = run(&mut command(), PATIENCE);
+    let broken = run(&mut command(&server.url), PATIENCE);
     assert_eq!(broken.code, Some(1), "{}", broken.stderr);
     for said in [
         "breaks off: it should be 16.0 s long",
         "s, and plays\n",
-        "to go on from there: ",
+        "to go on from there, with its user, password and query: ",
     ] {
         assert!(broken.stderr.contains(said), "{said}: {}", broken.stderr);
     }
@@ -369,8 +399,17 @@ fn an_input_that_breaks_off_is_gone_on_with_once_it_is_there_again() {
     assert!(!work.contains("secret") && !broken.stderr.contains("secret"));
     let (frames, ended) = shown(&out.join("low"));
     assert!(ended && frames == Vec::from_iter(0..u32::try_from(frames.len()).unwrap()));
+    // As it was signed the first time: what that gave may differ.
+    let state = std::fs::read(out.join("state.json")).unwrap();
+    let other = server.url.replace("secret", "hidden");
+    let refused = run(&mut command(&other), PATIENCE);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    let said = "with another user, password or query than now";
+    assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    assert_eq!(std::fs::read(out.join("state.json")).unwrap(), state);
+    assert!(out.join("index.m3u8").exists());
     server.mended.store(true, Ordering::Relaxed);
-    let done = run(&mut command(), PATIENCE);
+    let done = run(&mut command(&server.url), PATIENCE);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let (frames, ended) = shown(&out.join("low"));
     assert!(ended && frames == Vec::from_iter(0..FRAMES), "{frames:?}");
@@ -400,11 +439,33 @@ fn a_folder_that_was_changed_meanwhile_is_not_gone_on_with_nor_is_another_input(
     let segment: PathBuf = out.join("low/1.m4s");
     let kept = std::fs::read(&segment).unwrap();
     std::fs::write(&segment, b"something else").unwrap();
+    let state = std::fs::read(out.join("state.json")).unwrap();
     refused(1, "is not as it was left");
+    assert_eq!(std::fs::read(out.join("state.json")).unwrap(), state);
     std::fs::write(&segment, kept).unwrap();
     pattern_file(&path("new.mp4"), 30);
     std::fs::rename(path("new.mp4"), path("in.mp4")).unwrap();
     refused(2, "bytes, changed ");
+}
+
+#[test]
+fn what_another_one_makes_in_the_same_folder_is_left_alone() {
+    let place = Place::new();
+    let out = place.path().join("out");
+    pattern_file(&place.path().join("in.mp4"), 100);
+    std::fs::create_dir(&out).unwrap();
+    give_to_daemon(&out);
+    // The other one has the folder, and has published nothing yet.
+    let claim = std::fs::File::open(&out).unwrap();
+    flock(&claim, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let refused = run(&mut transcode(&place, "in.mp4", &out, LADDER), PATIENCE);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("stop it, or name another folder"),
+        "{}",
+        refused.stderr
+    );
+    assert!(out.join("transcode.toml").exists());
 }
 
 #[test]
