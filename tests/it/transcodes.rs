@@ -64,6 +64,15 @@ const LADDER: &[&str] = &[
     "low=@100k",
 ];
 
+/// The command ends well, and each of so many pictures is in `out` once.
+#[track_caller]
+fn goes_on_to_the_end(command: &mut Command, out: &Path, pictures: u32) {
+    let done = run(command, PATIENCE);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let (frames, ended) = shown(&out.join("low"));
+    assert!(ended && frames == Vec::from_iter(0..pictures), "{frames:?}");
+}
+
 #[test]
 fn a_file_is_transcoded_without_a_daemon_and_what_is_wrong_is_said() {
     let place = Place::new();
@@ -285,10 +294,7 @@ fn a_disk_that_is_full_is_told_and_gone_on_with_once_there_is_room() {
         .find(|line| line.starts_with("ringgear: "));
     assert!(!told.unwrap().contains("[publish]"), "{}", full.stderr);
     mount.remount("size=200m");
-    let done = run(&mut command(), PATIENCE);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let (frames, ended) = shown(&out.join("low"));
-    assert!(ended && frames == Vec::from_iter(0..FRAMES), "{frames:?}");
+    goes_on_to_the_end(&mut command(), &out, FRAMES);
 }
 
 #[test]
@@ -409,10 +415,7 @@ fn an_input_that_breaks_off_is_gone_on_with_once_it_is_there_again() {
     assert_eq!(std::fs::read(out.join("state.json")).unwrap(), state);
     assert!(out.join("index.m3u8").exists());
     server.mended.store(true, Ordering::Relaxed);
-    let done = run(&mut command(&server.url), PATIENCE);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let (frames, ended) = shown(&out.join("low"));
-    assert!(ended && frames == Vec::from_iter(0..FRAMES), "{frames:?}");
+    goes_on_to_the_end(&mut command(&server.url), &out, FRAMES);
 }
 
 #[test]
