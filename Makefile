@@ -16,7 +16,7 @@ help:
 	@echo "make soak   the long tests: minutes of load instead of seconds"
 	@echo "make fuzz   hostile bytes into every reader, ten minutes each"
 	@echo "make sanitize  the tests of the ring and its clients under sanitizers and Miri"
-	@echo "make bench  Ringgear beside FFmpeg alone, StreamGear and nginx, into docs/performance.md; QUICK=1 in six minutes, without that file"
+	@echo "make bench  Ringgear beside FFmpeg alone, StreamGear and nginx, into docs/performance.md; QUICK=1 in three minutes, without that file"
 	@echo "make bench-ring  the ring beside memcpy, GStreamer and a socket"
 	@echo "make bench-viewers  2,000 viewers waiting for one part, beside a bare loop of writes"
 	@echo "make bench-latency  commit to fetchable part, beside FFmpeg's muxers and StreamGear"

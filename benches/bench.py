@@ -130,7 +130,7 @@ def main() -> int:
     parser.add_argument("--feeder", type=Path, default=release / "examples" / "feeder")
     parser.add_argument("--hot-paths", type=Path, default=release / "examples" / "hot_paths")
     parser.add_argument("--wheels", type=Path, default=rig.TARGET / "bench" / "wheels", help="where `pip wheel` has put the Python package")
-    parser.add_argument("--quick", action="store_true", help="one round of little work, about six minutes")
+    parser.add_argument("--quick", action="store_true", help="one round of little work, in three minutes")
     parser.add_argument("--only", type=lambda text: text.split(","), default=COMPARISONS, help=f"some of {','.join(COMPARISONS)}")
     parser.add_argument("--accept", action="store_true", help="take the instructions that hot paths take now as those that they may take")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

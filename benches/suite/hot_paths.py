@@ -4,7 +4,10 @@ move."""
 from __future__ import annotations
 
 import json
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import rig
@@ -48,11 +51,16 @@ def run(bench: Bench) -> Section:
         ["path", "instructions", "allowed", "of that", "allocations"],
     )
     allowed: dict[str, int] = json.loads(ALLOWED.read_text()) if ALLOWED.exists() else {}
-    for path in rig.run([bench.hot_paths]).output.split():
-        count = section.counts[path] = instructions(bench, path)
+    paths = rig.run([bench.hot_paths]).output.split()
+    # Beside each other, for load doesn't move what is counted.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        counts = threads.map(partial(instructions, bench), paths)
+        asked = threads.map(partial(allocations, bench), paths)
+    for path, count, allocated in zip(paths, counts, asked):
+        section.counts[path] = count
         may = allowed.get(path)
         of_that = count / may if may else float("nan")
-        section.row(path, f"{count:,}", f"{may:,}" if may else "", f"{of_that:.3f}" if may else "", f"{allocations(bench, path):.1f}")
+        section.row(path, f"{count:,}", f"{may:,}" if may else "", f"{of_that:.3f}" if may else "", f"{allocated:.1f}")
         if not of_that <= 1 + TOLERANCE and not bench.accept:
             section.regressed = True
             section.goal(f"{path}: no dearer than it was", f"{of_that:.3f} times", False)

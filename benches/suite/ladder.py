@@ -79,7 +79,7 @@ def run(bench: Bench) -> Section:
         "and the luma's PSNR after scaling up again. The daemon scales as the second row does.",
         ["way", "ms a frame", "of the first", *(f"{height}p, dB" for _, height in RUNGS)],
     )
-    frames = rig.make_frames(bench.folder / "frames", "yuv420p", SIZE, 30 if bench.quick else 90, SCENE)
+    frames = rig.make_frames(bench.folder / "frames", "yuv420p", SIZE, 15 if bench.quick else 90, SCENE)
     costs = rig.in_turn(bench.rounds, {name: partial(cost, frames, graph) for name, graph in WAYS.items()}, bench.tell)
     few = rig.make_frames(bench.folder / "frames", "yuv420p", SIZE, 10, SCENE)
     qualities = {name: quality(few, graph) for name, graph in WAYS.items()}

@@ -51,7 +51,7 @@ def cost(bench: Bench, frames: rig.Frames) -> Cost:
         daemon.feed(bench.feeder, frames, RATE, ["door"])
         daemon.wait_live(1)
         ticks, used = daemon.status("door")["ticks"]["total"], rig.cpu_seconds(daemon.pid)
-        time.sleep(3 if bench.quick else 8)
+        time.sleep(2 if bench.quick else 8)
         used = rig.cpu_seconds(daemon.pid) - used
         ticks = daemon.status("door")["ticks"]["total"] - ticks
         daemon.check()

@@ -95,12 +95,12 @@ def run(bench: Bench) -> Section:
         ["what", "KB", "connections", "Ringgear, requests/s", "nginx, requests/s", "ours / nginx's"],
     )
     frames = bench.frames("bgr24", (640, 360), 30)
-    seconds = 2 if bench.quick else 4
+    seconds = 1 if bench.quick else 4
     memories: list[int] = []
     with bench.daemon(STREAM) as daemon:
         daemon.feed(bench.feeder, frames, 30, ["door"])
         daemon.wait_live(1)
-        time.sleep(5 if bench.quick else 20)
+        time.sleep(3 if bench.quick else 20)
         nginx = Nginx(bench.folder)
         try:
             ours, theirs = f"http://127.0.0.1:{daemon.port}/door/r", f"http://127.0.0.1:{nginx.port}"

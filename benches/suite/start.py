@@ -63,7 +63,7 @@ def run(bench: Bench) -> Section:
         ["what", "median", "least", "most"],
     )
     frames = bench.frames("bgr24", (1280, 720), 30)
-    found = rig.in_turn(3 if bench.quick else 5, {"": partial(start, bench, frames)}, lambda _: None)[""]
+    found = rig.in_turn(2 if bench.quick else 5, {"": partial(start, bench, frames)}, lambda _: None)[""]
     for index, (what, wanted) in enumerate((("listening", 0.05), ("first part", 1.0), ("clip", 0.1))):
         each = [took[index] for took in found]
         median = statistics.median(each)

@@ -106,7 +106,7 @@ def take(bench: Bench, pictures: Path, python: Path, import_line: str, format: s
 
 
 def run(bench: Bench) -> Section:
-    frames = 150 if bench.quick else 600
+    frames = 90 if bench.quick else 600
     section = Section(
         "The class beside vidgear's",
         f"{frames} frames of 1080p BGR24 from one Python script, of which the import alone differs: libx264 `ultrafast` at the class's own crf 20, flat out, from before the object is made until `close` "

@@ -138,7 +138,7 @@ def run(bench: Bench) -> Section:
     )
     frames = bench.frames("bgr24", SIZE, 30)
     for work in WORKS[:2] if bench.quick else WORKS:
-        given = (bench, frames, work, 4 if bench.quick else 8)
+        given = (bench, frames, work, 3 if bench.quick else 8)
         found = rig.in_turn(bench.rounds, {"Ringgear": partial(by_daemon, *given), "script": partial(by_script, *given)}, bench.tell)
         ratio = rig.Ratio.of(found["Ringgear"], found["script"])
         count = len(work.renditions)
