@@ -92,7 +92,7 @@ pub struct Picture {
     /// When it was captured.
     pub captured: MonotonicTime,
     /// `format.bytes(size)` bytes.
-    pixels: Arc<PixelBuffer>,
+    pixels: PixelBuffer,
 }
 
 impl Picture {
@@ -101,7 +101,7 @@ impl Picture {
         format: PictureFormat,
         size: Size,
         captured: MonotonicTime,
-        pixels: Arc<PixelBuffer>,
+        pixels: PixelBuffer,
     ) -> Self {
         assert_eq!(
             pixels.len(),
@@ -132,7 +132,7 @@ impl Picture {
 
     /// Whether `other` is the same pixels in the same memory.
     pub fn shares_pixels(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.pixels, &other.pixels)
+        Arc::ptr_eq(self.pixels.shared(), other.pixels.shared())
     }
 
     /// The pixels, plane after plane.
@@ -146,16 +146,23 @@ impl Picture {
     /// # Errors
     /// `AGAIN` where the pipe is full; anything else where that can't be done with this picture or on this system.
     pub(crate) fn splice_into(&self, from: usize, pipe: impl AsFd) -> Result<usize, Errno> {
-        match &self.pixels.bytes {
+        match &self.pixels.shared().bytes {
             Bytes::Block(block) => block.splice_into(from, pipe),
             Bytes::Mapped(_) | Bytes::Owned(_) => Err(Errno::INVAL),
         }
     }
 }
 
-/// Pixel memory that goes back to its pool when the last picture over it is dropped.
-pub struct PixelBuffer {
+/// Pixel memory, shared by the pictures over it. It goes back to its pool with the last of them.
+#[derive(Clone)]
+pub struct PixelBuffer(
+    /// None once it is dropped.
+    Option<Arc<Shared>>,
+);
+
+struct Shared {
     bytes: Bytes,
+    /// Where it came from, while it is lent.
     pool: Option<PicturePool>,
 }
 
@@ -170,19 +177,27 @@ enum Bytes {
 impl PixelBuffer {
     /// Memory of its own, in no pool.
     pub fn unpooled(bytes: Vec<u8>) -> Self {
-        Self {
+        Self(Some(Arc::new(Shared {
             bytes: Bytes::Owned(bytes),
             pool: None,
-        }
+        })))
     }
 
     /// The bytes, to be filled before the buffer becomes a picture.
+    ///
+    /// # Panics
+    /// If it is shared already.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        match &mut self.bytes {
+        let shared = self.0.as_mut().and_then(Arc::get_mut);
+        match &mut shared.expect("it is filled before it is shared").bytes {
             Bytes::Block(bytes) => bytes,
             Bytes::Mapped(bytes) => bytes,
             Bytes::Owned(bytes) => bytes,
         }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.0.as_ref().expect("it is there until it is dropped")
     }
 }
 
@@ -190,7 +205,7 @@ impl std::ops::Deref for PixelBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.bytes {
+        match &self.shared().bytes {
             Bytes::Block(bytes) => bytes,
             Bytes::Mapped(bytes) => bytes,
             Bytes::Owned(bytes) => bytes,
@@ -200,9 +215,13 @@ impl std::ops::Deref for PixelBuffer {
 
 impl Drop for PixelBuffer {
     fn drop(&mut self) {
-        let bytes = std::mem::replace(&mut self.bytes, Bytes::Owned(Vec::new()));
-        if let (Some(pool), Bytes::Mapped(bytes)) = (self.pool.take(), bytes) {
-            pool.give_back(bytes);
+        let Some(mut shared) = self.0.take() else {
+            return;
+        };
+        // Where two are the last ones at the same moment, neither is: then it is freed.
+        let last = Arc::get_mut(&mut shared);
+        if let Some(pool) = last.and_then(|last| last.pool.take()) {
+            pool.give_back(shared);
         }
     }
 }
@@ -210,10 +229,18 @@ impl Drop for PixelBuffer {
 /// Picture memory for reuse, so that a running stream allocates nothing. Keeps buffers of one size, and few.
 #[derive(Clone)]
 pub struct PicturePool {
-    idle: Arc<Mutex<Vec<MmapMut>>>,
+    idle: Arc<Mutex<Idle>>,
     bytes: usize,
     /// What can be put into a pipe without a copy, made for the first picture; none where the system has nothing of the kind.
     blocks: Option<Arc<OnceLock<Option<BlockPool>>>>,
+}
+
+/// What waits for its next use.
+#[derive(Default)]
+struct Idle {
+    mapped: Vec<MmapMut>,
+    /// What was shared, without its bytes.
+    counters: Vec<Arc<Shared>>,
 }
 
 impl PicturePool {
@@ -251,21 +278,33 @@ impl PicturePool {
     /// # Errors
     /// When the system has no memory for one.
     pub fn take(&self) -> std::io::Result<PixelBuffer> {
-        if let Some(block) = self.block() {
-            return Ok(PixelBuffer {
-                bytes: Bytes::Block(block),
-                pool: None,
-            });
-        }
-        let idle = self.lock().pop();
-        let bytes = match idle {
-            Some(bytes) => bytes,
-            None => MmapMut::map_anon(self.bytes)?,
+        let block = self.block();
+        let (mapped, counter) = {
+            let mut idle = self.lock();
+            let mapped = if block.is_none() {
+                idle.mapped.pop()
+            } else {
+                None
+            };
+            (mapped, idle.counters.pop())
         };
-        Ok(PixelBuffer {
-            bytes: Bytes::Mapped(bytes),
+        let bytes = match (block, mapped) {
+            (Some(block), _) => Bytes::Block(block),
+            (None, Some(mapped)) => Bytes::Mapped(mapped),
+            (None, None) => Bytes::Mapped(MmapMut::map_anon(self.bytes)?),
+        };
+        let lent = Shared {
+            bytes,
             pool: Some(self.clone()),
-        })
+        };
+        let shared = match counter {
+            Some(mut counter) => {
+                *Arc::get_mut(&mut counter).expect("what is idle has one owner") = lent;
+                counter
+            }
+            None => Arc::new(lent),
+        };
+        Ok(PixelBuffer(Some(shared)))
     }
 
     /// Memory for a pipe, if there is any left.
@@ -275,14 +314,24 @@ impl PicturePool {
         blocks.take().ok().flatten()
     }
 
-    fn give_back(&self, bytes: MmapMut) {
+    /// Takes back what nobody shares any more.
+    fn give_back(&self, mut shared: Arc<Shared>) {
+        let Some(last) = Arc::get_mut(&mut shared) else {
+            return;
+        };
+        let bytes = std::mem::replace(&mut last.bytes, Bytes::Owned(Vec::new()));
         let mut idle = self.lock();
-        if idle.len() < Self::MAX_IDLE {
-            idle.push(bytes);
+        if idle.counters.len() < Self::MOST_BLOCKS {
+            idle.counters.push(shared);
+        }
+        if let Bytes::Mapped(mapped) = bytes
+            && idle.mapped.len() < Self::MAX_IDLE
+        {
+            idle.mapped.push(mapped);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<MmapMut>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
         self.idle
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -300,12 +349,7 @@ mod tests {
         let picture = || {
             let mut buffer = pool.take().unwrap();
             buffer.bytes_mut().fill(7);
-            Picture::new(
-                PictureFormat::I420,
-                size,
-                MonotonicTime(0),
-                Arc::new(buffer),
-            )
+            Picture::new(PictureFormat::I420, size, MonotonicTime(0), buffer)
         };
         let many: Vec<_> = (0..=PicturePool::MOST_BLOCKS).map(|_| picture()).collect();
         let (_reader, writer) = std::io::pipe().unwrap();
@@ -322,12 +366,7 @@ mod tests {
         let picture = |mark| {
             let mut buffer = pool.take().unwrap();
             buffer.bytes_mut().fill(mark);
-            Picture::new(
-                PictureFormat::I420,
-                size,
-                MonotonicTime(0),
-                Arc::new(buffer),
-            )
+            Picture::new(PictureFormat::I420, size, MonotonicTime(0), buffer)
         };
         let many: Vec<_> = (0..10).map(picture).collect();
         assert!(
@@ -336,10 +375,37 @@ mod tests {
                 .all(|(picture, mark)| picture.pixels().iter().all(|&y| y == mark))
         );
         drop(many);
-        assert_eq!(pool.lock().len(), PicturePool::MAX_IDLE);
+        assert_eq!(pool.lock().mapped.len(), PicturePool::MAX_IDLE);
         let one = picture(1);
-        assert_eq!(pool.lock().len(), PicturePool::MAX_IDLE - 1);
+        assert_eq!(pool.lock().mapped.len(), PicturePool::MAX_IDLE - 1);
         drop(pool.clone());
         assert_eq!(one.pixels()[0], 1);
+    }
+
+    #[test]
+    fn what_shares_a_pictures_memory_is_used_again() {
+        let size = Size::new(64, 64);
+        let pool = PicturePool::new(PictureFormat::I420.bytes(size));
+        let place = |picture: &Picture| Arc::as_ptr(picture.pixels.shared());
+        let picture = || {
+            Picture::new(
+                PictureFormat::I420,
+                size,
+                MonotonicTime(0),
+                pool.take().unwrap(),
+            )
+        };
+        let first = picture();
+        let was = place(&first);
+        let again = first.clone();
+        drop(first);
+        assert!(pool.lock().counters.is_empty());
+        drop(again);
+        assert_eq!(place(&picture()), was);
+        let many: Vec<_> = (0..=PicturePool::MOST_BLOCKS).map(|_| picture()).collect();
+        drop(many);
+        assert_eq!(pool.lock().counters.len(), PicturePool::MOST_BLOCKS);
+        // Nothing that is idle keeps its pool.
+        assert_eq!(Arc::strong_count(&pool.idle), 1);
     }
 }

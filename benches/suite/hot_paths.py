@@ -55,17 +55,19 @@ def run(bench: Bench) -> Section:
     # Beside each other, for load doesn't move what is counted.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         counts = threads.map(partial(instructions, bench), paths)
-        asked = threads.map(partial(allocations, bench), paths)
-    for path, count, allocated in zip(paths, counts, asked):
+        asked = dict(zip(paths, threads.map(partial(allocations, bench), paths)))
+    for path, count in zip(paths, counts):
         section.counts[path] = count
         may = allowed.get(path)
         of_that = count / may if may else float("nan")
-        section.row(path, f"{count:,}", f"{may:,}" if may else "", f"{of_that:.3f}" if may else "", f"{allocated:.1f}")
+        section.row(path, f"{count:,}", f"{may:,}" if may else "", f"{of_that:.3f}" if may else "", f"{asked[path]:.1f}")
         if not of_that <= 1 + TOLERANCE and not bench.accept:
             section.regressed = True
             section.goal(f"{path}: no dearer than it was", f"{of_that:.3f} times", False)
         elif of_that < 1 - TOLERANCE and not bench.accept:
             bench.tell(f"{path} has become cheaper: take that with --accept")
+    frames = max(each for path, each in asked.items() if path.startswith("frame_"))
+    section.goal("a frame asks the heap for nothing", f"{frames:.1f} times", frames == 0)
     if not section.regressed:
         section.goal("no path dearer than it was", f"all within {100 * TOLERANCE:.0f} %", True)
     return section

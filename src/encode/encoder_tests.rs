@@ -95,7 +95,7 @@ fn picture(plan: &EncodePlan, pixels: Vec<u8>) -> Picture {
         plan.input_format,
         plan.input_size,
         MonotonicTime(0),
-        Arc::new(PixelBuffer::unpooled(pixels)),
+        PixelBuffer::unpooled(pixels),
     )
 }
 

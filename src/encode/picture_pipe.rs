@@ -124,7 +124,6 @@ impl PicturePipe {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -139,12 +138,7 @@ mod tests {
     fn picture(pool: &PicturePool, mark: u8) -> Picture {
         let mut buffer = pool.take().unwrap();
         buffer.bytes_mut().fill(mark);
-        Picture::new(
-            PictureFormat::I420,
-            SIZE,
-            MonotonicTime(0),
-            Arc::new(buffer),
-        )
+        Picture::new(PictureFormat::I420, SIZE, MonotonicTime(0), buffer)
     }
 
     /// Pictures that are dropped as soon as they are written, whose memory is then used for the next ones.

@@ -307,7 +307,7 @@ pub(super) fn picture(size: Size, shade: u8) -> Picture {
             .wrapping_add(shade)
             | 16;
     }
-    let pixels = Arc::new(PixelBuffer::unpooled(pixels));
+    let pixels = PixelBuffer::unpooled(pixels);
     Picture::new(
         PictureFormat::I420,
         size,

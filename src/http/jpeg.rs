@@ -142,7 +142,6 @@ mod tests {
     use crate::picture::{PixelBuffer, Size};
     use std::io::Write as _;
     use std::process::{Command, Stdio};
-    use std::sync::Arc;
 
     /// Bars of white, red, blue and black in BT.709 limited range.
     fn bars(format: PictureFormat, size: Size) -> Picture {
@@ -172,7 +171,7 @@ mod tests {
                 }
             }
         }
-        let pixels = Arc::new(PixelBuffer::unpooled(bytes));
+        let pixels = PixelBuffer::unpooled(bytes);
         Picture::new(format, size, MonotonicTime(0), pixels)
     }
 

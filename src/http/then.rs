@@ -1,6 +1,5 @@
 //! Stills of a past moment: FFmpeg decodes the segment that has it, a few at a time at most.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -92,7 +91,7 @@ pub(super) async fn answer(
         let mut media = found.init.to_vec();
         media.extend_from_slice(&source.read(0, length)?);
         let pixels = decode_picture(&ffmpeg, media, found.time, found.size)?;
-        let pixels = Arc::new(PixelBuffer::unpooled(pixels));
+        let pixels = PixelBuffer::unpooled(pixels);
         let picture = Picture::new(PictureFormat::I420, found.size, MonotonicTime(0), pixels);
         let width = stills::offered_width(width, found.size.width);
         Ok(Bytes::from(jpeg::encode(&picture, width)?))

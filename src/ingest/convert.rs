@@ -3,8 +3,6 @@
 
 mod reduce;
 
-use std::sync::Arc;
-
 use ringgear_ring::RingError;
 use ringgear_ring::format::{FrameFormat, PixelFormat, Storage};
 use yuv::{
@@ -118,7 +116,7 @@ impl Converter {
             self.picture_format(),
             self.size,
             captured,
-            Arc::new(buffer),
+            buffer,
         ))
     }
 

@@ -2,7 +2,6 @@
 //! stream's name, "no signal" and for how long.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use font8x8::UnicodeFonts;
@@ -100,7 +99,7 @@ impl Slate {
         };
         canvas.write_centred(&self.stream, 42, 60);
         canvas.write_centred(&since, 56, 70);
-        let picture = Picture::new(self.format, self.size, now, Arc::new(buffer));
+        let picture = Picture::new(self.format, self.size, now, buffer);
         self.drawn = Some((second, picture.clone()));
         Ok(picture)
     }
@@ -122,12 +121,7 @@ pub(crate) fn notice(
     let canvas = &mut Canvas { luma, size };
     canvas.write_centred(stream, 42, 60);
     canvas.write_centred(words, 56, 70);
-    Ok(Picture::new(
-        format,
-        size,
-        MonotonicTime(0),
-        Arc::new(buffer),
-    ))
+    Ok(Picture::new(format, size, MonotonicTime(0), buffer))
 }
 
 /// Plain dark grey.
@@ -197,10 +191,7 @@ mod tests {
     #[test]
     fn a_slate_shows_text_over_the_darkened_last_picture() {
         let size = Size::new(320, 180);
-        let bright = Arc::new(PixelBuffer::unpooled(vec![
-            200;
-            PictureFormat::I420.bytes(size)
-        ]));
+        let bright = PixelBuffer::unpooled(vec![200; PictureFormat::I420.bytes(size)]);
         let last = Picture::new(PictureFormat::I420, size, MonotonicTime(0), bright);
         let mut slate = Slate::over("door", &last).unwrap();
         let picture = slate

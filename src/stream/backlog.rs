@@ -255,7 +255,7 @@ mod tests {
             PictureFormat::I420,
             size,
             MonotonicTime(0),
-            Arc::new(PixelBuffer::unpooled(pixels)),
+            PixelBuffer::unpooled(pixels),
         )
     }
 
