@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringgear_ring::MediaRun;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
@@ -109,6 +110,8 @@ impl Daemon {
     pub(crate) fn start(plan: &Plan, file: Option<PathBuf>) -> Result<Self, DaemonError> {
         hear_panics();
         descriptors::raise_limit();
+        // Where the system has nothing of the kind, media is kept on the heap.
+        let _ = MediaRun::open();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("ringgear io")

@@ -200,6 +200,12 @@ pub struct MediaRun {
 }
 
 impl MediaRun {
+    /// Opens what media is kept in, which else is opened for the first of it, where a process that runs out of descriptors may have none left. Says
+    /// whether the system has something of the kind.
+    pub fn open() -> bool {
+        File::of_process().is_some()
+    }
+
     /// A copy of `bytes` that a socket can be given; none where they are fewer than [`LEAST_MEDIA`] or than four pages, or the system has nothing of the kind:
     /// no memory, no descriptor, no place in the address space, or no small pages.
     pub fn keep(&mut self, bytes: &[u8]) -> Option<Media> {

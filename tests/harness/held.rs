@@ -8,7 +8,7 @@ use super::place::{Who, command_as};
 pub(crate) struct Held {
     pub(crate) descriptors: usize,
     pub(crate) threads: usize,
-    /// Of files and shared memory. Anonymous ones tell nothing by their number: the C library keeps the stacks of ended
+    /// Of files and shared memory, but for published media, which comes and goes with the window. Anonymous ones tell nothing by their number: the C library keeps the stacks of ended
     /// threads and the arenas of busy ones for the next, so their measure is resident memory.
     pub(crate) mappings: usize,
     /// Rings of both kinds among the descriptors and the mappings.
@@ -37,7 +37,11 @@ impl Held {
         Self {
             descriptors: links.len(),
             threads: std::fs::read_dir(format!("{proc}/task")).unwrap().count(),
-            mappings: maps.lines().filter(is_of_a_file).count(),
+            mappings: maps
+                .lines()
+                .filter(is_of_a_file)
+                .filter(|line| !line.contains("memfd:ringgear-media"))
+                .count(),
             rings: links.iter().filter(|link| is_ring(link)).count()
                 + maps.lines().filter(|line| is_ring(line)).count(),
             names: names.count(),
