@@ -95,6 +95,7 @@ sanitize:
 # ONLY=flat_out,serving runs some of the comparisons; ACCEPT=1 takes what hot paths cost now as what they may cost. Peers from PyPI go into target/bench.
 bench:
 	@scripts/setup bench
+	@$(MAKE) --no-print-directory web
 	cargo build --release --locked -p ringgear --bins --examples
 	python3 -m pip wheel -q --disable-pip-version-check --no-deps -w "$${CARGO_TARGET_DIR:-target}/bench/wheels" ./clients/python
 	python3 -B benches/bench.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(ACCEPT),--accept)
