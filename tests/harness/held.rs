@@ -8,8 +8,9 @@ use super::place::{Who, command_as};
 pub(crate) struct Held {
     pub(crate) descriptors: usize,
     pub(crate) threads: usize,
-    /// Of files and shared memory, but for published media, which comes and goes with the window. Anonymous ones tell nothing by their number: the C library keeps the stacks of ended
-    /// threads and the arenas of busy ones for the next, so their measure is resident memory.
+    /// Of files and shared memory, but for published media, which comes and goes with the window. Anonymous ones tell nothing
+    /// by their number: the C library keeps the stacks of ended threads and the arenas of busy ones for the next, so their
+    /// measure is resident memory.
     pub(crate) mappings: usize,
     /// Rings of both kinds among the descriptors and the mappings.
     pub(crate) rings: usize,
